@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * msg.h - the protocol's messages as plain structs of bounded size: what codec.c makes of acre.proto and all other code
+ * sees. Strings are 0-terminated and never truncated silently: a longer one does not decode.
+ */
+#ifndef ACRE_PROTO_MSG_H
+#define ACRE_PROTO_MSG_H
+
+#include "shm/base.h"
+#include "shm/layout.h"
+
+#define PROTO_VERSION_MIN 1u
+#define PROTO_VERSION_MAX 1u
+#define MSG_TEXT_BYTES 256u
+#define MSG_RUNS_MAX 64u
+#define MSG_TENANTS_MAX 64u
+
+enum msg_op {
+    MSG_NONE = 0,
+    MSG_HELLO = 2,
+    MSG_ATTACH = 3,
+    MSG_GROW = 4,
+    MSG_RELEASE = 5,
+    MSG_FREE_LARGE = 6,
+    MSG_MAP_SEGMENT = 7,
+    MSG_ROOT = 8,
+    MSG_PUBLISH_ALL = 9,
+    MSG_DETACH = 10,
+    MSG_ACK = 11,
+    MSG_STATUS = 12,
+    MSG_TENANTS = 13,
+    MSG_LOOK = 14,
+    MSG_TENANT_DROP = 15,
+};
+
+enum root_op { ROOT_GET = 0, ROOT_SET = 1, ROOT_CAS = 2, ROOT_DEL = 3 };
+
+struct msg_run {
+    uint64_t off;
+    uint32_t n_units;
+};
+
+struct msg_request {
+    uint64_t serial;
+    enum msg_op op;
+    union {
+        struct {
+            char magic[8];
+            uint32_t version_min, version_max;
+            uint64_t fingerprint;
+        } hello;
+        struct {
+            char tenant[TENANT_NAME_BYTES];
+            char name[CLIENT_NAME_BYTES];
+            uint64_t resume_client;
+            uint8_t secret[16];
+        } attach;
+        struct {
+            uint32_t n_units, align_order;
+            bool exact;
+            uint32_t class_plus_1;
+        } grow;
+        struct {
+            uint32_t n_runs;
+            struct msg_run runs[MSG_RUNS_MAX];
+        } release;
+        struct {
+            uint64_t off;
+        } free_large;
+        struct {
+            uint32_t slot;
+        } map_segment;
+        struct {
+            enum root_op op;
+            char name[ROOT_NAME_BYTES];
+            uint64_t expected, desired;
+        } root;
+        struct {
+            uint64_t nonce;
+        } ack;
+        struct {
+            char after[TENANT_NAME_BYTES];
+        } tenants;
+        struct {
+            char tenant[TENANT_NAME_BYTES];
+        } look;
+        struct {
+            char tenant[TENANT_NAME_BYTES];
+        } tenant_drop;
+    };
+};
+
+struct msg_reply {
+    uint64_t serial;
+    int32_t error;
+    char text[MSG_TEXT_BYTES];
+    uint64_t ack_nonce;
+    enum msg_op op; /* MSG_NONE: error or nothing to say */
+    union {
+        struct {
+            uint32_t version;
+            char daemon_version[32];
+        } hello;
+        struct {
+            uint64_t client, heap_id;
+        } attach;
+        struct {
+            struct msg_run run;
+            bool slab;
+            uint32_t head_slot;
+        } grow;
+        struct {
+            uint32_t head_slot;
+            uint64_t size_bytes;
+        } map_segment;
+        struct {
+            uint64_t off;
+        } root;
+        struct {
+            char version[32];
+            uint32_t pid;
+            uint64_t capacity_bytes, sealed_bytes, uptime_ns;
+            uint32_t n_tenants, n_clients;
+            char mode[16]; /* "system" or "user" */
+        } status;
+        struct {
+            uint32_t n_names;
+            bool more;
+            char names[MSG_TENANTS_MAX][TENANT_NAME_BYTES];
+        } tenants;
+        struct {
+            uint64_t heap_id;
+        } look;
+        struct {
+            uint64_t freed_bytes;
+        } tenant_drop;
+    };
+};
+
+#endif

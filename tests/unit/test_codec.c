@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Messages survive packing; foreign bytes do not get further than -EPROTO. */
+/* ctest-labels: valgrind */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "proto/acre.pb-c.h"
+#include "proto/codec.h"
+
+static uint8_t buf[WIRE_PACKET_MAX];
+
+static struct msg_request request_back(const struct msg_request *req)
+{
+    struct msg_request ret;
+    size_t n = codec_pack_request(req, buf);
+    assert_in_range(n, 1, WIRE_PACKET_MAX);
+    assert_int_equal(codec_unpack_request(buf, n, &ret), 0);
+    assert_int_equal(ret.serial, req->serial);
+    assert_int_equal(ret.op, req->op);
+    return ret;
+}
+
+static struct msg_reply reply_back(const struct msg_reply *reply)
+{
+    struct msg_reply ret;
+    size_t n = codec_pack_reply(reply, buf);
+    assert_in_range(n, 1, WIRE_PACKET_MAX);
+    assert_int_equal(codec_unpack_reply(buf, n, &ret), 0);
+    assert_int_equal(ret.serial, reply->serial);
+    assert_int_equal(ret.op, reply->op);
+    assert_int_equal(ret.error, reply->error);
+    assert_int_equal(ret.ack_nonce, reply->ack_nonce);
+    return ret;
+}
+
+static void test_hello_and_attach_come_back_whole(void **state)
+{
+    (void)state;
+    struct msg_request req = {.serial = 1, .op = MSG_HELLO};
+    strcpy(req.hello.magic, "ACRE");
+    req.hello.version_min = 1;
+    req.hello.version_max = 7;
+    req.hello.fingerprint = UINT64_MAX;
+    struct msg_request got = request_back(&req);
+    assert_memory_equal(&got.hello, &req.hello, sizeof(req.hello));
+
+    memset(&req, 0, sizeof(req));
+    req.serial = 2;
+    req.op = MSG_ATTACH;
+    memset(req.attach.tenant, 't', TENANT_NAME_BYTES - 1);
+    memset(req.attach.name, 'n', CLIENT_NAME_BYTES - 1);
+    req.attach.resume_client = client_handle(65534, UINT32_MAX);
+    memset(req.attach.secret, 0xee, sizeof(req.attach.secret));
+    got = request_back(&req);
+    assert_memory_equal(&got.attach, &req.attach, sizeof(req.attach));
+}
+
+static void test_requests_on_memory_come_back_whole(void **state)
+{
+    (void)state;
+    struct msg_request req = {.serial = 3, .op = MSG_GROW};
+    req.grow.n_units = UINT32_MAX;
+    req.grow.align_order = 31;
+    req.grow.exact = true;
+    req.grow.class_plus_1 = 40;
+    struct msg_request got = request_back(&req);
+    assert_int_equal(got.grow.n_units, UINT32_MAX);
+    assert_int_equal(got.grow.align_order, 31);
+    assert_true(got.grow.exact);
+    assert_int_equal(got.grow.class_plus_1, 40);
+
+    req = (struct msg_request){.serial = UINT64_MAX, .op = MSG_RELEASE};
+    req.release.n_runs = MSG_RUNS_MAX;
+    for (uint32_t i = 0; i < MSG_RUNS_MAX; i++)
+        req.release.runs[i] = (struct msg_run){UINT64_MAX - i, UINT32_MAX - i};
+    got = request_back(&req);
+    assert_int_equal(got.release.n_runs, MSG_RUNS_MAX);
+    assert_int_equal(got.release.runs[63].off, UINT64_MAX - 63);
+    assert_int_equal(got.release.runs[63].n_units, UINT32_MAX - 63);
+
+    req = (struct msg_request){.serial = 5, .op = MSG_ROOT};
+    req.root.op = ROOT_CAS;
+    memset(req.root.name, 'r', ROOT_NAME_BYTES - 1);
+    req.root.expected = 1;
+    req.root.desired = UINT64_MAX;
+    got = request_back(&req);
+    assert_memory_equal(&got.root, &req.root, sizeof(req.root));
+}
+
+static void test_requests_without_content_are_not_empty_packets(void **state)
+{
+    (void)state;
+    static const enum msg_op ops[] = {MSG_PUBLISH_ALL, MSG_DETACH,  MSG_STATUS, MSG_FREE_LARGE,
+                                      MSG_MAP_SEGMENT, MSG_TENANTS, MSG_LOOK,   MSG_TENANT_DROP};
+    for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
+        struct msg_request req = {.serial = 1, .op = ops[i]};
+        request_back(&req);
+    }
+    struct msg_request ack = {.serial = 0, .op = MSG_ACK};
+    request_back(&ack);
+}
+
+static void test_replies_come_back_whole(void **state)
+{
+    (void)state;
+    struct msg_reply reply = {.serial = 1, .op = MSG_GROW};
+    reply.grow.run = (struct msg_run){(uint64_t)255 << 30, 512};
+    reply.grow.slab = true;
+    reply.grow.head_slot = 255;
+    struct msg_reply got = reply_back(&reply);
+    assert_int_equal(got.grow.run.off, reply.grow.run.off);
+    assert_int_equal(got.grow.run.n_units, 512);
+    assert_true(got.grow.slab);
+    assert_int_equal(got.grow.head_slot, 255);
+
+    reply = (struct msg_reply){.serial = 2, .op = MSG_STATUS};
+    strcpy(reply.status.version, "0.1.0");
+    strcpy(reply.status.mode, "system");
+    reply.status.uptime_ns = 12345;
+    got = reply_back(&reply);
+    assert_string_equal(got.status.mode, "system");
+    assert_int_equal(got.status.uptime_ns, 12345);
+
+    reply = (struct msg_reply){.serial = 3, .op = MSG_ATTACH, .ack_nonce = UINT64_MAX};
+    reply.attach.client = 0x10001;
+    got = reply_back(&reply);
+    assert_int_equal(got.attach.client, 0x10001);
+}
+
+static void test_the_largest_replies_fit_the_packet_and_the_arena(void **state)
+{
+    (void)state;
+    static struct msg_reply reply = {.serial = UINT64_MAX, .op = MSG_TENANTS};
+    reply.tenants.n_names = MSG_TENANTS_MAX;
+    reply.tenants.more = true;
+    for (uint32_t i = 0; i < MSG_TENANTS_MAX; i++)
+        memset(reply.tenants.names[i], 'a' + (int)(i % 26), TENANT_NAME_BYTES - 1);
+    struct msg_reply got = reply_back(&reply);
+    assert_int_equal(got.tenants.n_names, MSG_TENANTS_MAX);
+    assert_string_equal(got.tenants.names[63], reply.tenants.names[63]);
+
+    struct msg_reply error = {.serial = 9, .error = -ENOMEM};
+    memset(error.text, 'x', MSG_TEXT_BYTES - 1);
+    got = reply_back(&error);
+    assert_string_equal(got.text, error.text);
+}
+
+static size_t pack_raw(const Acre__Wire__Request *pb)
+{
+    assert_in_range(acre__wire__request__get_packed_size(pb), 1, sizeof(buf));
+    return acre__wire__request__pack(pb, buf);
+}
+
+static void test_a_string_that_is_too_long_does_not_decode(void **state)
+{
+    (void)state;
+    char name[TENANT_NAME_BYTES + 1] = {0};
+    memset(name, 'x', TENANT_NAME_BYTES);
+    Acre__Wire__Look look = ACRE__WIRE__LOOK__INIT;
+    look.tenant = name;
+    Acre__Wire__Request pb = ACRE__WIRE__REQUEST__INIT;
+    pb.serial = 77;
+    pb.op_case = ACRE__WIRE__REQUEST__OP_LOOK;
+    pb.look = &look;
+    struct msg_request got;
+    assert_int_equal(codec_unpack_request(buf, pack_raw(&pb), &got), -EPROTO);
+    assert_int_equal(got.serial, 77);
+    assert_int_equal(got.op, MSG_NONE);
+}
+
+static void test_too_many_runs_do_not_decode(void **state)
+{
+    (void)state;
+    Acre__Wire__Run run = ACRE__WIRE__RUN__INIT, *runs[MSG_RUNS_MAX + 1];
+    for (size_t i = 0; i < ARRAY_LEN(runs); i++)
+        runs[i] = &run;
+    Acre__Wire__Release release = ACRE__WIRE__RELEASE__INIT;
+    release.n_runs = ARRAY_LEN(runs);
+    release.runs = runs;
+    Acre__Wire__Request pb = ACRE__WIRE__REQUEST__INIT;
+    pb.serial = 1;
+    pb.op_case = ACRE__WIRE__REQUEST__OP_RELEASE;
+    pb.release = &release;
+    struct msg_request got;
+    assert_int_equal(codec_unpack_request(buf, pack_raw(&pb), &got), -EPROTO);
+}
+
+static void test_unknown_ops_and_serial_zero_do_not_decode(void **state)
+{
+    (void)state;
+    struct msg_request got;
+    /* serial = 5, field 99 of length 0 */
+    static const uint8_t unknown[] = {0x08, 5, 0x9a, 0x06, 0};
+    assert_int_equal(codec_unpack_request(unknown, sizeof(unknown), &got), -EPROTO);
+    assert_int_equal(got.serial, 5);
+    static const uint8_t status_serial_0[] = {0x62, 0};
+    assert_int_equal(codec_unpack_request(status_serial_0, sizeof(status_serial_0), &got), -EPROTO);
+    assert_int_equal(codec_unpack_request(unknown, 0, &got), -EPROTO);
+}
+
+static void test_unknown_fields_are_ignored(void **state)
+{
+    (void)state;
+    struct msg_request req = {.serial = 4, .op = MSG_STATUS}, got;
+    size_t n = codec_pack_request(&req, buf);
+    static const uint8_t extra[] = {0x9a, 0x06, 3, 'n', 'e', 'w'};
+    memcpy(buf + n, extra, sizeof(extra));
+    assert_int_equal(codec_unpack_request(buf, n + sizeof(extra), &got), 0);
+    assert_int_equal(got.op, MSG_STATUS);
+}
+
+static void test_a_packet_of_thousands_of_fields_is_refused_by_the_arena(void **state)
+{
+    (void)state;
+    struct msg_request got;
+    for (size_t i = 0; i + 3 <= sizeof(buf); i += 3)
+        memcpy(buf + i, (uint8_t[]){0x9a, 0x06, 0}, 3);
+    assert_int_equal(codec_unpack_request(buf, sizeof(buf) / 3 * 3, &got), -EPROTO);
+}
+
+static void test_random_and_mutated_bytes_do_no_harm(void **state)
+{
+    (void)state;
+    struct msg_request req = {.serial = 3, .op = MSG_RELEASE}, got;
+    struct msg_reply reply;
+    req.release.n_runs = 20;
+    srand(1);
+    for (int round = 0; round < 20000; round++) {
+        size_t n = codec_pack_request(&req, buf);
+        for (int k = 0; k < 4; k++)
+            buf[(size_t)rand() % n] = (uint8_t)rand();
+        if (codec_unpack_request(buf, n, &got) == 0)
+            assert_true(got.op != MSG_RELEASE || got.release.n_runs <= MSG_RUNS_MAX);
+        (void)codec_unpack_reply(buf, n, &reply);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_hello_and_attach_come_back_whole),
+        cmocka_unit_test(test_requests_on_memory_come_back_whole),
+        cmocka_unit_test(test_requests_without_content_are_not_empty_packets),
+        cmocka_unit_test(test_replies_come_back_whole),
+        cmocka_unit_test(test_the_largest_replies_fit_the_packet_and_the_arena),
+        cmocka_unit_test(test_a_string_that_is_too_long_does_not_decode),
+        cmocka_unit_test(test_too_many_runs_do_not_decode),
+        cmocka_unit_test(test_unknown_ops_and_serial_zero_do_not_decode),
+        cmocka_unit_test(test_unknown_fields_are_ignored),
+        cmocka_unit_test(test_a_packet_of_thousands_of_fields_is_refused_by_the_arena),
+        cmocka_unit_test(test_random_and_mutated_bytes_do_no_harm),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
