@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * alloc.c - the two fast paths, and what is built from them.
+ *
+ * MODEL. The owner tag of a block is the only truth (DESIGN.md section 5): 0 free, else the owner.
+ * A thread cache knows, per class, free blocks of slabs that it holds from two sources: a stack of
+ * blocks that this thread freed lately (address and tag's address, so that neither has to be
+ * computed from the other), and a 64-block window of one slab as a bit mask.
+ *
+ * INVARIANTS
+ *  1. Every block on the stack or in the mask has tag 0 and lies in a slab whose holder token is
+ * this cache's. Only the holder turns 0 into an id, so tag 0 stays until this thread takes the
+ * block.
+ *  2. A block is never on the stack and in the mask at once: windows are scanned only when both are
+ * empty (slab.c).
+ *  3. Alloc commits with one store (tag = owner), free with one store (tag = 0). Everything else is
+ * private and derived.
+ *
+ * A KILL before the commit: it never happened (block still free / still owned and swept with its
+ * owner). After: it did. A kill between the 0 and the hint, or with blocks on the stack, forgets
+ * only hints: whoever holds the slab next scans it anew.
+ *
+ * ORDER. free: the 0 is stored with release (the freer's last accesses come before it), the hint
+ * after it. The scan that finds the 0 has acquire. Alloc's own store needs none: nobody else may
+ * write that tag before the block has been passed on.
+ *
+ * COST. No system call, no lock prefix, no lock; a test single-steps both paths and looks. After
+ * fork or close the thread's cache is not believed (serial, or token 0): the slow path finds out.
+ */
+#include <string.h>
+
+#include "client/heap.h"
+
+static inline void tag_commit(_Atomic tag_t *tag, tag_t owner)
+{
+    atomic_store_explicit(tag, owner, memory_order_relaxed);
+}
+
+static inline void *bin_pop(struct cache *cache, unsigned class_idx, tag_t owner)
+{
+    struct bin *bin = &cache->bins[class_idx];
+
+    if (LIKELY(bin->n_stack > 0)) {
+        const struct free_block *f = &cache->stacks[class_idx][--bin->n_stack];
+        tag_commit(f->tag, owner);
+        return f->block;
+    }
+    if (LIKELY(bin->mask != 0)) {
+        unsigned i = (unsigned)__builtin_ctzll(bin->mask);
+        bin->mask &= bin->mask - 1;
+        tag_commit(bin->win_tag + i, owner);
+        return bin->win_block + (size_t)i * bin->block_bytes;
+    }
+    return NULL;
+}
+
+static __attribute__((noinline)) void *small_alloc_slow(struct acre_heap *heap, unsigned class_idx,
+                                                        bool heap_owned)
+{
+    struct cache *cache = cache_here(heap);
+
+    if (!cache || cache->token == 0)
+        cache = cache_acquire(heap);
+    if (!cache)
+        return NULL;
+    for (;;) {
+        void *block = bin_pop(cache, class_idx, heap_owned ? TAG_HEAP : cache->id);
+        if (block)
+            return block;
+        int r = bin_refill(heap, cache, class_idx);
+        if (r < 0) {
+            errno = -r;
+            return NULL;
+        }
+    }
+}
+
+void *acre_alloc(struct acre_heap *heap, size_t size)
+{
+    struct cache *cache = cache_here(heap);
+
+    if (UNLIKELY(size > SMALL_MAX_BYTES))
+        return large_alloc(heap, size, 1, false);
+    unsigned class_idx = class_of_size((uint32_t)size);
+    if (LIKELY(cache != NULL)) {
+        void *block = bin_pop(cache, class_idx, cache->id);
+        if (LIKELY(block != NULL))
+            return block;
+    }
+    return small_alloc_slow(heap, class_idx, false);
+}
+
+/* Everything that the fast path did not take: NULL, large blocks, misuse. Keeps errno. */
+static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *address)
+{
+    int saved_errno = errno;
+
+    if (!address)
+        return;
+    struct block b = block_find(heap, address);
+    if (b.fault) {
+        misuse_report(heap, "acre_free",
+                      b.fault == BLOCK_FOREIGN ? ACRE_MISUSE_FOREIGN : ACRE_MISUSE_INTERIOR,
+                      address);
+    } else if (atomic_load_explicit(b.tag, memory_order_relaxed) == TAG_FREE) {
+        misuse_report(heap, "acre_free", ACRE_MISUSE_DOUBLE_FREE, address);
+    } else {
+        acre_assert(b.large);
+        atomic_store_explicit(b.tag, TAG_FREE, memory_order_release);
+        large_free_units(heap, b.off, b.entry);
+    }
+    errno = saved_errno;
+}
+
+void acre_free(struct acre_heap *heap, void *address)
+{
+    uint64_t off = (uint64_t)((uintptr_t)address - (uintptr_t)heap->base);
+
+    if (UNLIKELY(off >= HEAP_BYTES)) {
+        free_slow(heap, address);
+        return;
+    }
+    unsigned slot = (unsigned)(off >> SLOT_SHIFT);
+    uint32_t in_slot = (uint32_t)(off & (SLOT_BYTES - 1)), unit = in_slot >> UNIT_SHIFT;
+    uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_relaxed);
+    if (UNLIKELY(unit >= slot_n_table(tables))) {
+        free_slow(heap, address);
+        return;
+    }
+    uint64_t entry = atomic_load_explicit(&heap_entries(heap, slot)[unit], memory_order_acquire);
+    const struct geo *geo = &geo_table[unit_entry_geo(entry)]; /* geo 0: limit 0, so slow */
+    uint32_t head = (unit - unit_entry_back(entry)) << UNIT_SHIFT;
+    uint32_t d = in_slot - head - geo->first;
+    uint64_t product = (uint64_t)d * geo->recip;
+    _Atomic tag_t *tag =
+        (_Atomic tag_t *)((char *)address - (in_slot - head)) + (uint32_t)(product >> 32);
+    if (UNLIKELY(d >= geo->limit || (uint32_t)product >= geo->recip ||
+                 atomic_load_explicit(tag, memory_order_relaxed) == TAG_FREE)) {
+        free_slow(heap, address);
+        return;
+    }
+    atomic_store_explicit(tag, TAG_FREE, memory_order_release);
+
+    struct cache *cache = cache_here(heap);
+    if (LIKELY(cache != NULL && unit_entry_holder(entry) == cache->token)) {
+        struct bin *bin = &cache->bins[geo->class_idx];
+        if (LIKELY(bin->n_stack < STACK_BLOCKS)) {
+            cache->stacks[geo->class_idx][bin->n_stack++] = (struct free_block){address, tag};
+            return;
+        }
+    }
+    /* Unconditionally: testing it first could lose it (DESIGN.md section 13). Pairs with
+     * slab_open(). */
+    atomic_store_explicit(heap_hints(heap, slot, tables) + (head >> UNIT_SHIFT), 1,
+                          memory_order_release);
+}
+
+/* Smallest class whose blocks hold size bytes at this alignment; N_CLASSES if none. */
+static unsigned class_aligned(size_t size, size_t align)
+{
+    if (MAX(size, align) > SMALL_MAX_BYTES || align > SLAB_ALIGN_MAX)
+        return N_CLASSES;
+    unsigned c = class_of_size((uint32_t)MAX(size, align));
+    while (c < N_CLASSES && class_align(c) < align)
+        c++;
+    return c;
+}
+
+void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, unsigned flags)
+{
+    bool heap_owned = flags & ACRE_HEAP_OWNED;
+    void *block = NULL;
+
+    if ((align != 0 && !is_pow2_u64(align)) || (flags & ~(ACRE_ZERO | ACRE_HEAP_OWNED)) != 0) {
+        errno = -fail(EINVAL, "acre_allocx: alignment %zu or flags 0x%x are invalid", align, flags);
+        return NULL;
+    }
+    unsigned class_idx = class_aligned(size, align ? align : 1);
+    if (class_idx == N_CLASSES) {
+        block = large_alloc(heap, size, align ? align : 1, heap_owned);
+    } else {
+        struct cache *cache = cache_here(heap);
+        if (LIKELY(cache != NULL))
+            block = bin_pop(cache, class_idx, heap_owned ? TAG_HEAP : cache->id);
+        if (UNLIKELY(block == NULL))
+            block = small_alloc_slow(heap, class_idx, heap_owned);
+    }
+    if (block && (flags & ACRE_ZERO))
+        memset(block, 0, size);
+    return block;
+}
+
+void *acre_calloc(struct acre_heap *heap, size_t n, size_t size)
+{
+    size_t bytes;
+
+    if (__builtin_mul_overflow(n, size, &bytes)) {
+        errno = -fail(ENOMEM, "acre_calloc: %zu times %zu bytes overflow", n, size);
+        return NULL;
+    }
+    return acre_allocx(heap, bytes, 0, ACRE_ZERO);
+}
+
+void *acre_aligned_alloc(struct acre_heap *heap, size_t align, size_t size)
+{
+    if (align == 0) {
+        errno = -fail(EINVAL, "acre_aligned_alloc: alignment 0 is no power of two");
+        return NULL;
+    }
+    return acre_allocx(heap, size, align, 0);
+}
+
+/* A new size stays in place if the block would not be much too large for it. */
+static bool realloc_in_place(const struct block *b, size_t size)
+{
+    return size <= b->usable && (size >= b->usable / 2 || b->usable <= 64);
+}
+
+static void *realloc_move(struct acre_heap *heap, void *address, const struct block *b, size_t size,
+                          bool heap_owned)
+{
+    void *moved = acre_allocx(heap, size, 0, heap_owned ? ACRE_HEAP_OWNED : 0);
+
+    if (moved) {
+        memcpy(moved, address, MIN(size, b->usable));
+        acre_free(heap, address);
+    }
+    return moved;
+}
+
+void *acre_realloc(struct acre_heap *heap, void *address, size_t size)
+{
+    if (!address)
+        return acre_alloc(heap, size);
+    if (size == 0) {
+        errno = -fail(EINVAL, "acre_realloc: size 0; acre_free() frees");
+        return NULL;
+    }
+    struct block b = block_find(heap, address);
+    tag_t tag = b.fault ? TAG_FREE : atomic_load_explicit(b.tag, memory_order_relaxed);
+    if (tag == TAG_FREE) {
+        misuse_report(heap, "acre_realloc",
+                      b.fault == BLOCK_OK        ? ACRE_MISUSE_DOUBLE_FREE
+                      : b.fault == BLOCK_FOREIGN ? ACRE_MISUSE_FOREIGN
+                                                 : ACRE_MISUSE_INTERIOR,
+                      address);
+        errno = -fail(EINVAL, "acre_realloc: %p is no live block of the heap", address);
+        return NULL;
+    }
+    if (tag != TAG_HEAP && tag != self_id(heap)) {
+        errno = -fail(EPERM, "acre_realloc: the block at %p belongs to client %u", address, tag);
+        return NULL;
+    }
+    if (realloc_in_place(&b, size))
+        return address;
+    return realloc_move(heap, address, &b, size, tag == TAG_HEAP);
+}

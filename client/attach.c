@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * attach.c - this process as a client of the daemon: attach, call, come back, leave.
+ *
+ * MODEL. `process->client` is 0 until the daemon has given this process an id; all of struct
+ * process is zero again after a fork, so a child attaches anew on its first slow path. The
+ * connection is only a telephone: losing it does not end the client (the life page does), and the
+ * same client comes back on a new one with its handle and the secret in its life page.
+ *
+ * THE SOCKET MAY NOT BE OURS. Applications close descriptors that they do not know, and the number
+ * is then somebody else's. Before each request the socket's kernel cookie is compared; a stranger's
+ * descriptor is neither used nor closed.
+ *
+ * A KILL anywhere: the daemon learns of it from the socket or the pidfd and asks the life page.
+ * Killed before the attach's reply is read: the daemon has a client that owns nothing.
+ */
+#include <fcntl.h>
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "client/heap.h"
+#include "proto/wire.h"
+
+#define RECONNECT_WAIT_NS 20000000
+
+static uint64_t sock_cookie(int sock)
+{
+    uint64_t cookie = 0;
+    socklen_t n = sizeof(cookie);
+
+    return getsockopt(sock, SOL_SOCKET, SO_COOKIE, &cookie, &n) == 0 ? cookie : 0;
+}
+
+static bool sock_is_ours(const struct process *p)
+{
+    return p->sock > 0 && sock_cookie(p->sock) == p->sock_cookie;
+}
+
+/* The socket is kept off the standard descriptors: 0 means "none" in wiped memory, and programs
+ * reopen 0 to 2 blindly. */
+static int sock_raise(int sock)
+{
+    if (sock > 2)
+        return sock;
+    int raised = fcntl(sock, F_DUPFD_CLOEXEC, 3);
+    close(sock);
+    return raised;
+}
+
+static void sock_adopt(struct acre_heap *heap, int sock)
+{
+    heap->process->sock = heap->inherited_sock = sock;
+    heap->process->sock_cookie = heap->inherited_cookie = sock_cookie(sock);
+}
+
+static void sock_drop(struct acre_heap *heap)
+{
+    if (sock_is_ours(heap->process))
+        close(heap->process->sock);
+    heap->process->sock = 0;
+    heap->inherited_sock = -1;
+}
+
+void attach_drop_inherited(struct acre_heap *heap)
+{
+    if (heap->inherited_sock > 0 && sock_cookie(heap->inherited_sock) == heap->inherited_cookie)
+        close(heap->inherited_sock);
+    heap->inherited_sock = -1;
+}
+
+/* A grant that comes after its call had timed out is ours all the same. */
+static void stale_reply(void *ctx, const struct msg_reply *reply)
+{
+    struct process *p = ((struct acre_heap *)ctx)->process;
+
+    if (reply->error == 0 && reply->op == MSG_GROW && !reply->grow.slab &&
+        p->n_late < ARRAY_LEN(p->late))
+        p->late[p->n_late++] = reply->grow.run;
+}
+
+static int call_on(struct acre_heap *heap, int sock, uint64_t deadline_ns,
+                   const struct msg_request *req, int fd, struct msg_reply *ret_reply, int *ret_fd)
+{
+    struct wire_call call = {
+        .sock = sock, .deadline_ns = deadline_ns, .stale = stale_reply, .ctx = heap};
+    struct msg_request numbered = *req;
+    int unwanted_fd = -1, r;
+
+    numbered.serial = ++heap->process->call_serial;
+    r = wire_call(&call, &numbered, fd, ret_reply, ret_fd ? ret_fd : &unwanted_fd);
+    close_fd(&unwanted_fd);
+    return r;
+}
+
+static uint64_t deadline_from_now(const struct acre_heap *heap)
+{
+    return wire_now_ns() + (uint64_t)heap->deadline_ms * 1000000;
+}
+
+static bool wait_a_little(uint64_t deadline_ns)
+{
+    struct timespec pause = {.tv_nsec = RECONNECT_WAIT_NS};
+
+    if (wire_now_ns() + RECONNECT_WAIT_NS >= deadline_ns)
+        return false;
+    nanosleep(&pause, NULL);
+    return true;
+}
+
+static int connect_daemon(struct acre_heap *heap, uint64_t deadline_ns, int *ret_sock)
+{
+    char text[MSG_TEXT_BYTES] = "";
+    int r = wire_hello(heap->address, deadline_ns, ret_sock, text);
+
+    if (r < 0)
+        return fail(-r, "%s: %s%s%s", heap->address, acre_strerror(r), text[0] ? ": " : "", text);
+    *ret_sock = sock_raise(*ret_sock);
+    return *ret_sock < 0 ? fail(EMFILE, "no descriptor left for the daemon's socket") : 0;
+}
+
+/* The sentence for a failed call; passes the error on. */
+static int call_failed(const struct acre_heap *heap, int r, const struct msg_reply *reply)
+{
+    if (r == 0)
+        return reply->error ? fail(-reply->error, "%s",
+                                   reply->text[0] ? reply->text : acre_strerror(reply->error))
+                            : 0;
+    if (r == -ETIMEDOUT)
+        return fail(ETIMEDOUT, "the daemon at %s did not answer within %d ms", heap->address,
+                    heap->deadline_ms);
+    return fail(-r, "%s: %s", heap->address, acre_strerror(r));
+}
+
+/* ---- first attach ---- */
+
+/* The control page: mapped once, inherited by children (read-only). */
+static int control_accept(struct acre_heap *heap, int fd, uint64_t heap_id)
+{
+    const char *why = "no descriptor came along";
+
+    if (heap->control)
+        return heap->heap_id == heap_id
+                   ? 0
+                   : fail(ENOENT, "tenant %s was dropped: its heap is another one now",
+                          heap->tenant);
+    int r = fd < 0 ? -EPROTO : control_map(fd, &heap->control, &why);
+    if (r < 0)
+        return fail(-r, "the daemon's control page is not valid: %s", why);
+    if (heap->control->header.heap_id != heap_id)
+        return fail(EPROTO, "the daemon's control page is of another heap");
+    heap->heap_id = heap_id;
+    return 0;
+}
+
+static int attach_on(struct acre_heap *heap, int sock, uint64_t deadline_ns, int life_fd)
+{
+    struct msg_request req = {.op = MSG_ATTACH};
+    struct msg_reply reply;
+    CLEANUP_FD int fd = -1;
+
+    memcpy(req.attach.tenant, heap->tenant, sizeof(heap->tenant));
+    memcpy(req.attach.name, heap->name, sizeof(heap->name));
+    int r = call_on(heap, sock, deadline_ns, &req, life_fd, &reply, &fd);
+    r = call_failed(heap, r, &reply);
+    if (r == 0)
+        r = control_accept(heap, fd, reply.attach.heap_id);
+    if (r < 0)
+        return r;
+    sock_adopt(heap, sock);
+    atomic_store_explicit(&heap->process->client, reply.attach.client, memory_order_release);
+    return 0;
+}
+
+/* What a forked child finds of its parent in memory that is not wiped. */
+static void drop_inherited(struct acre_heap *heap)
+{
+    attach_drop_inherited(heap);
+    for (unsigned slot = 0; slot < HEAP_SLOTS; slot++) {
+        buddy_free(heap->buddies[slot]);
+        heap->buddies[slot] = NULL;
+    }
+}
+
+/* conn_lock held. */
+static int attach_locked(struct acre_heap *heap)
+{
+    uint64_t deadline_ns = deadline_from_now(heap);
+    CLEANUP_FD int life_fd = -1;
+    int sock = -1, r;
+
+    drop_inherited(heap);
+    /* So that acre_give() can do without a fence: the daemon's membarrier() reaches this process.
+     */
+    (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
+    r = connect_daemon(heap, deadline_ns, &sock);
+    if (r < 0)
+        return r;
+    r = life_create(&heap->process->life, &life_fd);
+    if (r == 0)
+        r = attach_on(heap, sock, deadline_ns, life_fd);
+    if (r < 0) {
+        life_destroy(heap->process->life);
+        heap->process->life = NULL;
+        close(sock);
+    }
+    return r;
+}
+
+int attach_ensure(struct acre_heap *heap)
+{
+    struct process *p = heap->process;
+    int r = 0;
+
+    if (LIKELY(atomic_load_explicit(&p->client, memory_order_acquire) != 0))
+        return 0;
+    pthread_mutex_lock(&p->conn_lock);
+    if (atomic_load(&p->client) == 0)
+        r = attach_locked(heap);
+    pthread_mutex_unlock(&p->conn_lock);
+    return r;
+}
+
+/* ---- calls ---- */
+
+/* The same client on a new connection. */
+static int resume(struct acre_heap *heap, uint64_t deadline_ns)
+{
+    struct msg_request req = {.op = MSG_ATTACH};
+    struct msg_reply reply;
+    CLEANUP_FD int fd = -1;
+    int sock = -1, r = connect_daemon(heap, deadline_ns, &sock);
+
+    if (r < 0)
+        return r;
+    memcpy(req.attach.tenant, heap->tenant, sizeof(heap->tenant));
+    memcpy(req.attach.name, heap->name, sizeof(heap->name));
+    memcpy(req.attach.secret, heap->process->life->secret, sizeof(req.attach.secret));
+    req.attach.resume_client = atomic_load(&heap->process->client);
+    r = call_on(heap, sock, deadline_ns, &req, -1, &reply, &fd);
+    r = call_failed(heap, r, &reply);
+    if (r == 0)
+        sock_adopt(heap, sock);
+    else
+        close(sock);
+    return r;
+}
+
+static int ensure_connected(struct acre_heap *heap, uint64_t deadline_ns)
+{
+    int r;
+
+    if (atomic_load(&heap->process->client) == 0)
+        return attach_locked(heap);
+    if (sock_is_ours(heap->process))
+        return 0;
+    do
+        r = resume(heap, deadline_ns);
+    while ((r == -ECONNREFUSED || r == -ECONNRESET) && wait_a_little(deadline_ns));
+    return r;
+}
+
+int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
+              struct msg_reply *ret_reply, int *ret_fd)
+{
+    uint64_t deadline_ns = deadline_from_now(heap);
+    int r, saved_errno = errno;
+
+    for (;;) {
+        r = ensure_connected(heap, deadline_ns);
+        if (r < 0)
+            break;
+        r = call_on(heap, heap->process->sock, deadline_ns, req, fd, ret_reply, ret_fd);
+        if (r != -ECONNRESET && r != -EPIPE) {
+            r = call_failed(heap, r, ret_reply);
+            break;
+        }
+        sock_drop(heap);
+        if (!wait_a_little(deadline_ns)) {
+            r = call_failed(heap, -ETIMEDOUT, NULL);
+            break;
+        }
+    }
+    errno = saved_errno;
+    return r;
+}
+
+int heap_call(struct acre_heap *heap, struct msg_request *req, struct msg_reply *ret_reply)
+{
+    pthread_mutex_lock(&heap->process->conn_lock);
+    int r = conn_call(heap, req, -1, ret_reply, NULL);
+    if (heap->process->n_late > 0)
+        pool_accept_late(heap);
+    pthread_mutex_unlock(&heap->process->conn_lock);
+    return r;
+}
+
+void attach_detach(struct acre_heap *heap)
+{
+    struct msg_request req = {.op = MSG_DETACH};
+    struct msg_reply reply;
+    struct process *p = heap->process;
+
+    if (atomic_load(&p->client) == 0)
+        return;
+    /* From here on this client cannot write: the daemon may believe what it asks the page. */
+    life_destroy(p->life);
+    p->life = NULL;
+    if (sock_is_ours(p))
+        (void)call_on(heap, p->sock, deadline_from_now(heap), &req, -1, &reply, NULL);
+    sock_drop(heap);
+    atomic_store(&p->client, 0);
+}

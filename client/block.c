@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* block.c - what is at an address? The checked, unhurried twin of acre_free()'s fast path: both
+ * must agree. */
+#include "client/heap.h"
+
+static struct block find_large(const struct acre_heap *heap, struct block b, unsigned slot,
+                               uint64_t tables, uint32_t unit)
+{
+    if (b.off & (UNIT_BYTES - 1))
+        return b;
+    b.fault = BLOCK_OK;
+    b.large = true;
+    b.n_units = unit_entry_large_units(b.entry);
+    b.usable = (size_t)b.n_units << UNIT_SHIFT;
+    b.tag = heap_tags(heap, slot, tables) + unit;
+    return b;
+}
+
+static struct block find_small(const struct acre_heap *heap, struct block b, uint32_t unit)
+{
+    const struct geo *g = &geo_table[unit_entry_geo(b.entry)];
+    uint32_t back = unit_entry_back(b.entry);
+    uint64_t slab_off = (b.off & ~(SLOT_BYTES - 1)) + ((uint64_t)(unit - back) << UNIT_SHIFT);
+    uint32_t d = (uint32_t)(b.off - slab_off) - g->first;
+
+    if (back > unit || d >= g->limit || d % g->size != 0)
+        return b;
+    b.fault = BLOCK_OK;
+    b.usable = g->size;
+    b.tag = (_Atomic tag_t *)(heap->base + slab_off) + d / g->size;
+    return b;
+}
+
+struct block block_find(const struct acre_heap *heap, const void *address)
+{
+    struct block b = {.fault = BLOCK_FOREIGN,
+                      .off = (uint64_t)((uintptr_t)address - (uintptr_t)heap->base)};
+
+    if (b.off >= HEAP_BYTES)
+        return b;
+    b.fault = BLOCK_INTERIOR;
+    unsigned slot = (unsigned)(b.off >> SLOT_SHIFT);
+    uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_acquire);
+    uint32_t unit = (uint32_t)((b.off & (SLOT_BYTES - 1)) >> UNIT_SHIFT);
+    if (unit >= slot_n_table(tables))
+        return b;
+    b.entry = atomic_load_explicit(&heap_entries(heap, slot)[unit], memory_order_acquire);
+    switch (unit_entry_state(b.entry)) {
+    case U_SLAB:
+    case U_PARKED:
+    case U_RELEASING:
+        return find_small(heap, b, unit);
+    case U_LARGE:
+        return find_large(heap, b, slot, tables, unit);
+    default:
+        return b;
+    }
+}
+
+size_t acre_usable_size(struct acre_heap *heap, const void *block)
+{
+    return block ? block_find(heap, block).usable : 0;
+}
+
+acre_off acre_offset(struct acre_heap *heap, const void *block)
+{
+    uint64_t off = (uint64_t)((uintptr_t)block - (uintptr_t)heap->base);
+    return block && off < HEAP_BYTES ? off : 0;
+}
+
+void *acre_pointer(struct acre_heap *heap, acre_off off)
+{
+    unsigned slot = (unsigned)(off >> SLOT_SHIFT);
+
+    if (UNLIKELY(off == 0))
+        return NULL;
+    if (UNLIKELY(slot >= HEAP_SLOTS)) {
+        errno = -fail(EINVAL, "offset 0x%llx is beyond the heap's %llu GiB",
+                      (unsigned long long)off, HEAP_BYTES >> 30);
+        return NULL;
+    }
+    uint64_t bytes = atomic_load_explicit(&heap->slots[slot].bytes, memory_order_acquire);
+    if (UNLIKELY((off & (SLOT_BYTES - 1)) >= bytes)) {
+        int r = bytes ? fail(EINVAL, "offset 0x%llx is beyond the end of its segment",
+                             (unsigned long long)off)
+                      : map_slot(heap, slot);
+        if (r == 0)
+            return acre_pointer(heap, off);
+        errno = -r;
+        return NULL;
+    }
+    return heap->base + off;
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * heap.h - what a process keeps of an open heap. Private to libacre.
+ *
+ * THREE KINDS OF STATE, told apart by what happens to them on fork:
+ *   struct acre_heap   normal memory, copied by fork: base address, mapped segments, options. True
+ * in the child as well, because the mappings are inherited. struct process     MADV_WIPEONFORK,
+ * zero in the child: all that this process ACTS with: client id, socket, locks, unit pool, slab
+ * records, thread caches. A child finds zeroes and re-attaches as a client of its own. tls_caches[]
+ * per thread, a pointer into struct process's region, believed only while the serial beside it
+ *                      equals the heap's. The serial changes on close and on fork.
+ *
+ * LOCKS, in this order, all in `struct process`, none on the fast path: conn_lock (one request to
+ * the daemon at a time, attach, mapping), pool_lock (unit pool, list of caches, arena). A thread
+ * cache is its thread's alone; an idle one belongs to who holds pool_lock.
+ */
+#ifndef ACRE_CLIENT_HEAP_H
+#define ACRE_CLIENT_HEAP_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include <acre.h>
+
+#include "proto/msg.h"
+#include "shm/base.h"
+#include "shm/buddy.h"
+#include "shm/layout.h"
+#include "shm/segment.h"
+#include "shm/sizeclass.h"
+
+#define HEAPS_MAX    16u /* 256 bytes of static TLS: dlopen() has little to spare */
+#define STACK_BLOCKS 64u
+#define CACHES_MAX   65535u
+#define HEAP_BASE_HINT                                                                             \
+    0x7e8000000000ull /* free under every sanitizer and valgrind; any other works too */
+
+/* A slab this process holds: private record, the truth lies in the unit table and the owner map. */
+struct slab {
+    struct slab *next, *prev; /* ring of the bin */
+    char *head;               /* address of the slab */
+    _Atomic uint64_t *entries;
+    _Atomic uint8_t *hint;
+    uint8_t geo;
+};
+
+struct free_block {
+    void *block;
+    _Atomic tag_t *tag;
+};
+
+/* One class of one thread. The first line serves alloc; the stack lies apart so that a bin unused
+ * costs nothing. */
+struct bin {
+    uint32_t n_stack;
+    uint32_t block_bytes;
+    uint64_t mask; /* free blocks of the window: bit i is win_block + i * block_bytes */
+    char *win_block;
+    _Atomic tag_t *win_tag;
+    struct slab *cur;  /* slab of the window; ring of all slabs of the bin */
+    uint32_t next_idx; /* first block of the next window in cur */
+    uint32_t n_slabs;
+    struct slab *probe; /* where the scan without hints goes on */
+    uint64_t unused;
+};
+static_assert(sizeof(struct bin) == 64, "one line");
+
+struct cache {
+    uint32_t token; /* holder_token(id, index); 0: wiped or never used */
+    tag_t id;
+    struct cache *next; /* all caches of the process */
+    bool busy;          /* a living thread has it (pool_lock) */
+    int tid;            /* which */
+    struct bin bins[N_CLASSES] __attribute__((aligned(64)));
+    struct free_block stacks[N_CLASSES][STACK_BLOCKS];
+};
+
+struct process {
+    _Atomic uint64_t client; /* handle; 0: not attached */
+    pthread_mutex_t conn_lock, pool_lock;
+    int sock;
+    uint64_t sock_cookie, call_serial;
+    struct life_page *life;
+    struct cache *caches;
+    uint32_t n_caches;
+    struct slab *spare_slabs; /* freed records */
+    uint64_t arena_used;
+    uint32_t pool_units; /* free in the private buddies */
+    uint32_t n_late;     /* grants whose call had timed out (conn_lock) */
+    struct msg_run late[16];
+};
+
+struct slot {
+    _Atomic uint64_t tables; /* n_table | hints_off << 32; 0: not mapped, or inside a segment */
+    _Atomic uint64_t bytes;  /* of this slot that are mapped; stored last */
+};
+
+struct acre_heap {
+    char *base;
+    uint64_t serial; /* != 0, of this open and this side of a fork; see tls_caches */
+    unsigned index;  /* in heaps[] and tls_caches[] */
+    unsigned n_opens;
+    struct process *process;
+    const struct control *control;
+    uint64_t heap_id;
+    void *reserved; /* the range's mmap, base aligned within */
+    size_t reserved_bytes;
+    struct buddy *buddies[HEAP_SLOTS]; /* pool of granted, uncut units, by slot (pool_lock) */
+    uint64_t arena_floor;              /* arena used by this process or an ancestor; see open.c */
+    int inherited_sock;                /* the parent's socket, to be closed by a child */
+    uint64_t inherited_cookie;
+    int deadline_ms;
+    char address[108], tenant[TENANT_NAME_BYTES], name[CLIENT_NAME_BYTES];
+    struct slot slots[HEAP_SLOTS];
+};
+
+struct tls_cache {
+    uint64_t serial;
+    struct cache *cache;
+};
+extern __thread struct tls_cache tls_caches[HEAPS_MAX]
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+static inline struct cache *cache_here(const struct acre_heap *heap)
+{
+    const struct tls_cache *t = &tls_caches[heap->index];
+    return LIKELY(t->serial == heap->serial) ? t->cache : NULL;
+}
+
+static inline _Atomic uint64_t *heap_entries(const struct acre_heap *heap, unsigned slot)
+{
+    return (_Atomic uint64_t *)(heap->base + ((uint64_t)slot << SLOT_SHIFT) + SEG_HEADER_BYTES);
+}
+static inline uint32_t slot_n_table(uint64_t tables)
+{
+    return (uint32_t)tables;
+}
+static inline _Atomic uint8_t *heap_hints(const struct acre_heap *heap, unsigned slot,
+                                          uint64_t tables)
+{
+    return (_Atomic uint8_t *)(heap->base + ((uint64_t)slot << SLOT_SHIFT) + (tables >> 32));
+}
+static inline _Atomic tag_t *heap_tags(const struct acre_heap *heap, unsigned slot, uint64_t tables)
+{
+    return (_Atomic tag_t *)(heap->base + ((uint64_t)slot << SLOT_SHIFT) + SEG_HEADER_BYTES +
+                             (uint64_t)slot_n_table(tables) * sizeof(uint64_t));
+}
+static inline tag_t self_id(const struct acre_heap *heap)
+{
+    return client_handle_id(atomic_load_explicit(&heap->process->client, memory_order_relaxed));
+}
+
+/* ---- open.c ---- */
+/* The open heap with this index and serial, registry locked until heaps_unlock(); NULL if it is
+ * closed. */
+struct acre_heap *heaps_lock(unsigned index, uint64_t serial);
+void heaps_unlock(void);
+/* Arena of struct process's region: zeroed, wiped on fork, never given back before close. NULL:
+ * exhausted. pool_lock held. */
+void *arena_take(struct acre_heap *heap, size_t bytes);
+
+/* ---- attach.c: this process as a client ---- */
+/* Attached afterwards, or a negative errno. Cheap if it is already. */
+int attach_ensure(struct acre_heap *heap);
+/* One request; reconnects if the socket is no longer ours. conn_lock held. Negative errno of the
+ * transport or of the reply; sets the thread's last error. fd/ret_fd as wire_call(). */
+int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
+              struct msg_reply *ret_reply, int *ret_fd);
+/* Lock, attach_ensure, conn_call, unlock: for requests without descriptors. */
+int heap_call(struct acre_heap *heap, struct msg_request *req, struct msg_reply *ret_reply);
+/* Polite death: the life page goes, the daemon reaps, then the socket goes. Nothing if this process
+ * never attached. */
+void attach_detach(struct acre_heap *heap);
+/* Closes the socket that a forked child has from its parent. */
+void attach_drop_inherited(struct acre_heap *heap);
+
+/* ---- life.c ---- */
+/* New life page, mapped here and in no child; *ret_fd is the caller's. */
+int life_create(struct life_page **ret_page, int *ret_fd);
+void life_destroy(struct life_page *page);
+/* Around fork(): no child gets a page between its mmap and its MADV_DONTFORK. */
+void life_fork_lock(void);
+void life_fork_unlock(void);
+
+/* ---- map.c ---- */
+/* Makes a slot usable. 0 or negative errno. The second form: conn_lock held. */
+int map_slot(struct acre_heap *heap, unsigned slot);
+int map_slot_locked(struct acre_heap *heap, unsigned slot);
+
+/* ---- pool.c: units granted to this process ---- */
+/* A span of 2^order units, entries U_CUT with the process's token; BUDDY_NONE if the pool has none.
+ * Global unit number. */
+uint32_t pool_take(struct acre_heap *heap, unsigned order);
+/* Back into the pool: entries U_UNCUT. Surplus goes to the daemon. */
+void pool_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
+/* Asks the daemon for 2^order units for the pool, or for a parked slab of the class (class_plus_1;
+ * then *ret_slab is its unit). 0 or negative errno. */
+int pool_grow(struct acre_heap *heap, unsigned order, unsigned class_plus_1, uint32_t *ret_slab);
+/* n_units for one large block, aligned, entries U_CUT. */
+int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
+                    uint32_t *ret_unit);
+/* Units of a freed large block that is not worth keeping: to the daemon. */
+void pool_release(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
+/* Gives free units beyond keep_units back to the daemon. */
+int pool_trim(struct acre_heap *heap, uint32_t keep_units);
+/* Takes in grants that came after their call had timed out. conn_lock held. */
+void pool_accept_late(struct acre_heap *heap);
+
+/* ---- cache.c, slab.c ---- */
+/* This thread's cache, attaching if need be; NULL with errno. */
+struct cache *cache_acquire(struct acre_heap *heap);
+/* Has this thread's end noticed. */
+void cache_watch_thread(void);
+/* Fills stack or mask of the bin. 0 or negative errno. */
+int bin_refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx);
+/* Gives all empty slabs of the cache back to the pool; bins lose window and stack (derived, found
+ * again by scan). */
+void cache_release_empty(struct acre_heap *heap, struct cache *cache);
+/* Moves the slabs of a class from caches without a thread to this one. pool_lock not held. True if
+ * any came. */
+bool cache_inherit(struct acre_heap *heap, struct cache *cache, unsigned class_idx);
+
+/* ---- large.c ---- */
+void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned);
+/* The tag is 0 already. */
+void large_free_units(struct acre_heap *heap, uint64_t off, uint64_t entry);
+
+/* ---- block.c: any address, checked ---- */
+enum block_fault { BLOCK_OK = 0, BLOCK_FOREIGN, BLOCK_INTERIOR };
+struct block {
+    enum block_fault fault;
+    bool large;
+    uint32_t n_units; /* large */
+    uint64_t entry, off;
+    size_t usable;
+    _Atomic tag_t *tag;
+};
+struct block block_find(const struct acre_heap *heap, const void *address);
+
+/* ---- error.c ---- */
+/* Notes the sentence for acre_last_error() and returns -error. error is positive. */
+__attribute__((format(printf, 2, 3), cold)) int fail(int error, const char *fmt, ...);
+void misuse_report(struct acre_heap *heap, const char *function, enum acre_misuse_kind kind,
+                   const void *address);
+
+/* ---- autostart.c ---- */
+/* Path of the socket by acre_options.address's rules. *ret_may_start: a per-user daemon may be
+ * started. */
+int address_resolve(const char *address, unsigned flags, char *ret_path, size_t n,
+                    bool *ret_may_start);
+int daemon_start(void);
+
+#endif

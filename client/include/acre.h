@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * acre.h - the public interface of libacre: one heap that many processes share.
+ *
+ * A *heap* belongs to a *tenant* and is owned by the daemon acred. Every process that opens the
+ * tenant allocates from the same heap; a block allocated by one process can be read, passed on and
+ * freed by any other. Between processes a block is named by its *offset* (acre_off), never by its
+ * address: every process turns it into an address of its own by acre_pointer().
+ *
+ * WHO OWNS A BLOCK. Each block has exactly one owner: the client (attached process) that allocated
+ * it, or the heap.
+ *   - A client's blocks end with the client: when it calls acre_close(), exits, execs or is killed,
+ * what it still owns is freed. ***acre_close() is dying politely: unpublished blocks come back to
+ * the tenant.***
+ *   - acre_publish() gives a block to the heap: it stays until somebody frees it. acre_give() gives
+ * it to another client; acre_adopt() takes a block from the heap.
+ *   - ***fork(): the child is a new client that owns nothing. What the parent owned still ends with
+ * the parent: a process that daemonises (fork, the parent exits) publishes first, by
+ * acre_publish_all().***
+ *
+ * CONVENTIONS. Functions that return int give 0 or a negative errno. Functions that return a
+ * pointer give NULL and set errno; otherwise errno is left alone. acre_last_error() tells the
+ * calling thread's last failure in a sentence. Sizes are bytes. All functions may be called from
+ * any thread; none is async-signal-safe. The library installs no signal handler, never exits, and
+ * prints only in the default misuse handler.
+ *
+ * A call that needs the daemon waits for it at most `deadline_ms` and then fails with ETIMEDOUT;
+ * those are acre_open*(), the root functions, acre_publish_all(), acre_trim(), and an allocation or
+ * acre_pointer() that needs more memory or a new segment. All others never leave the process.
+ */
+#ifndef ACRE_H
+#define ACRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ACRE_VERSION_STRING "0.1.0"
+
+#if defined(__GNUC__)
+#define ACRE_API       __attribute__((visibility("default")))
+#define ACRE_ATTR(...) __attribute__((__VA_ARGS__))
+#else
+#define ACRE_API
+#define ACRE_ATTR(...)
+#endif
+
+struct acre_heap; /* an open heap; one per tenant and process, counted */
+
+typedef uint64_t acre_off;    /* bytes from the heap's base; 0 is "none" */
+typedef uint64_t acre_client; /* id (low 16 bits) and generation; 0 is nobody */
+
+#define ACRE_OWNER_HEAP UINT64_MAX /* acre_owner(): the block is published */
+
+/* ---- open and close
+ * ------------------------------------------------------------------------------------------- */
+
+/* acre_options.flags */
+#define ACRE_NO_AUTOSTART                                                                          \
+    1u /* never start a per-user daemon (also: environment ACRE_AUTOSTART=0) */
+
+/*
+ * All fields but `size` may be zero. Strings are copied.
+ *   size         sizeof(struct acre_options): the structure may grow in later versions
+ *   address      path of the daemon's socket. NULL: $ACRE_SOCKET; else /run/acre/acred.sock; else
+ *                $XDG_RUNTIME_DIR/acre/acred.sock, or without that variable
+ * /tmp/acre-UID/acred.sock (a 0700 directory whose ownership is checked). If $ACRE_SOCKET is unset,
+ * /run/acre does not exist and no per-user daemon runs, one is started: acred from $ACRE_DAEMON,
+ * beside the library, or in $PATH. tenant       whose heap; NULL is "default" name         what
+ * acrectl shows for this client (at most 31 bytes are kept); NULL: the program's name deadline_ms
+ * how long a call may wait for the daemon; 0 is 5,000 flags        ACRE_NO_AUTOSTART
+ */
+struct acre_options {
+    size_t size;
+    const char *address, *tenant, *name;
+    int deadline_ms;
+    unsigned flags;
+};
+
+/*
+ * Attaches this process to a tenant's heap. Opening the same tenant at the same address again gives
+ * the same handle and counts it; each open wants one acre_close(). *ret_heap is untouched on
+ * failure. -ECONNREFUSED  no daemon at the address -EPROTO        something answers there that is
+ * not an Acre daemon -EPROTONOSUPPORT  the daemon speaks another version -ENOENT        the daemon
+ * has no such tenant -EACCES        this user may not attach to it, or may not reach the socket
+ * -EAGAIN        the heap has its 65,534 clients
+ * -ETIMEDOUT     the daemon did not answer in time
+ * -EMFILE        this process has 16 heaps open already, or no descriptor left
+ * -EINVAL        ret_heap NULL, options->size too small, an unknown flag, a negative deadline, a
+ * name too long -ENOMEM        no address space or memory for the handle
+ */
+ACRE_API int acre_open(struct acre_heap **ret_heap, const char *address, const char *tenant);
+ACRE_API int acre_open_with(struct acre_heap **ret_heap, const struct acre_options *options);
+
+/*
+ * Detaches; the handle is gone with the last close. ***What this process still owns is freed (dying
+ * politely);*** published blocks stay. No thread may be inside a call on this heap. Pointers into
+ * the heap are invalid afterwards. NULL does nothing.
+ */
+ACRE_API void acre_close(struct acre_heap *heap);
+
+/* ---- allocate and free
+ * ------------------------------------------------------------------------------------------ */
+
+/* acre_allocx() flags */
+#define ACRE_ZERO       1u /* the block's bytes are zero */
+#define ACRE_HEAP_OWNED 2u /* published from birth: nobody's death frees it */
+
+/* Frees a block, from any thread of any process it was handed to. NULL does nothing. A block that
+ * is free already, a pointer that is no block's start, or one from elsewhere is reported to the
+ * misuse handler and changes nothing. */
+ACRE_API void acre_free(struct acre_heap *heap, void *block);
+
+/*
+ * Allocate: size any (0 is a unique block), aligned to at least 16 bytes; align any power of two.
+ * Contents are undefined unless zeroed. The caller's client owns the block. NULL with errno ENOMEM
+ * the tenant's `max` or the machine's capacity would be exceeded (nothing is killed, nothing is
+ * lost) EINVAL     align is no power of two, or an unknown flag ETIMEDOUT, ECONNREFUSED  more
+ * memory was needed and the daemon did not answer, or is gone EAGAIN     after fork: this process
+ * could not attach, the heap has its 65,534 clients
+ */
+ACRE_API void *acre_alloc(struct acre_heap *heap, size_t size)
+    ACRE_ATTR(malloc, alloc_size(2), warn_unused_result);
+ACRE_API void *acre_calloc(struct acre_heap *heap, size_t n, size_t size)
+    ACRE_ATTR(malloc, alloc_size(2, 3), warn_unused_result);
+ACRE_API void *acre_aligned_alloc(struct acre_heap *heap, size_t align, size_t size)
+    ACRE_ATTR(malloc, alloc_align(2), alloc_size(3), warn_unused_result);
+ACRE_API void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, unsigned flags)
+    ACRE_ATTR(malloc, alloc_size(2), warn_unused_result); /* align 0: the default */
+
+/*
+ * Resizes; keeps contents up to the smaller size and keeps the owner (a published block stays
+ * published). block NULL is acre_alloc(). On failure the old block is untouched. Errors as
+ * acre_alloc(), and EINVAL     size 0 EPERM      the block belongs to another client
+ */
+ACRE_API void *acre_realloc(struct acre_heap *heap, void *block, size_t size)
+    ACRE_ATTR(alloc_size(3), warn_unused_result);
+
+/* Bytes that the caller may use from block on: at least what was asked for. 0 for NULL or no block.
+ */
+ACRE_API size_t acre_usable_size(struct acre_heap *heap, const void *block);
+
+/* Gives memory this process holds and does not use back to the daemon. -ETIMEDOUT, -ECONNREFUSED.
+ */
+ACRE_API int acre_trim(struct acre_heap *heap);
+
+/* ---- names of blocks
+ * ------------------------------------------------------------------------------------------- */
+
+/* Offset of any address in the heap (also inside a block), valid in every process; 0 for NULL or a
+ * foreign address. */
+ACRE_API acre_off acre_offset(struct acre_heap *heap, const void *block);
+
+/* Address of an offset in this process; NULL for 0, for an offset outside of the heap (errno
+ * EINVAL) or when a segment that is new to this process cannot be mapped (errno ETIMEDOUT,
+ * ECONNREFUSED, ENOMEM). */
+ACRE_API void *acre_pointer(struct acre_heap *heap, acre_off off);
+
+/* ---- owners
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+/* This process as a client. Pass it to others so that they can acre_give() to it. 0 (and errno)
+ * after a fork if this process could not attach. */
+ACRE_API acre_client acre_self(struct acre_heap *heap);
+
+/* The owner at this moment: 0 free or no block, ACRE_OWNER_HEAP published, else the client. */
+ACRE_API acre_client acre_owner(struct acre_heap *heap, const void *block);
+
+/* From now on the heap's: the block outlives its client. 0 also if it is the heap's already.
+ * -EINVAL no block; -EPERM another client's. One plain store: it has happened or it has not. */
+ACRE_API int acre_publish(struct acre_heap *heap, void *block);
+
+/* Publishes all that this client owns, e.g. before daemonising. -ETIMEDOUT, -ECONNREFUSED. */
+ACRE_API int acre_publish_all(struct acre_heap *heap);
+
+/* Gives one's own block to another client. -ESRCH no such client any more (the block stays the
+ * caller's); -EPERM not the caller's; -EINVAL no block. Give first, send the offset then. */
+ACRE_API int acre_give(struct acre_heap *heap, void *block, acre_client to);
+
+/* Takes a published block. One caller wins, others get -EBUSY. -EINVAL no block or free. 0 also if
+ * it is one's own already. */
+ACRE_API int acre_adopt(struct acre_heap *heap, void *block);
+
+/* ---- roots: names by which processes find their first block
+ * -------------------------------------------------------- */
+
+/*
+ * At most 1,024 roots to a heap, names of 1 to 47 bytes. Each call is one round trip to the daemon
+ * and all or nothing. Setting publishes the block in the same step: it must be the caller's own or
+ * published. The root does not own the block: who frees the block deletes the root first. -EINVAL
+ * bad name, or the offset is no block's start; -EPERM the block is another client's; -ENOENT no
+ * such root; -EEXIST (cas, expected 0) and -EAGAIN (cas) the root is not what was expected; -ENOSPC
+ * too many roots; -ETIMEDOUT, -ECONNREFUSED. acre_root_cas(): expected 0 means "there is no such
+ * root"; desired 0 deletes it.
+ */
+ACRE_API int acre_root_set(struct acre_heap *heap, const char *name, acre_off off);
+ACRE_API int acre_root_get(struct acre_heap *heap, const char *name, acre_off *ret_off);
+ACRE_API int acre_root_cas(struct acre_heap *heap, const char *name, acre_off expected,
+                           acre_off desired);
+ACRE_API int acre_root_del(struct acre_heap *heap, const char *name);
+
+/* ---- errors
+ * -----------------------------------------------------------------------------------------------------
+ */
+
+/* One sentence for an error (negative or positive errno) as Acre means it. Static. */
+ACRE_API const char *acre_strerror(int error);
+
+/* The calling thread's last failure, in a sentence with the figures ("" if none). Valid until its
+ * next failure. */
+ACRE_API const char *acre_last_error(void);
+
+enum acre_misuse_kind {
+    ACRE_MISUSE_DOUBLE_FREE = 1, /* the block is free already */
+    ACRE_MISUSE_INTERIOR = 2,    /* an address inside the heap where no block starts */
+    ACRE_MISUSE_FOREIGN = 3,     /* an address outside of the heap */
+};
+
+struct acre_misuse {
+    size_t size; /* sizeof(struct acre_misuse): it may grow */
+    enum acre_misuse_kind kind;
+    const char *function; /* "acre_free", "acre_realloc" */
+    const void *address;
+    acre_off off;        /* 0 if foreign */
+    acre_client client;  /* who called */
+    const char *message; /* the whole sentence; valid during the call */
+};
+
+/* What happens on misuse, for all heaps of the process. handler NULL restores the default: one line
+ * to stderr, then abort(). If the handler returns, the bad call has done nothing. Called on the
+ * offending thread without locks held. */
+ACRE_API void acre_set_misuse_handler(void (*handler)(void *ctx, const struct acre_misuse *misuse),
+                                      void *ctx);
+
+ACRE_API const char *acre_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* map.c - segments appear in the reserved range when they are first needed. A mapped slot stays
+ * mapped until close. */
+#include <sys/mman.h>
+
+#include "client/heap.h"
+
+/* n_table and hints_off in one store: acre_free() reads them without a lock. bytes last:
+ * acre_pointer() reads it. */
+static void slots_publish(struct acre_heap *heap, unsigned head, const struct segment_shape *shape)
+{
+    unsigned n_slots = (unsigned)((shape->size_bytes + SLOT_BYTES - 1) >> SLOT_SHIFT);
+
+    for (unsigned i = n_slots; i-- > 0;) {
+        uint64_t left = shape->size_bytes - ((uint64_t)i << SLOT_SHIFT);
+        if (i == 0)
+            atomic_store_explicit(&heap->slots[head].tables,
+                                  shape->n_table | (uint64_t)shape->hints_off << 32,
+                                  memory_order_release);
+        atomic_store_explicit(&heap->slots[head + i].bytes, MIN(left, SLOT_BYTES),
+                              memory_order_release);
+    }
+}
+
+static int map_fd(struct acre_heap *heap, unsigned slot, int fd, const struct msg_reply *reply)
+{
+    unsigned head = reply->map_segment.head_slot;
+    struct segment_shape shape;
+    const char *why = "no descriptor came along";
+
+    if (fd < 0 || head > slot || segment_check(fd, head, heap->heap_id, &shape, &why) < 0)
+        return fail(EPROTO, "the daemon sent no valid segment for slot %u: %s", slot, why);
+    uint64_t slots_end = (uint64_t)head * SLOT_BYTES + shape.size_bytes;
+    if (slots_end > HEAP_BYTES || slots_end <= (uint64_t)slot << SLOT_SHIFT ||
+        shape.entries_off != SEG_HEADER_BYTES)
+        return fail(EPROTO, "the daemon's segment %u of %llu bytes does not reach slot %u", head,
+                    (unsigned long long)shape.size_bytes, slot);
+    void *at = heap->base + ((uint64_t)head << SLOT_SHIFT);
+    if (mmap(at, shape.size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != at)
+        return fail(ENOMEM, "cannot map segment %u of %llu bytes", head,
+                    (unsigned long long)shape.size_bytes);
+    slots_publish(heap, head, &shape);
+    return 0;
+}
+
+int map_slot_locked(struct acre_heap *heap, unsigned slot)
+{
+    struct msg_request req = {.op = MSG_MAP_SEGMENT, .map_segment = {.slot = slot}};
+    struct msg_reply reply;
+    CLEANUP_FD int fd = -1;
+
+    if (atomic_load(&heap->slots[slot].bytes) != 0)
+        return 0;
+    int r = conn_call(heap, &req, -1, &reply, &fd);
+    return r < 0 ? r : map_fd(heap, slot, fd, &reply);
+}
+
+int map_slot(struct acre_heap *heap, unsigned slot)
+{
+    int r;
+
+    pthread_mutex_lock(&heap->process->conn_lock);
+    r = map_slot_locked(heap, slot);
+    pthread_mutex_unlock(&heap->process->conn_lock);
+    return r;
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * owner.c - the owner tag changes hands: publish, give, adopt (DESIGN.md section 5).
+ *
+ * At every moment one party may write a tag, so publish and give are one plain store by the owner;
+ * a kill before it: nothing happened, after it: it is done. Adopt is a compare-and-swap because two
+ * may want the block.
+ */
+#include "client/heap.h"
+
+acre_client acre_self(struct acre_heap *heap)
+{
+    int r = attach_ensure(heap);
+
+    if (r < 0) {
+        errno = -r;
+        return 0;
+    }
+    return atomic_load_explicit(&heap->process->client, memory_order_relaxed);
+}
+
+static uint32_t gen_of(const struct acre_heap *heap, tag_t id)
+{
+    return __atomic_load_n(&heap->control->client[id].gen, __ATOMIC_ACQUIRE);
+}
+
+acre_client acre_owner(struct acre_heap *heap, const void *block)
+{
+    struct block b = block_find(heap, block);
+
+    if (b.fault)
+        return 0;
+    tag_t tag = atomic_load_explicit(b.tag, memory_order_acquire);
+    if (tag == TAG_FREE)
+        return 0;
+    if (tag == TAG_HEAP)
+        return ACRE_OWNER_HEAP;
+    uint32_t gen = gen_of(heap, tag);
+    return gen ? client_handle(tag, gen) : 0; /* dead: about to be freed */
+}
+
+/* The block, if it is this client's; else the error in *ret_r (0 if the heap has it). */
+static bool find_own(struct acre_heap *heap, const void *block, struct block *ret_b, int *ret_r)
+{
+    *ret_b = block_find(heap, block);
+    if (ret_b->fault) {
+        *ret_r = fail(EINVAL, "%p is no block of the heap", block);
+        return false;
+    }
+    tag_t tag = atomic_load_explicit(ret_b->tag, memory_order_relaxed), self = self_id(heap);
+    if (tag == self && self != 0)
+        return true;
+    if (tag == TAG_HEAP)
+        *ret_r = 0;
+    else if (tag == TAG_FREE)
+        *ret_r = fail(EINVAL, "the block at %p is free", block);
+    else
+        *ret_r = fail(EPERM, "the block at %p belongs to client %u, not to %u", block, tag, self);
+    return false;
+}
+
+int acre_publish(struct acre_heap *heap, void *block)
+{
+    struct block b;
+    int r;
+
+    if (!find_own(heap, block, &b, &r))
+        return r;
+    atomic_store_explicit(b.tag, TAG_HEAP, memory_order_release);
+    return 0;
+}
+
+int acre_publish_all(struct acre_heap *heap)
+{
+    struct msg_request req = {.op = MSG_PUBLISH_ALL};
+    struct msg_reply reply;
+
+    /* A child that has not attached owns nothing. */
+    if (self_id(heap) == 0)
+        return 0;
+    return heap_call(heap, &req, &reply);
+}
+
+int acre_give(struct acre_heap *heap, void *block, acre_client to)
+{
+    struct block b;
+    tag_t id = client_handle_id(to), self = self_id(heap);
+    uint32_t gen = client_handle_gen(to);
+    int r;
+
+    if (!find_own(heap, block, &b, &r))
+        return r ? r : fail(EPERM, "the block at %p is published: adopt it first", block);
+    if (id == TAG_FREE || id == TAG_HEAP || gen == 0 || gen_of(heap, id) != gen)
+        return fail(ESRCH, "client %u (generation %u) is gone", id, gen);
+    atomic_store_explicit(b.tag, id, memory_order_release);
+    /* The store must be visible before the generation is read again. The daemon pays for that: it
+     * bumps the generation, then membarrier()s all clients, then sweeps (pairs with reaper.c). */
+#if defined(__x86_64__)
+    atomic_signal_fence(memory_order_seq_cst);
+#else
+    atomic_thread_fence(memory_order_seq_cst);
+#endif
+    if (LIKELY(gen_of(heap, id) == gen))
+        return 0;
+    /* Dead meanwhile: take it back. Too late if the sweep was faster: then it was given, and ended
+     * with its owner. */
+    if (atomic_compare_exchange_strong(b.tag, &id, self))
+        return fail(ESRCH, "client %u (generation %u) has just gone", id, gen);
+    return 0;
+}
+
+int acre_adopt(struct acre_heap *heap, void *block)
+{
+    struct block b = block_find(heap, block);
+    int r = attach_ensure(heap);
+
+    if (r < 0)
+        return r;
+    if (b.fault)
+        return fail(EINVAL, "%p is no block of the heap", block);
+    tag_t expected = TAG_HEAP, self = self_id(heap);
+    if (atomic_compare_exchange_strong(b.tag, &expected, self) || expected == self)
+        return 0;
+    if (expected == TAG_FREE)
+        return fail(EINVAL, "the block at %p is free", block);
+    return fail(EBUSY, "the block at %p belongs to client %u", block, expected);
+}

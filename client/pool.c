@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pool.c - units that the daemon has granted to this process and that no slab or large block has
+ * been cut from.
+ *
+ * MODEL. One private buddy allocator per slot says which granted units are free; the unit table
+ * says U_UNCUT with the process's token for the same units. The table is the truth: the daemon may
+ * take any U_UNCUT unit back at any time, by compare-and-swap to U_FREE, e.g. from a process that
+ * sleeps. So a unit is ours only after our own CAS U_UNCUT -> U_CUT.
+ *
+ * INVARIANTS (pool_lock)
+ *  1. free in the buddy  =>  U_UNCUT with our token, or taken back by the daemon since we looked.
+ *  2. A unit that turned out to be taken back stays "taken" in the buddy until it is granted again.
+ *  3. A grant may name units that are still free in the buddy (taken back and granted again before
+ * we noticed): skipped.
+ *
+ * A KILL leaves U_CUT or U_UNCUT units under our id in the daemon's books: they come back by these
+ * books alone.
+ *
+ * COST. One CAS a unit when a slab is cut (1 to 64), nothing on the fast path. Surplus beyond
+ * POOL_KEEP_MAX goes back to the daemon in one request of at most MSG_RUNS_MAX runs.
+ */
+#include <string.h>
+
+#include "client/heap.h"
+
+#define POOL_KEEP_MAX                                                                              \
+    512u /* 4 MiB: the daemon's largest grant, so that one grant is not sent back at once */
+#define POOL_KEEP 256u
+
+static uint64_t uncut(const struct acre_heap *heap)
+{
+    return unit_entry_plain(U_UNCUT, holder_token(self_id(heap), 0));
+}
+
+static uint64_t cut(const struct acre_heap *heap)
+{
+    return unit_entry_plain(U_CUT, holder_token(self_id(heap), 0));
+}
+
+/* Entries of [unit, unit + n) that exist: a segment beyond a slot has a table for its first unit
+ * only. */
+static uint32_t table_units(const struct acre_heap *heap, uint32_t unit, uint32_t n_units)
+{
+    uint64_t tables = atomic_load(&heap->slots[unit / SLOT_UNITS].tables);
+    uint32_t n_table = slot_n_table(tables), first = unit % SLOT_UNITS;
+    return first >= n_table ? 0 : MIN(n_units, n_table - first);
+}
+
+static void store_entries(struct acre_heap *heap, uint32_t unit, uint32_t n_units, uint64_t entry)
+{
+    _Atomic uint64_t *e = heap_entries(heap, unit / SLOT_UNITS) + unit % SLOT_UNITS;
+
+    for (uint32_t i = table_units(heap, unit, n_units); i-- > 0;)
+        atomic_store_explicit(&e[i], entry, memory_order_release);
+}
+
+/* U_UNCUT -> U_CUT for all; on the first that is no longer ours: *ret_lost, and those before it are
+ * U_UNCUT again. */
+static bool claim(struct acre_heap *heap, uint32_t unit, uint32_t n_units, uint32_t *ret_lost)
+{
+    _Atomic uint64_t *e = heap_entries(heap, unit / SLOT_UNITS) + unit % SLOT_UNITS;
+    uint32_t n = table_units(heap, unit, n_units);
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t expected = uncut(heap);
+        if (!atomic_compare_exchange_strong(&e[i], &expected, cut(heap))) {
+            store_entries(heap, unit, i, uncut(heap));
+            *ret_lost = i;
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint32_t take_from_slot(struct acre_heap *heap, unsigned slot, unsigned order)
+{
+    struct buddy *b = heap->buddies[slot];
+    uint32_t n = 1u << order, lost;
+
+    for (;;) {
+        uint32_t first = buddy_take(b, order);
+        if (first == BUDDY_NONE)
+            return BUDDY_NONE;
+        heap->process->pool_units -= n;
+        if (claim(heap, slot * SLOT_UNITS + first, n, &lost))
+            return slot * SLOT_UNITS + first;
+        /* All but the lost one go back, each to be claimed again on its own. */
+        if (lost > 0)
+            buddy_give(b, first, lost);
+        if (lost + 1 < n)
+            buddy_give(b, first + lost + 1, n - lost - 1);
+        heap->process->pool_units += n - 1;
+    }
+}
+
+/* pool_lock held. */
+static uint32_t pool_take_locked(struct acre_heap *heap, unsigned order)
+{
+    for (unsigned slot = 0; slot < HEAP_SLOTS && heap->process->pool_units >= 1u << order; slot++) {
+        uint32_t unit = heap->buddies[slot] ? take_from_slot(heap, slot, order) : BUDDY_NONE;
+        if (unit != BUDDY_NONE)
+            return unit;
+    }
+    return BUDDY_NONE;
+}
+
+uint32_t pool_take(struct acre_heap *heap, unsigned order)
+{
+    pthread_mutex_lock(&heap->process->pool_lock);
+    uint32_t unit = pool_take_locked(heap, order);
+    pthread_mutex_unlock(&heap->process->pool_lock);
+    return unit;
+}
+
+static void pool_put(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
+{
+    store_entries(heap, unit, n_units, uncut(heap));
+    pthread_mutex_lock(&heap->process->pool_lock);
+    buddy_give(heap->buddies[unit / SLOT_UNITS], unit % SLOT_UNITS, n_units);
+    heap->process->pool_units += n_units;
+    pthread_mutex_unlock(&heap->process->pool_lock);
+}
+
+void pool_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
+{
+    pool_put(heap, unit, n_units);
+    if (__atomic_load_n(&heap->process->pool_units, __ATOMIC_RELAXED) > POOL_KEEP_MAX)
+        (void)pool_trim(heap, POOL_KEEP);
+}
+
+/* ---- grants ---- */
+
+/* Takes a run that the daemon granted into the pool. conn_lock held (so that the slot can be
+ * mapped). */
+static int accept_run(struct acre_heap *heap, const struct msg_run *run)
+{
+    uint32_t unit = (uint32_t)(run->off >> UNIT_SHIFT), slot = unit / SLOT_UNITS;
+    int r = map_slot_locked(heap, slot);
+
+    if (r < 0)
+        return r;
+    struct buddy **b = &heap->buddies[slot];
+    pthread_mutex_lock(&heap->process->pool_lock);
+    if (!*b)
+        r = buddy_new(b, slot_n_table(atomic_load(&heap->slots[slot].tables)));
+    for (uint32_t i = 0; r == 0 && i < run->n_units; i++) {
+        if (buddy_is_free(*b, unit % SLOT_UNITS + i))
+            continue;
+        buddy_give(*b, unit % SLOT_UNITS + i, 1);
+        heap->process->pool_units++;
+    }
+    pthread_mutex_unlock(&heap->process->pool_lock);
+    return r;
+}
+
+/* Is this a grant that can be meant? */
+static int check_run(struct acre_heap *heap, const struct msg_run *run, uint32_t n_min)
+{
+    uint64_t unit = run->off >> UNIT_SHIFT;
+
+    if (run->off % UNIT_BYTES == 0 && run->n_units >= n_min && run->n_units <= HEAP_UNITS &&
+        unit + run->n_units <= HEAP_UNITS)
+        return map_slot_locked(heap, (unsigned)(unit / SLOT_UNITS));
+    return fail(EPROTO, "the daemon granted %u units at 0x%llx", run->n_units,
+                (unsigned long long)run->off);
+}
+
+void pool_accept_late(struct acre_heap *heap)
+{
+    struct process *p = heap->process;
+
+    while (p->n_late > 0) {
+        struct msg_run run = p->late[--p->n_late];
+        uint32_t unit = (uint32_t)(run.off >> UNIT_SHIFT);
+        if (check_run(heap, &run, 1) == 0 && table_units(heap, unit, run.n_units) == run.n_units)
+            (void)accept_run(heap, &run);
+    }
+}
+
+static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align_order, bool exact,
+                        unsigned class_plus_1, struct msg_reply *ret_reply)
+{
+    struct msg_request req = {.op = MSG_GROW,
+                              .grow = {.n_units = n_units,
+                                       .align_order = align_order,
+                                       .exact = exact,
+                                       .class_plus_1 = class_plus_1}};
+    int r = conn_call(heap, &req, -1, ret_reply, NULL);
+
+    return r < 0 ? r : check_run(heap, &ret_reply->grow.run, n_units);
+}
+
+static bool pool_has(struct acre_heap *heap, unsigned order)
+{
+    bool has = false;
+
+    pthread_mutex_lock(&heap->process->pool_lock);
+    for (unsigned slot = 0; slot < HEAP_SLOTS && !has; slot++)
+        has = heap->buddies[slot] && buddy_largest_order(heap->buddies[slot]) >= (int)order;
+    pthread_mutex_unlock(&heap->process->pool_lock);
+    return has;
+}
+
+int pool_grow(struct acre_heap *heap, unsigned order, unsigned class_plus_1, uint32_t *ret_slab)
+{
+    struct msg_reply reply;
+    int r = 0;
+
+    pthread_mutex_lock(&heap->process->conn_lock);
+    if (!pool_has(heap, order)) { /* else another thread was faster */
+        r = request_grow(heap, 1u << order, order, false, class_plus_1, &reply);
+        if (r == 0 && reply.grow.slab && ret_slab)
+            *ret_slab = (uint32_t)(reply.grow.run.off >> UNIT_SHIFT);
+        else if (r == 0)
+            r = accept_run(heap, &reply.grow.run);
+    }
+    pthread_mutex_unlock(&heap->process->conn_lock);
+    return r;
+}
+
+int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
+                    uint32_t *ret_unit)
+{
+    struct msg_reply reply;
+    uint32_t lost;
+
+    pthread_mutex_lock(&heap->process->conn_lock);
+    int r = request_grow(heap, n_units, align_order, true, 0, &reply);
+    pthread_mutex_unlock(&heap->process->conn_lock);
+    if (r < 0)
+        return r;
+    *ret_unit = (uint32_t)(reply.grow.run.off >> UNIT_SHIFT);
+    if (claim(heap, *ret_unit, n_units, &lost))
+        return 0;
+    pool_release(heap, *ret_unit, n_units);
+    return fail(ENOMEM, "the daemon took the granted units back under pressure");
+}
+
+/* ---- giving back ---- */
+
+static int request_release(struct acre_heap *heap, const struct msg_run *runs, uint32_t n_runs)
+{
+    struct msg_request req = {.op = MSG_RELEASE, .release = {.n_runs = n_runs}};
+    struct msg_reply reply;
+
+    memcpy(req.release.runs, runs, n_runs * sizeof(*runs));
+    return heap_call(heap, &req, &reply);
+}
+
+void pool_release(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
+{
+    struct msg_run run = {.off = (uint64_t)unit << UNIT_SHIFT, .n_units = n_units};
+
+    /* If the daemon cannot be reached the units stay ours in its books, until this process ends. */
+    (void)request_release(heap, &run, 1);
+}
+
+/* Takes the largest free spans out of the pool until keep_units are left. */
+static uint32_t collect_surplus(struct acre_heap *heap, uint32_t keep_units, struct msg_run *runs)
+{
+    struct process *p = heap->process;
+    uint32_t n_runs = 0;
+
+    pthread_mutex_lock(&p->pool_lock);
+    for (unsigned slot = HEAP_SLOTS; slot-- > 0 && p->pool_units > keep_units;) {
+        int order;
+        while (heap->buddies[slot] && p->pool_units > keep_units && n_runs < MSG_RUNS_MAX &&
+               (order = buddy_largest_order(heap->buddies[slot])) >= 0) {
+            uint32_t surplus = p->pool_units - keep_units;
+            order = MIN(order, 63 - __builtin_clzll(surplus));
+            uint32_t unit = take_from_slot(heap, slot, (unsigned)order);
+            if (unit != BUDDY_NONE)
+                runs[n_runs++] = (struct msg_run){(uint64_t)unit << UNIT_SHIFT, 1u << order};
+        }
+    }
+    pthread_mutex_unlock(&p->pool_lock);
+    return n_runs;
+}
+
+int pool_trim(struct acre_heap *heap, uint32_t keep_units)
+{
+    struct msg_run runs[MSG_RUNS_MAX];
+    uint32_t n_runs;
+    int r = 0;
+
+    while (r == 0 && (n_runs = collect_surplus(heap, keep_units, runs)) > 0) {
+        r = request_release(heap, runs, n_runs);
+        for (uint32_t i = 0; r < 0 && r != -EINVAL && i < n_runs; i++)
+            pool_put(heap, (uint32_t)(runs[i].off >> UNIT_SHIFT), runs[i].n_units);
+    }
+    return r;
+}
+
+int acre_trim(struct acre_heap *heap)
+{
+    struct cache *cache = cache_here(heap);
+
+    if (cache && cache->token != 0)
+        cache_release_empty(heap, cache);
+    return self_id(heap) == 0 ? 0 : pool_trim(heap, 0);
+}

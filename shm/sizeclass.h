@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sizeclass.h - which block sizes exist, and how a slab of each is cut.
+ *
+ * CLASSES. 16 to 128 in steps of 16, then four to each doubling up to 32 KiB: 40 classes. A request
+ * above 64 bytes wastes less than 20 % of its block (worst: 2^k + 1 in a block of 1.25 * 2^k).
+ *
+ * GEOMETRIES. A slab of a class may have one of up to GEO_ORDERS sizes (units, powers of two):
+ * small at first, so that a client with ten blocks stays cheap, larger as the client has more of
+ * them. A geometry is a pair (class, order); its index fits the byte in the unit entry; 0 is "no
+ * slab".
+ *
+ * BLOCK NUMBER. idx = d / size for d = byte offset from block 0, by one multiplication: recip =
+ * ceil(2^32 / size), product = d * recip, idx = product >> 32, and d is a multiple of size exactly
+ * if the low half of the product is below recip (Lemire, Kaser, Kurz 2019, with d < 2^19 and size <
+ * 2^16: tests/unit proves every case).
+ */
+#ifndef ACRE_SHM_SIZECLASS_H
+#define ACRE_SHM_SIZECLASS_H
+
+#include "shm/base.h"
+#include "shm/layout.h"
+
+#define N_CLASSES       40u
+#define SMALL_MAX_BYTES 32768u
+#define GEO_ORDERS      5u
+#define N_GEOS          (1u + N_CLASSES * GEO_ORDERS)
+#define SLAB_ORDER_MAX  6u /* 512 KiB */
+/* Blocks are aligned to the largest power of two that divides their size, at most this. */
+#define SLAB_ALIGN_MAX  1024u
+
+struct geo {
+    uint32_t recip; /* ceil(2^32 / size) */
+    uint32_t size;  /* bytes of a block */
+    uint32_t first; /* bytes from the slab's head to block 0; the tag map lies at 0 */
+    uint32_t limit; /* n_blocks * size */
+    uint32_t class_idx;
+};
+
+struct geo_info {
+    uint16_t n_blocks;
+    uint8_t class_idx;
+    uint8_t order; /* slab is 2^order units */
+};
+
+/* Filled by sizeclass_init(), constant afterwards. Geometries that do not exist (order too small
+ * for one block, or too large) have n_blocks 0. */
+extern struct geo geo_table[256];
+extern struct geo_info geo_infos[256];
+extern uint32_t class_bytes[N_CLASSES];
+extern uint8_t class_order_min[N_CLASSES]; /* smallest slab that holds a block */
+extern uint8_t class_order_max[N_CLASSES]; /* what a busy client uses */
+
+/* Idempotent; call before anything else here. Thread-safe. */
+void sizeclass_init(void);
+
+/* FNV-1a over all constants and tables that two processes must share. */
+uint64_t layout_fingerprint(void);
+
+/* size in [0, SMALL_MAX_BYTES] */
+static inline unsigned class_of_size(uint32_t size)
+{
+    if (size <= 128)
+        return size <= 16 ? 0 : (size - 1) >> 4;
+    unsigned shift = 29u - (unsigned)__builtin_clz(size - 1); /* log2 - 2 */
+    return 8 + (shift - 5) * 4 + (((size - 1) >> shift) & 3);
+}
+
+static inline unsigned geo_of(unsigned class_idx, unsigned order)
+{
+    return 1 + class_idx * GEO_ORDERS + (order - class_order_min[class_idx]);
+}
+
+/* Alignment that every block of the class has. */
+static inline uint32_t class_align(unsigned class_idx)
+{
+    uint32_t low = class_bytes[class_idx] & -class_bytes[class_idx];
+    return MIN(low, SLAB_ALIGN_MAX);
+}
+
+#endif
