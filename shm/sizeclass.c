@@ -12,7 +12,6 @@ uint8_t class_order_max[N_CLASSES];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static_assert(N_GEOS <= 256, "a geometry's index is one byte of the unit entry");
-static_assert((UNIT_BYTES << SLAB_ORDER_MAX) <= 1u << 19, "bound of the reciprocal");
 
 /* Blocks of a slab: the largest n with map and blocks inside it. */
 static uint32_t slab_first(uint32_t n_blocks, uint32_t align)
@@ -28,6 +27,16 @@ static uint32_t slab_blocks(uint32_t slab_bytes, uint32_t size, uint32_t align)
     return n;
 }
 
+/*
+ * With e = recip * size - 2^32 the product of d = idx * size + r is idx * 2^32 + idx * e + r *
+ * recip. The low half of it stays below 2^32 for r = size - 1, and below recip for r = 0, exactly
+ * if (idx + 1) * e < recip.
+ */
+static bool recip_is_exact(uint32_t n_blocks, uint32_t size, uint32_t recip)
+{
+    return n_blocks * ((uint64_t)recip * size - 0x100000000ull) < recip;
+}
+
 static void fill_class(unsigned c)
 {
     uint32_t size = class_bytes[c], align = MIN(size & -size, SLAB_ALIGN_MAX);
@@ -39,7 +48,10 @@ static void fill_class(unsigned c)
     for (unsigned i = 0; i < GEO_ORDERS && order + i <= SLAB_ORDER_MAX; i++) {
         unsigned g = geo_of(c, order + i);
         uint32_t n = slab_blocks((uint32_t)UNIT_BYTES << (order + i), size, align);
-        geo_table[g] = (struct geo){.recip = (uint32_t)((0x100000000ull + size - 1) / size),
+        uint32_t recip = (uint32_t)((0x100000000ull + size - 1) / size);
+        if (!recip_is_exact(n, size, recip))
+            continue; /* 25 blocks of 20 KiB and 18 of 28 KiB: larger than a busy client's slabs */
+        geo_table[g] = (struct geo){.recip = recip,
                                     .size = size,
                                     .first = slab_first(n, align),
                                     .limit = n * size,

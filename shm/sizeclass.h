@@ -12,8 +12,9 @@
  *
  * BLOCK NUMBER. idx = d / size for d = byte offset from block 0, by one multiplication: recip =
  * ceil(2^32 / size), product = d * recip, idx = product >> 32, and d is a multiple of size exactly
- * if the low half of the product is below recip (Lemire, Kaser, Kurz 2019, with d < 2^19 and size <
- * 2^16: tests/unit proves every case).
+ * if the low half of the product is below recip (Lemire, Kaser, Kurz 2019). That holds as long as
+ * n_blocks * (recip * size - 2^32) < recip; a geometry that does not meet this does not exist, and
+ * tests/unit proves every byte of all others.
  */
 #ifndef ACRE_SHM_SIZECLASS_H
 #define ACRE_SHM_SIZECLASS_H
