@@ -98,6 +98,7 @@ static int walk_large(struct walk *w, uint32_t unit, uint64_t entry)
     struct census_item item = {.unit = unit,
                                .n_units = n_units,
                                .state = U_LARGE,
+                               .holder = holder_token(unit_entry_large_holder(entry), 0),
                                .tags = w->tags,
                                .n_tags = 1,
                                .tags_off = w->shape->tags_off + unit * sizeof(tag_t),
@@ -200,20 +201,24 @@ static uint32_t count_live(struct census *census, const struct census_item *item
     return n_live;
 }
 
-static int add_item(void *ctx, const struct census_item *item)
+void census_add_item(struct census *census, const struct census_item *item)
 {
-    struct census *census = ctx;
     uint32_t n_live = count_live(census, item);
 
     if (item->state == U_LARGE) {
         census->large_blocks += n_live;
         census->large_bytes += n_live * item->block_bytes;
-        return 0;
+        return;
     }
     struct census_class *class = &census->classes[geo_infos[item->geo].class_idx];
     class->slabs++;
     class->live_blocks += n_live;
     class->free_blocks += item->n_tags - n_live;
+}
+
+static int add_item(void *ctx, const struct census_item *item)
+{
+    census_add_item(ctx, item);
     return 0;
 }
 

@@ -22,7 +22,7 @@ struct census_item {
     enum unit_state state;  /* U_SLAB, U_PARKED, U_LARGE; U_RELEASING: never write there, it may be
                                another's by now */
     unsigned geo;           /* 0: large */
-    uint32_t holder;        /* token; 0 for large */
+    uint32_t holder;        /* token; of a large block: whose units they are, index 0 */
     const tag_t *tags;
     uint32_t n_tags;
     uint64_t tags_off; /* of tags[0], in bytes from the segment's start */
@@ -53,6 +53,7 @@ struct census {
 };
 int census_init(struct census *census);
 void census_deinit(struct census *census);
+void census_add_item(struct census *census, const struct census_item *item);
 int census_add_segment(struct census *census, int fd, const struct segment_shape *shape);
 
 #endif

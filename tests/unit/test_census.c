@@ -285,7 +285,7 @@ static int check_place(void *ctx, const struct census_item *item)
     assert_int_equal(pread(f->fd, &there, sizeof(there), (off_t)item->tags_off), sizeof(there));
     assert_int_equal(there, item->tags[0]);
     assert_int_equal(there, 4);
-    assert_int_equal(item->holder, item->state == U_LARGE ? 0 : holder_token(5, 1));
+    assert_int_equal(item->holder, holder_token(5, item->state != U_LARGE));
     return 0;
 }
 
