@@ -239,13 +239,17 @@ static int open_locked(struct acre_heap **ret_heap, const struct acre_options *o
     struct acre_heap *heap = find_open(address, tenant);
 
     if (!heap) {
-        int r = heap_create(&heap, o, address, tenant);
-        if (r == 0 && (r = heap_attach(heap, may_start)) < 0)
+        int created = heap_create(&heap, o, address, tenant);
+        if (created == 0 && (created = heap_attach(heap, may_start)) < 0)
             heap_destroy(heap);
-        if (r < 0)
-            return r;
+        if (created < 0)
+            return created;
         registry.heaps[heap->index] = heap;
     }
+    /* A forked child finds its parent's handle here. */
+    int r = attach_ensure(heap);
+    if (r < 0)
+        return r;
     heap->n_opens++;
     *ret_heap = heap;
     return 0;

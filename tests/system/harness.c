@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/system/harness.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+
+static void sleep_ms(unsigned ms)
+{
+    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+    nanosleep(&pause, NULL);
+}
+
+static bool listens(const char *path)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+    bool yes = connect(sock, (struct sockaddr *)&a, sizeof(a)) == 0;
+    close(sock);
+    return yes;
+}
+
+static const char *program(const char *variable)
+{
+    const char *path = getenv(variable);
+
+    if (!path)
+        fail_msg("$%s is not set: run by ctest", variable);
+    return path;
+}
+
+static void write_config(struct daemon *d, const char *text)
+{
+    snprintf(d->config, sizeof(d->config), "%s/acre.conf", d->dir);
+    FILE *f = fopen(d->config, "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+void daemon_up(struct daemon *d, const char *config)
+{
+    const char *path = program("ACRE_DAEMON");
+
+    memset(d, 0, sizeof(*d));
+    strcpy(d->dir, "/tmp/acre-test-XXXXXX");
+    assert_non_null(mkdtemp(d->dir));
+    snprintf(d->socket, sizeof(d->socket), "%s/acred.sock", d->dir);
+    if (config)
+        write_config(d, config);
+    d->pid = fork();
+    if (d->pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (config)
+            execl(path, "acred", "--socket", d->socket, "--config", d->config, (char *)NULL);
+        else
+            execl(path, "acred", "--socket", d->socket, (char *)NULL);
+        _exit(127);
+    }
+    for (unsigned i = 0; i < 2000 && !listens(d->socket); i++) {
+        if (waitpid(d->pid, NULL, WNOHANG) != 0)
+            fail_msg("%s ended before it listened", path);
+        sleep_ms(10);
+    }
+    assert_true(listens(d->socket));
+}
+
+void daemon_down(struct daemon *d)
+{
+    int status;
+
+    assert_int_equal(kill(d->pid, SIGTERM), 0);
+    assert_int_equal(waitpid(d->pid, &status, 0), d->pid);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+        fail_msg("acred ended with status 0x%x", status);
+    assert_int_not_equal(access(d->socket, F_OK), 0);
+    if (d->config[0])
+        unlink(d->config);
+    assert_int_equal(rmdir(d->dir), 0);
+}
+
+unsigned daemon_fds(const struct daemon *d)
+{
+    char path[64];
+    unsigned n = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)d->pid);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir))
+        n++;
+    closedir(dir);
+    return n;
+}
+
+unsigned daemon_maps(const struct daemon *d)
+{
+    char path[64], line[512];
+    unsigned n = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)d->pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f))
+        n += strstr(line, "memfd:") != NULL; /* shared ones: the heap of malloc comes and goes */
+    fclose(f);
+    return n;
+}
+
+static long long json_int(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+
+    if (!json_is_integer(v))
+        fail_msg("acrectl stats --json: %s is missing", key);
+    return json_integer_value(v);
+}
+
+static json_t *stats_json(const struct daemon *d)
+{
+    char command[256];
+    json_error_t error;
+
+    snprintf(command, sizeof(command), "%s stats --json --socket %s", program("ACRECTL"),
+             d->socket);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    json_t *root = json_loadf(f, 0, &error);
+    if (pclose(f) != 0 || !root)
+        fail_msg("%s failed: %s", command, error.text);
+    return root;
+}
+
+struct tenant_stats tenant_stats(const struct daemon *d, const char *tenant)
+{
+    struct tenant_stats s = {0};
+    json_t *root = stats_json(d), *t;
+    size_t i;
+    bool found = false;
+
+    json_array_foreach(json_object_get(root, "tenants"), i, t)
+    {
+        if (strcmp(json_string_value(json_object_get(t, "name")), tenant) != 0)
+            continue;
+        found = true;
+        s.max_bytes = json_int(t, "max_bytes");
+        s.granted_bytes = json_int(t, "granted_bytes");
+        s.resident_bytes = json_int(t, "resident_bytes");
+        s.live_bytes = json_int(t, "live_bytes");
+        s.live_blocks = json_int(t, "live_blocks");
+        s.published_bytes = json_int(t, "published_bytes");
+        s.n_clients = (unsigned)json_array_size(json_object_get(t, "clients"));
+    }
+    json_decref(root);
+    if (!found)
+        fail_msg("acrectl stats --json has no tenant %s", tenant);
+    return s;
+}
+
+void expect_settled(const struct daemon *d, const char *tenant, long long live_bytes,
+                    unsigned n_clients)
+{
+    struct tenant_stats s;
+
+    for (unsigned i = 0; i < 400; i++) {
+        s = tenant_stats(d, tenant);
+        if (s.live_bytes == live_bytes && s.n_clients == n_clients)
+            return;
+        sleep_ms(50);
+    }
+    fail_msg("tenant %s: %lld live bytes and %u clients, expected %lld and %u", tenant,
+             s.live_bytes, s.n_clients, live_bytes, n_clients);
+}
+
+pid_t child_start(bool (*fn)(void *arg), void *arg)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid > 0)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    signal(SIGABRT, SIG_DFL); /* cmocka's handlers belong to the parent */
+    signal(SIGSEGV, SIG_DFL);
+    signal(SIGBUS, SIG_DFL);
+    signal(SIGILL, SIG_DFL);
+    alarm(100);
+    bool ok = fn(arg);
+    fflush(NULL);
+    _exit(ok ? 0 : 1);
+}
+
+bool child_ok(pid_t pid)
+{
+    int status;
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (!WIFEXITED(status))
+        fprintf(stderr, "child %d ended by signal %d\n", (int)pid, WTERMSIG(status));
+    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+int child_signal(pid_t pid)
+{
+    int status;
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+void *shared_page(size_t bytes)
+{
+    assert_true(bytes <= 65536);
+    void *p = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(p, MAP_FAILED);
+    return p;
+}
+
+struct acre_heap *heap_open(const struct daemon *d, const char *tenant)
+{
+    struct acre_heap *heap = NULL;
+    int r = acre_open(&heap, d->socket, tenant);
+
+    if (r < 0)
+        fail_msg("acre_open: %d: %s", r, acre_last_error());
+    return heap;
+}
+
+uint64_t test_seed(uint64_t fallback)
+{
+    const char *env = getenv("ACRE_TEST_SEED");
+    uint64_t seed = env ? strtoull(env, NULL, 0) : fallback;
+
+    printf("seed %llu (ACRE_TEST_SEED repeats it)\n", (unsigned long long)seed);
+    return seed ? seed : 1;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* harness.h - a real daemon on a temporary socket, child processes with a verdict, and what acrectl
+ * says about it. */
+#ifndef ACRE_TESTS_HARNESS_H
+#define ACRE_TESTS_HARNESS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <errno.h>
+#include <unistd.h>
+#include <signal.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <cmocka.h>
+
+#include <acre.h>
+
+struct daemon {
+    pid_t pid;
+    char dir[64], socket[96], config[96];
+};
+
+/* Starts $ACRE_DAEMON with this configuration text (NULL: none) and waits until it listens. */
+void daemon_up(struct daemon *d, const char *config);
+/* SIGTERM; it must exit with 0 and leave no socket behind. */
+void daemon_down(struct daemon *d);
+
+/* What the daemon has open and mapped (entries of /proc/PID/fd and lines of maps). */
+unsigned daemon_fds(const struct daemon *d);
+unsigned daemon_maps(const struct daemon *d);
+
+struct tenant_stats {
+    long long max_bytes, granted_bytes, resident_bytes, live_bytes, live_blocks, published_bytes;
+    unsigned n_clients;
+};
+/* From acrectl stats --json; fails the test if that fails. */
+struct tenant_stats tenant_stats(const struct daemon *d, const char *tenant);
+/* Polls until live bytes and clients are as expected; fails the test after 20 s with both figures.
+ */
+void expect_settled(const struct daemon *d, const char *tenant, long long live_bytes,
+                    unsigned n_clients);
+
+/* Runs fn in a forked child that must return true. Children are killed by SIGALRM after 100 s. */
+pid_t child_start(bool (*fn)(void *arg), void *arg);
+/* Waits; true if the child returned true. */
+bool child_ok(pid_t pid);
+/* Waits; the signal that ended it, 0 if none. */
+int child_signal(pid_t pid);
+#define RUN_CHILD(fn, arg) assert_true(child_ok(child_start(fn, arg)))
+
+/* In children, where cmocka's asserts do not reach: says what failed and where, and returns false.
+ */
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            fprintf(stderr, "%s:%d: failed: %s (errno %d %s; acre: %s)\n", __FILE__, __LINE__,     \
+                    #cond, errno, strerror(errno), acre_last_error());                             \
+            return false;                                                                          \
+        }                                                                                          \
+    } while (0)
+
+/* Zeroed memory shared with children, for verdicts; never freed. At most 64 KiB. */
+void *shared_page(size_t bytes);
+
+/* Opens or fails the test. */
+struct acre_heap *heap_open(const struct daemon *d, const char *tenant);
+
+/* xorshift: seeded, the same everywhere. */
+static inline uint64_t rnd(uint64_t *state)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return *state;
+}
+/* $ACRE_TEST_SEED, else the default; printed so that a failure can be repeated. */
+uint64_t test_seed(uint64_t fallback);
+
+#endif
