@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "json.h"
+
+#include <jansson.h>
+#include <string.h>
+
+#include "table.h"
+
+/* Names are their owners' bytes: what is not UTF-8 is made printable first. */
+static json_t *name_of(const char *name)
+{
+    json_t *s = json_string(name);
+    char safe[TENANT_NAME_BYTES];
+
+    return s ? s : json_string(table_printable(safe, sizeof(safe), name));
+}
+
+static json_t *client_of(const struct survey_client *c)
+{
+    uint64_t handle = client_handle(c->id, c->gen);
+
+    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:I, s:I, s:I, s:I}", "id", (json_int_t)c->id,
+                     "generation", (json_int_t)c->gen, "client", (json_int_t)handle, "pid",
+                     (json_int_t)c->pid, "name", name_of(c->name), "granted_bytes",
+                     (json_int_t)c->granted_bytes, "live_bytes", (json_int_t)c->live_bytes,
+                     "live_blocks", (json_int_t)c->live_blocks, "free_bytes",
+                     (json_int_t)c->free_bytes);
+}
+
+static json_t *class_of(unsigned class_idx, const struct census_class *c)
+{
+    uint64_t block_bytes = class_bytes[class_idx];
+
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "block_bytes", (json_int_t)block_bytes,
+                     "slabs", (json_int_t)c->slabs, "live_blocks", (json_int_t)c->live_blocks,
+                     "free_blocks", (json_int_t)c->free_blocks, "live_bytes",
+                     (json_int_t)(c->live_blocks * block_bytes), "free_bytes",
+                     (json_int_t)(c->free_blocks * block_bytes));
+}
+
+static json_t *clients_of(const struct survey_tenant *t)
+{
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < t->n_clients; i++)
+        json_array_append_new(array, client_of(&t->clients[i]));
+    return array;
+}
+
+static json_t *classes_of(const struct survey_tenant *t)
+{
+    json_t *array = json_array();
+
+    for (unsigned i = 0; i < N_CLASSES; i++)
+        if (t->census.classes[i].slabs != 0)
+            json_array_append_new(array, class_of(i, &t->census.classes[i]));
+    return array;
+}
+
+static json_t *tenant_of(const struct survey_tenant *t)
+{
+    const struct census *c = &t->census;
+
+    if (t->error)
+        return json_pack("{s:o, s:i, s:o}", "name", name_of(t->name), "error", t->error, "why",
+                         name_of(t->why));
+    return json_pack(
+        "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name",
+        name_of(t->name), "max_bytes", (json_int_t)t->max_bytes, "granted_bytes",
+        (json_int_t)t->granted_bytes, "sealed_bytes", (json_int_t)t->sealed_bytes, "resident_bytes",
+        (json_int_t)t->resident_bytes, "live_bytes", (json_int_t)c->live_bytes, "live_blocks",
+        (json_int_t)c->live_blocks, "free_bytes", (json_int_t)survey_free_bytes(t),
+        "published_bytes", (json_int_t)survey_published_bytes(t), "large_blocks",
+        (json_int_t)c->large_blocks, "large_bytes", (json_int_t)c->large_bytes, "bad_entries",
+        (json_int_t)c->n_bad, "clients", clients_of(t), "classes", classes_of(t));
+}
+
+static int print(FILE *to, json_t *json)
+{
+    if (!json)
+        return -ENOMEM;
+    int r = json_dumpf(json, to, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    json_decref(json);
+    return r < 0 || fputc('\n', to) == EOF ? -EIO : 0;
+}
+
+int json_print_survey(FILE *to, const struct survey *survey)
+{
+    json_t *tenants = json_array();
+
+    for (size_t i = 0; i < survey->n_tenants; i++)
+        if (json_array_append_new(tenants, tenant_of(&survey->tenants[i])) < 0) {
+            json_decref(tenants);
+            return -ENOMEM;
+        }
+    return print(to, json_pack("{s:I, s:o}", "capacity_bytes", (json_int_t)survey->capacity_bytes,
+                               "tenants", tenants));
+}
+
+int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket)
+{
+    return print(to, json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "version",
+                               reply->status.version, "pid", (json_int_t)reply->status.pid, "mode",
+                               reply->status.mode, "socket", socket, "uptime_ns",
+                               (json_int_t)reply->status.uptime_ns, "capacity_bytes",
+                               (json_int_t)reply->status.capacity_bytes, "sealed_bytes",
+                               (json_int_t)reply->status.sealed_bytes, "tenants",
+                               (json_int_t)reply->status.n_tenants, "clients",
+                               (json_int_t)reply->status.n_clients));
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* json.h - a survey as JSON. Keys once printed stay; others may join. */
+#ifndef ACRECTL_JSON_H
+#define ACRECTL_JSON_H
+
+#include <stdio.h>
+
+#include "survey.h"
+
+/* -ENOMEM, -EIO. */
+int json_print_survey(FILE *to, const struct survey *survey);
+int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket);
+
+#endif

@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * acrectl - looks at a daemon, and does the little that an administrator does to it.
+ * Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.
+ */
+#include <argp.h>
+#include <inttypes.h>
+#include <locale.h>
+#include <string.h>
+
+#include "json.h"
+#include "peer.h"
+#include "survey.h"
+#include "table.h"
+
+enum exit_code { EXIT_WELL = 0, EXIT_FINDING = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON = 3 };
+
+struct options {
+    const char *socket, *only;
+    bool json;
+    int n_words;
+    char *words[3];
+};
+
+/* ---- findings ---- */
+
+static int complain(const struct peer *peer)
+{
+    fprintf(stderr, "acrectl: %s\n", peer->why);
+    return peer->is_broken || peer->sock < 0 ? EXIT_NO_DAEMON : EXIT_FINDING;
+}
+
+/* What a survey found that should not be: said on stderr, so that the JSON stays JSON. */
+static int findings(const struct survey *survey)
+{
+    int code = EXIT_WELL;
+
+    for (size_t i = 0; i < survey->n_tenants; i++) {
+        const struct survey_tenant *t = &survey->tenants[i];
+        char name[TENANT_NAME_BYTES];
+        table_printable(name, sizeof(name), t->name);
+        if (t->error)
+            fprintf(stderr, "acrectl: tenant %s: %s\n", name, t->why);
+        else if (t->census.n_bad != 0)
+            fprintf(stderr, "acrectl: tenant %s: %" PRIu64 " unit entries make no sense\n", name,
+                    t->census.n_bad);
+        if (t->error || t->census.n_bad != 0)
+            code = EXIT_FINDING;
+    }
+    return code;
+}
+
+/* ---- status ---- */
+
+static void print_uptime(uint64_t ns)
+{
+    uint64_t s = ns / 1000000000u;
+
+    if (s >= 86400)
+        printf("%" PRIu64 " d ", s / 86400);
+    if (s >= 3600)
+        printf("%" PRIu64 " h ", s / 3600 % 24);
+    if (s >= 60)
+        printf("%" PRIu64 " min ", s / 60 % 60);
+    printf("%" PRIu64 " s", s % 60);
+}
+
+static void print_status(const struct peer *peer, const struct msg_reply *reply)
+{
+    char capacity[24], sealed[24], bar[TABLE_CELL_BYTES], text[32], mode[16];
+
+    table_bytes(capacity, reply->status.capacity_bytes);
+    table_bytes(sealed, reply->status.sealed_bytes);
+    printf("acred     %s, pid %" PRIu32 ", %s daemon, up ",
+           table_printable(text, sizeof(text), reply->status.version), reply->status.pid,
+           table_printable(mode, sizeof(mode), reply->status.mode));
+    print_uptime(reply->status.uptime_ns);
+    printf("\nsocket    %s\n", peer->path);
+    printf("capacity  %s, %s of it in segments  %s\n", capacity, sealed,
+           table_bar(bar, stdout, reply->status.sealed_bytes, reply->status.capacity_bytes));
+    printf("tenants   %" PRIu32 "\nclients   %" PRIu32 "\n", reply->status.n_tenants,
+           reply->status.n_clients);
+}
+
+static int cmd_status(struct peer *peer, const struct options *options)
+{
+    struct msg_request req = {.op = MSG_STATUS};
+    struct msg_reply reply;
+
+    if (peer_call(peer, &req, &reply, NULL) < 0)
+        return complain(peer);
+    if (options->json)
+        return json_print_status(stdout, &reply, peer->path) < 0 ? EXIT_FINDING : EXIT_WELL;
+    print_status(peer, &reply);
+    return EXIT_WELL;
+}
+
+/* ---- tenants, clients, classes ---- */
+
+static void print_tenants(struct survey *survey)
+{
+    static const char *const heads[] = {"<TENANT", "CLIENTS",   "MAX",      "GRANTED",     "LIVE",
+                                        "FREE",    "PUBLISHED", "RESIDENT", "<GRANTED/MAX"};
+    struct table table;
+    char text[TABLE_CELL_BYTES];
+
+    table_init(&table, heads, ARRAY_LEN(heads));
+    for (size_t i = 0; i < survey->n_tenants; i++) {
+        const struct survey_tenant *t = &survey->tenants[i];
+        if (t->error)
+            continue;
+        table_add(&table, "%s", table_printable(text, sizeof(text), t->name));
+        table_add(&table, "%zu", t->n_clients);
+        table_add_bytes(&table, t->max_bytes);
+        table_add_bytes(&table, t->granted_bytes);
+        table_add_bytes(&table, t->census.live_bytes);
+        table_add_bytes(&table, survey_free_bytes(t));
+        table_add_bytes(&table, survey_published_bytes(t));
+        table_add_bytes(&table, t->resident_bytes);
+        table_add(&table, "%s", table_bar(text, stdout, t->granted_bytes, t->max_bytes));
+    }
+    table_print(&table, stdout, "");
+}
+
+/* Who holds most comes first. */
+static int by_granted(const void *a, const void *b)
+{
+    const struct survey_client *x = a, *y = b;
+    if (x->granted_bytes != y->granted_bytes)
+        return x->granted_bytes < y->granted_bytes ? 1 : -1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+static void add_clients(struct table *table, struct survey_tenant *t, bool with_tenant)
+{
+    char text[TENANT_NAME_BYTES];
+
+    if (t->n_clients > 0)
+        qsort(t->clients, t->n_clients, sizeof(*t->clients), by_granted);
+    for (size_t i = 0; i < t->n_clients; i++) {
+        const struct survey_client *c = &t->clients[i];
+        if (with_tenant)
+            table_add(table, "%s", table_printable(text, sizeof(text), t->name));
+        table_add(table, "%u", c->id);
+        table_add(table, "%" PRIu32, c->pid);
+        table_add(table, "%s", table_printable(text, sizeof(text), c->name));
+        table_add_bytes(table, c->granted_bytes);
+        table_add_bytes(table, c->live_bytes);
+        table_add(table, "%" PRIu64, c->live_blocks);
+        table_add_bytes(table, c->free_bytes);
+    }
+}
+
+static void print_clients(struct survey *survey)
+{
+    static const char *const heads[] = {"<TENANT", "ID",   "PID",    "<NAME",
+                                        "GRANTED", "LIVE", "BLOCKS", "FREE"};
+    struct table table;
+
+    table_init(&table, heads, ARRAY_LEN(heads));
+    for (size_t i = 0; i < survey->n_tenants; i++)
+        add_clients(&table, &survey->tenants[i], true);
+    table_print(&table, stdout, "");
+}
+
+static void print_classes(const struct survey_tenant *t)
+{
+    static const char *const heads[] = {"BLOCK", "SLABS", "LIVE BLOCKS", "FREE BLOCKS",
+                                        "LIVE",  "FREE",  "<LIVE/ALL"};
+    struct table table;
+    char text[TABLE_CELL_BYTES];
+
+    table_init(&table, heads, ARRAY_LEN(heads));
+    for (unsigned i = 0; i < N_CLASSES; i++) {
+        const struct census_class *c = &t->census.classes[i];
+        uint64_t all = c->live_blocks + c->free_blocks;
+        if (c->slabs == 0)
+            continue;
+        table_add(&table, "%" PRIu32, class_bytes[i]);
+        table_add(&table, "%" PRIu64, c->slabs);
+        table_add(&table, "%" PRIu64, c->live_blocks);
+        table_add(&table, "%" PRIu64, c->free_blocks);
+        table_add_bytes(&table, c->live_blocks * class_bytes[i]);
+        table_add_bytes(&table, c->free_blocks * class_bytes[i]);
+        table_add(&table, "%s", table_bar(text, stdout, c->live_blocks, all));
+    }
+    table_print(&table, stdout, "  ");
+}
+
+static void print_tenant_stats(struct survey_tenant *t)
+{
+    static const char *const heads[] = {"ID", "PID", "<NAME", "GRANTED", "LIVE", "BLOCKS", "FREE"};
+    char name[TENANT_NAME_BYTES], bytes[24];
+    struct table table;
+
+    printf("\ntenant %s: %" PRIu64 " live blocks, %" PRIu64 " of them large (%s)\n",
+           table_printable(name, sizeof(name), t->name), t->census.live_blocks,
+           t->census.large_blocks, table_bytes(bytes, t->census.large_bytes));
+    table_init(&table, heads, ARRAY_LEN(heads));
+    add_clients(&table, t, false);
+    if (t->n_clients > 0)
+        putchar('\n');
+    table_print(&table, stdout, "  ");
+    if (t->census.live_blocks > t->census.large_blocks || t->n_clients > 0)
+        putchar('\n');
+    print_classes(t);
+}
+
+static void print_stats(struct survey *survey)
+{
+    char bytes[24];
+
+    printf("capacity %s\n\n", table_bytes(bytes, survey->capacity_bytes));
+    print_tenants(survey);
+    for (size_t i = 0; i < survey->n_tenants; i++)
+        if (!survey->tenants[i].error)
+            print_tenant_stats(&survey->tenants[i]);
+}
+
+static int with_survey(struct peer *peer, const struct options *options,
+                       void (*print)(struct survey *))
+{
+    struct survey survey;
+    int code, r = survey_take(&survey, peer, options->only);
+
+    if (r < 0)
+        code = complain(peer);
+    else {
+        if (options->json)
+            r = json_print_survey(stdout, &survey);
+        else
+            print(&survey);
+        code = r < 0 ? EXIT_FINDING : findings(&survey);
+    }
+    survey_deinit(&survey);
+    return code;
+}
+
+/* ---- tenant drop ---- */
+
+static int cmd_tenant_drop(struct peer *peer, const char *name)
+{
+    struct msg_request req = {.op = MSG_TENANT_DROP};
+    struct msg_reply reply;
+    char bytes[24];
+
+    if (strlen(name) >= sizeof(req.tenant_drop.tenant)) {
+        fprintf(stderr, "acrectl: a tenant's name has at most %zu bytes\n",
+                sizeof(req.tenant_drop.tenant) - 1);
+        return EXIT_USAGE;
+    }
+    strcpy(req.tenant_drop.tenant, name);
+    if (peer_call(peer, &req, &reply, NULL) < 0)
+        return complain(peer);
+    printf("%s: dropped, %s freed\n", name, table_bytes(bytes, reply.tenant_drop.freed_bytes));
+    return EXIT_WELL;
+}
+
+/* ---- command line ---- */
+
+const char *argp_program_version = "acrectl 0.1.0";
+
+static const char doc[] =
+    "Looks at an Acre daemon, without stopping anyone.\v"
+    "Commands:\n"
+    "  status            the daemon itself\n"
+    "  tenants           one line for each tenant\n"
+    "  clients           one line for each attached process, largest first\n"
+    "  stats             granted, live and free bytes by tenant, client and size class\n"
+    "  tenant drop NAME  frees a heap that nobody is attached to\n\n"
+    "Live bytes are usable bytes. Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.";
+
+enum { KEY_JSON = 256 };
+
+static const struct argp_option argp_options[] = {
+    {"socket", 's', "PATH", 0,
+     "The daemon's socket (default: $ACRE_SOCKET, else the system's, else this user's daemon)", 0},
+    {"tenant", 't', "NAME", 0, "Only this tenant", 0},
+    {"json", KEY_JSON, NULL, 0, "Print JSON", 0},
+    {0},
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct options *options = state->input;
+
+    switch (key) {
+    case 's':
+        options->socket = arg;
+        return 0;
+    case 't':
+        options->only = arg;
+        return 0;
+    case KEY_JSON:
+        options->json = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (options->n_words == (int)ARRAY_LEN(options->words))
+            argp_error(state, "too many arguments");
+        options->words[options->n_words++] = arg;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp argp = {
+    .options = argp_options, .parser = parse, .args_doc = "COMMAND", .doc = doc};
+
+static int usage(const char *format, const char *what)
+{
+    fputs("acrectl: ", stderr);
+    fprintf(stderr, format, what);
+    fputs("; see acrectl --help\n", stderr);
+    return EXIT_USAGE;
+}
+
+enum command { CMD_NONE, CMD_STATUS, CMD_TENANTS, CMD_CLIENTS, CMD_STATS, CMD_TENANT_DROP };
+
+static enum command command_of(const struct options *options)
+{
+    static const char *const names[] = {"", "status", "tenants", "clients", "stats"};
+
+    if (options->n_words == 3 && strcmp(options->words[0], "tenant") == 0 &&
+        strcmp(options->words[1], "drop") == 0)
+        return CMD_TENANT_DROP;
+    for (unsigned i = 1; i < ARRAY_LEN(names) && options->n_words == 1; i++)
+        if (strcmp(options->words[0], names[i]) == 0)
+            return (enum command)i;
+    return CMD_NONE;
+}
+
+static int run(struct peer *peer, const struct options *options, enum command command)
+{
+    switch (command) {
+    case CMD_STATUS:
+        return cmd_status(peer, options);
+    case CMD_TENANTS:
+        return with_survey(peer, options, print_tenants);
+    case CMD_CLIENTS:
+        return with_survey(peer, options, print_clients);
+    case CMD_STATS:
+        return with_survey(peer, options, print_stats);
+    default:
+        return cmd_tenant_drop(peer, options->words[2]);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.json = false};
+    struct peer peer;
+
+    (void)setlocale(LC_CTYPE, "");
+    argp_err_exit_status = EXIT_USAGE;
+    argp_parse(&argp, argc, argv, 0, NULL, &options);
+    enum command command = command_of(&options);
+    if (options.n_words == 0)
+        return usage("%s", "a command is missing");
+    if (command == CMD_NONE)
+        return usage("there is no such command: %s", options.words[0]);
+
+    sizeclass_init();
+    int code =
+        peer_open(&peer, options.socket) < 0 ? complain(&peer) : run(&peer, &options, command);
+    peer_close(&peer);
+    return fflush(stdout) == EOF ? EXIT_FINDING : code;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "peer.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "proto/wire.h"
+
+#define SYSTEM_DIR  "/run/acre"
+#define DEADLINE_NS (5 * 1000000000ull)
+
+int peer_fail(struct peer *peer, int error, const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(peer->why, sizeof(peer->why), format, args);
+    va_end(args);
+    return error;
+}
+
+/* ---- where it is ---- */
+
+/* The per-user daemon's socket, in a directory that is this user's alone: anybody may make
+ * /tmp/acre-UID. */
+static int user_socket(struct peer *peer)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    char dir[PATH_MAX];
+    struct stat st;
+
+    if (runtime && runtime[0] == '/')
+        (void)snprintf(dir, sizeof(dir), "%s/acre", runtime);
+    else
+        (void)snprintf(dir, sizeof(dir), "/tmp/acre-%u", geteuid());
+    if (lstat(dir, &st) == 0 &&
+        (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0))
+        return peer_fail(peer, -EACCES, "%s is not a directory of mode 0700 that belongs to you",
+                         dir);
+    int n = snprintf(peer->path, sizeof(peer->path), "%s/acred.sock", dir);
+    return n < (int)sizeof(peer->path) ? 0 : peer_fail(peer, -ENAMETOOLONG, "%s is too long", dir);
+}
+
+static int resolve(struct peer *peer, const char *address)
+{
+    struct stat st;
+
+    if (!address)
+        address = getenv("ACRE_SOCKET");
+    if (!address && (lstat(SYSTEM_DIR, &st) == 0 || errno != ENOENT))
+        address = SYSTEM_DIR "/acred.sock";
+    if (!address)
+        return user_socket(peer);
+    if (address[0] == '\0' || strlen(address) >= sizeof(peer->path))
+        return peer_fail(peer, -EINVAL, "the socket's path is empty or too long");
+    strcpy(peer->path, address);
+    return 0;
+}
+
+/* ---- talking ---- */
+
+static int connect_failed(struct peer *peer, int error, const char *text)
+{
+    switch (error) {
+    case -ECONNREFUSED:
+        return peer_fail(peer, error, "no daemon at %s", peer->path);
+    case -EACCES:
+        return peer_fail(peer, error, "no permission to connect to %s", peer->path);
+    case -EPROTO:
+        return peer_fail(peer, error, "what answers at %s is no Acre daemon", peer->path);
+    case -EPROTONOSUPPORT:
+        return peer_fail(peer, error, "the daemon at %s is of another version%s%s", peer->path,
+                         text[0] ? ": " : "", text);
+    case -ETIMEDOUT:
+        return peer_fail(peer, error, "the daemon at %s does not answer", peer->path);
+    default:
+        return peer_fail(peer, error, "cannot connect to %s: %s", peer->path, strerror(-error));
+    }
+}
+
+int peer_open(struct peer *peer, const char *address)
+{
+    char text[MSG_TEXT_BYTES] = "";
+
+    *peer = (struct peer){.sock = -1, .serial = 1};
+    int r = resolve(peer, address);
+    if (r < 0)
+        return r;
+    r = wire_hello(peer->path, wire_now_ns() + DEADLINE_NS, &peer->sock, text);
+    return r < 0 ? connect_failed(peer, r, text) : 0;
+}
+
+void peer_close(struct peer *peer)
+{
+    close_fd(&peer->sock);
+}
+
+int peer_call(struct peer *peer, struct msg_request *req, struct msg_reply *ret_reply, int *ret_fd)
+{
+    struct wire_call call = {.sock = peer->sock, .deadline_ns = wire_now_ns() + DEADLINE_NS};
+    CLEANUP_FD int fd = -1;
+
+    req->serial = ++peer->serial;
+    int r = wire_call(&call, req, -1, ret_reply, &fd);
+    peer->is_broken = r < 0;
+    if (r < 0)
+        return peer_fail(peer, r, "the daemon at %s %s", peer->path,
+                         r == -ETIMEDOUT ? "does not answer" : "hung up in the middle of a call");
+    if (ret_reply->error != 0)
+        return peer_fail(peer, ret_reply->error < 0 ? ret_reply->error : -EPROTO, "%s",
+                         ret_reply->text[0] ? ret_reply->text : strerror(abs(ret_reply->error)));
+    peer->is_broken = ret_reply->op != req->op || (ret_fd && fd < 0);
+    if (peer->is_broken)
+        return peer_fail(peer, -EPROTO, "the daemon at %s answers something else", peer->path);
+    if (ret_fd) {
+        *ret_fd = fd;
+        fd = -1;
+    }
+    return 0;
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "survey.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+/* A census of a running heap may meet a slab that is just being cut. What is wrong stays wrong. */
+#define CENSUS_TRIES 3
+
+/* What only the taking needs. */
+struct look {
+    struct peer *peer;
+    struct survey_tenant *tenant;
+    uint64_t heap_id;
+    int control_fd;
+    uint64_t *live_in_held; /* by id of the units' holder */
+};
+
+/* ---- the control segment ---- */
+
+static int control_read(const struct look *l, void *buf, size_t n, size_t off)
+{
+    ssize_t got = pread(l->control_fd, buf, n, (off_t)off);
+
+    if (got == (ssize_t)n)
+        return 0;
+    return peer_fail(l->peer, got < 0 ? -errno : -EPROTO, "the control segment cannot be read");
+}
+
+static int read_header(const struct look *l)
+{
+    const struct control *control;
+    struct control_header h;
+    const char *why;
+    int r = control_map(l->control_fd, &control, &why);
+
+    if (r < 0)
+        return peer_fail(l->peer, r, "%s", why);
+    munmap((void *)(uintptr_t)control, sizeof(*control));
+    r = control_read(l, &h, sizeof(h), 0);
+    if (r < 0)
+        return r;
+    l->tenant->max_bytes = h.max_bytes;
+    l->tenant->granted_bytes = h.granted_bytes;
+    l->tenant->sealed_bytes = h.sealed_bytes;
+    return 0;
+}
+
+static int add_client(const struct look *l, tag_t id, const struct control_client *c)
+{
+    struct survey_tenant *t = l->tenant;
+
+    if (is_pow2_u64(t->n_clients) || t->n_clients == 0) {
+        size_t room = MAX(2 * t->n_clients, 1u);
+        struct survey_client *more = reallocarray(t->clients, room, sizeof(*more));
+        if (!more)
+            return peer_fail(l->peer, -ENOMEM, "out of memory");
+        t->clients = more;
+    }
+    struct survey_client *to = &t->clients[t->n_clients++];
+    *to = (struct survey_client){
+        .id = id, .gen = c->gen, .pid = c->pid, .granted_bytes = c->granted_bytes};
+    memcpy(to->name, c->name, sizeof(to->name) - 1);
+    return 0;
+}
+
+/* The table of 65,536 clients is sparse: only its written pages are read. */
+static int read_clients(const struct look *l)
+{
+    struct control_client page[4096 / sizeof(struct control_client)];
+    const off_t first = offsetof(struct control, client), end = sizeof(struct control);
+    int r = 0;
+
+    for (off_t off = first; r == 0 && off < end; off += (off_t)sizeof(page)) {
+        off_t data = lseek(l->control_fd, off, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            break;
+        if (data > off)
+            off = data - data % (off_t)sizeof(page);
+        r = control_read(l, page, sizeof(page), (size_t)off);
+        tag_t id = (tag_t)((size_t)(off - first) / sizeof(page[0]));
+        for (size_t i = 0; r == 0 && i < ARRAY_LEN(page); i++)
+            if (page[i].gen != 0)
+                r = add_client(l, (tag_t)(id + i), &page[i]);
+    }
+    return r;
+}
+
+/* ---- segments ---- */
+
+static int count_item(void *ctx, const struct census_item *item)
+{
+    struct look *l = ctx;
+    struct census *census = &l->tenant->census;
+    uint64_t before = census->live_bytes;
+
+    census_add_item(census, item);
+    l->live_in_held[holder_client(item->holder)] += census->live_bytes - before;
+    return 0;
+}
+
+static int count_segment(struct look *l, uint32_t slot)
+{
+    struct msg_request req = {.op = MSG_MAP_SEGMENT, .map_segment = {.slot = slot}};
+    struct msg_reply reply;
+    struct segment_shape shape;
+    CLEANUP_FD int fd = -1;
+    const char *why;
+    struct stat st;
+    uint64_t n_bad = 0;
+
+    int r = peer_call(l->peer, &req, &reply, &fd);
+    if (r < 0)
+        return r;
+    r = segment_check(fd, slot, l->heap_id, &shape, &why);
+    if (r < 0)
+        return peer_fail(l->peer, r, "segment %u: %s", slot, why);
+    r = census_walk(fd, &shape, count_item, l, &n_bad);
+    if (r < 0 || fstat(fd, &st) < 0)
+        return peer_fail(l->peer, r < 0 ? r : -errno, "segment %u cannot be read", slot);
+    l->tenant->census.n_bad += n_bad;
+    l->tenant->resident_bytes += (uint64_t)st.st_blocks * 512;
+    return 0;
+}
+
+static int count_segments(struct look *l)
+{
+    struct control_segment segments[HEAP_SLOTS];
+    int r = control_read(l, segments, sizeof(segments), offsetof(struct control, segment));
+
+    l->tenant->resident_bytes = 0;
+    for (uint32_t slot = 0; r == 0 && slot < HEAP_SLOTS; slot++)
+        if (segments[slot].size_bytes != 0 && segments[slot].head_slot == slot)
+            r = count_segment(l, slot);
+    return r;
+}
+
+static int take_census(struct look *l)
+{
+    int r = 0;
+
+    for (int i = 0; i < CENSUS_TRIES && r == 0; i++) {
+        census_deinit(&l->tenant->census);
+        memset(l->live_in_held, 0, CLIENT_IDS * sizeof(*l->live_in_held));
+        if (census_init(&l->tenant->census) < 0)
+            return peer_fail(l->peer, -ENOMEM, "out of memory");
+        r = count_segments(l);
+        if (l->tenant->census.n_bad == 0)
+            break;
+    }
+    return r;
+}
+
+static void fill_clients(const struct look *l)
+{
+    for (size_t i = 0; i < l->tenant->n_clients; i++) {
+        struct survey_client *c = &l->tenant->clients[i];
+        const struct census_owner *owner = &l->tenant->census.by_id[c->id];
+        uint64_t live_in_held = l->live_in_held[c->id];
+        c->live_bytes = owner->live_bytes;
+        c->live_blocks = owner->live_blocks;
+        c->free_bytes = c->granted_bytes - MIN(c->granted_bytes, live_in_held);
+    }
+}
+
+/* ---- tenants ---- */
+
+static int take_tenant(struct look *l)
+{
+    struct msg_request req = {.op = MSG_LOOK};
+    struct msg_reply reply;
+
+    memcpy(req.look.tenant, l->tenant->name, sizeof(req.look.tenant));
+    int r = peer_call(l->peer, &req, &reply, &l->control_fd);
+    if (r < 0)
+        return r;
+    l->heap_id = reply.look.heap_id;
+    r = read_header(l);
+    if (r == 0)
+        r = read_clients(l);
+    if (r == 0)
+        r = take_census(l);
+    if (r == 0)
+        fill_clients(l);
+    return r;
+}
+
+static int survey_tenant(struct survey_tenant *tenant, struct peer *peer)
+{
+    struct look l = {.peer = peer, .tenant = tenant, .control_fd = -1};
+
+    l.live_in_held = malloc(CLIENT_IDS * sizeof(*l.live_in_held));
+    if (!l.live_in_held)
+        return peer_fail(peer, -ENOMEM, "out of memory");
+    int r = take_tenant(&l);
+    close_fd(&l.control_fd);
+    free(l.live_in_held);
+    if (r == 0 || r == -ENOMEM || peer->is_broken)
+        return r;
+    tenant->error = r;
+    (void)snprintf(tenant->why, sizeof(tenant->why), "%.*s", (int)sizeof(tenant->why) - 1,
+                   peer->why);
+    return 0;
+}
+
+static int add_tenant(struct survey *survey, struct peer *peer, const char *name)
+{
+    struct survey_tenant *more =
+        reallocarray(survey->tenants, survey->n_tenants + 1, sizeof(*more));
+
+    if (!more)
+        return peer_fail(peer, -ENOMEM, "out of memory");
+    survey->tenants = more;
+    more += survey->n_tenants++;
+    *more = (struct survey_tenant){.n_clients = 0};
+    (void)snprintf(more->name, sizeof(more->name), "%s", name);
+    return survey_tenant(more, peer);
+}
+
+static int add_tenants(struct survey *survey, struct peer *peer)
+{
+    struct msg_request req = {.op = MSG_TENANTS};
+    struct msg_reply reply;
+    int r;
+
+    do {
+        r = peer_call(peer, &req, &reply, NULL);
+        if (r < 0 || reply.tenants.n_names == 0)
+            return r;
+        for (uint32_t i = 0; r == 0 && i < reply.tenants.n_names; i++)
+            r = add_tenant(survey, peer, reply.tenants.names[i]);
+        memcpy(req.tenants.after, reply.tenants.names[reply.tenants.n_names - 1],
+               sizeof(req.tenants.after));
+    } while (r == 0 && reply.tenants.more);
+    return r;
+}
+
+int survey_take(struct survey *ret_survey, struct peer *peer, const char *only)
+{
+    struct msg_request req = {.op = MSG_STATUS};
+    struct msg_reply reply;
+
+    *ret_survey = (struct survey){.n_tenants = 0};
+    int r = peer_call(peer, &req, &reply, NULL);
+    if (r < 0)
+        return r;
+    ret_survey->capacity_bytes = reply.status.capacity_bytes;
+    if (!only)
+        return add_tenants(ret_survey, peer);
+    if (strlen(only) >= TENANT_NAME_BYTES)
+        return peer_fail(peer, -ENOENT, "there is no tenant \"%s\"", only);
+    return add_tenant(ret_survey, peer, only);
+}
+
+void survey_deinit(struct survey *survey)
+{
+    for (size_t i = 0; i < survey->n_tenants; i++) {
+        census_deinit(&survey->tenants[i].census);
+        free(survey->tenants[i].clients);
+    }
+    free(survey->tenants);
+}
+
+uint64_t survey_published_bytes(const struct survey_tenant *tenant)
+{
+    return tenant->census.by_id ? tenant->census.by_id[TAG_HEAP].live_bytes : 0;
+}
+
+uint64_t survey_free_bytes(const struct survey_tenant *tenant)
+{
+    return tenant->granted_bytes - MIN(tenant->granted_bytes, tenant->census.live_bytes);
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * survey.h - the picture of a daemon's tenants, taken without stopping anyone.
+ *
+ * The daemon only hands out read-only descriptors; everything is read by pread, so that looking
+ * refills no hole. While clients work the picture is blurred; of a resting heap it is exact.
+ */
+#ifndef ACRECTL_SURVEY_H
+#define ACRECTL_SURVEY_H
+
+#include "peer.h"
+#include "shm/census.h"
+
+struct survey_client {
+    tag_t id;
+    uint32_t gen, pid;
+    char name[CLIENT_NAME_BYTES];
+    uint64_t granted_bytes;
+    uint64_t live_bytes, live_blocks; /* what it owns, in whoever's units */
+    uint64_t free_bytes;              /* of its own units, what no live block takes */
+};
+
+struct survey_tenant {
+    char name[TENANT_NAME_BYTES];
+    int error; /* then nothing below is known, and why says it */
+    char why[MSG_TEXT_BYTES];
+    uint64_t max_bytes, granted_bytes, sealed_bytes, resident_bytes;
+    struct census census;
+    size_t n_clients;
+    struct survey_client *clients; /* by id */
+};
+
+struct survey {
+    uint64_t capacity_bytes;
+    size_t n_tenants;
+    struct survey_tenant *tenants; /* by name */
+};
+
+/* only: this tenant and no other, or NULL. A tenant that cannot be looked at has its own error. */
+int survey_take(struct survey *ret_survey, struct peer *peer, const char *only);
+void survey_deinit(struct survey *survey);
+
+uint64_t survey_published_bytes(const struct survey_tenant *tenant);
+/* Granted, and in no live block. */
+uint64_t survey_free_bytes(const struct survey_tenant *tenant);
+
+#endif
