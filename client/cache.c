@@ -77,6 +77,37 @@ struct cache *cache_acquire(struct acre_heap *heap)
     return c;
 }
 
+/* Takes a cache without a thread, of an index below `after`, as if it were this thread's. */
+static struct cache *idle_borrow(struct process *p, int tid, uint32_t after)
+{
+    pthread_mutex_lock(&p->pool_lock);
+    struct cache *c = p->caches;
+    while (c && (c->busy || holder_cache(c->token) >= after))
+        c = c->next;
+    if (c) {
+        c->busy = true;
+        c->tid = tid;
+    }
+    pthread_mutex_unlock(&p->pool_lock);
+    return c;
+}
+
+void cache_release_idle(struct acre_heap *heap)
+{
+    struct process *p = heap->process;
+    struct cache *c;
+    int tid = (int)syscall(SYS_gettid);
+
+    /* The list runs from the youngest to the oldest, by falling index. */
+    for (uint32_t after = CACHES_MAX + 1; (c = idle_borrow(p, tid, after)) != NULL;) {
+        after = holder_cache(c->token);
+        cache_release_empty(heap, c);
+        pthread_mutex_lock(&p->pool_lock);
+        c->busy = false;
+        pthread_mutex_unlock(&p->pool_lock);
+    }
+}
+
 /* ---- the end of a thread ---- */
 
 static pthread_key_t key;

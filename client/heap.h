@@ -216,6 +216,8 @@ int bin_refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx);
 /* Gives all empty slabs of the cache back to the pool; bins lose window and stack (derived, found
  * again by scan). */
 void cache_release_empty(struct acre_heap *heap, struct cache *cache);
+/* The same for all caches without a thread. */
+void cache_release_idle(struct acre_heap *heap);
 /* Moves the slabs of a class from caches without a thread to this one. pool_lock not held. True if
  * any came. */
 bool cache_inherit(struct acre_heap *heap, struct cache *cache, unsigned class_idx);

@@ -113,19 +113,20 @@ uint32_t pool_take(struct acre_heap *heap, unsigned order)
     return unit;
 }
 
-static void pool_put(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
+/* Returns how many units the pool has then. */
+static uint32_t pool_put(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
     store_entries(heap, unit, n_units, uncut(heap));
     pthread_mutex_lock(&heap->process->pool_lock);
     buddy_give(heap->buddies[unit / SLOT_UNITS], unit % SLOT_UNITS, n_units);
-    heap->process->pool_units += n_units;
+    uint32_t pool_units = heap->process->pool_units += n_units;
     pthread_mutex_unlock(&heap->process->pool_lock);
+    return pool_units;
 }
 
 void pool_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
-    pool_put(heap, unit, n_units);
-    if (__atomic_load_n(&heap->process->pool_units, __ATOMIC_RELAXED) > POOL_KEEP_MAX)
+    if (pool_put(heap, unit, n_units) > POOL_KEEP_MAX)
         (void)pool_trim(heap, POOL_KEEP);
 }
 
@@ -287,7 +288,7 @@ int pool_trim(struct acre_heap *heap, uint32_t keep_units)
     while (r == 0 && (n_runs = collect_surplus(heap, keep_units, runs)) > 0) {
         r = request_release(heap, runs, n_runs);
         for (uint32_t i = 0; r < 0 && r != -EINVAL && i < n_runs; i++)
-            pool_put(heap, (uint32_t)(runs[i].off >> UNIT_SHIFT), runs[i].n_units);
+            (void)pool_put(heap, (uint32_t)(runs[i].off >> UNIT_SHIFT), runs[i].n_units);
     }
     return r;
 }
@@ -296,7 +297,10 @@ int acre_trim(struct acre_heap *heap)
 {
     struct cache *cache = cache_here(heap);
 
+    if (self_id(heap) == 0) /* a forked child that has not attached holds nothing */
+        return 0;
     if (cache && cache->token != 0)
         cache_release_empty(heap, cache);
-    return self_id(heap) == 0 ? 0 : pool_trim(heap, 0);
+    cache_release_idle(heap);
+    return pool_trim(heap, 0);
 }

@@ -355,6 +355,7 @@ static int bin_last_resort(struct acre_heap *heap, struct cache *cache, unsigned
     if (bin_probe(bin, bin->n_slabs, true))
         return 0;
     cache_release_empty(heap, cache);
+    cache_release_idle(heap);
     for (unsigned order = bin_order(bin, class_idx) + 1; order-- > class_order_min[class_idx];)
         if (bin_add_fresh(heap, cache, class_idx, order))
             return 0;

@@ -134,6 +134,10 @@ static inline uint32_t holder_token(tag_t client_id, unsigned cache_idx)
 {
     return (uint32_t)client_id << 16 | (cache_idx & 0xffff);
 }
+static inline unsigned holder_cache(uint32_t token)
+{
+    return token & 0xffff;
+}
 static inline tag_t holder_client(uint32_t token)
 {
     return (tag_t)(token >> 16);
