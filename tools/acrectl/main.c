@@ -266,7 +266,7 @@ static const char doc[] =
     "  status            the daemon itself\n"
     "  tenants           one line for each tenant\n"
     "  clients           one line for each attached process, largest first\n"
-    "  stats             granted, live and free bytes by tenant, client and size class\n"
+    "  stats             granted, live and free bytes by client and size class\n"
     "  tenant drop NAME  frees a heap that nobody is attached to\n\n"
     "Live bytes are usable bytes. Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.";
 

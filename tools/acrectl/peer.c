@@ -64,7 +64,9 @@ static int connect_failed(struct peer *peer, int error, const char *text)
 {
     switch (error) {
     case -ECONNREFUSED:
-        return peer_fail(peer, error, "no daemon at %s", peer->path);
+        return peer_fail(peer, error,
+                         "no daemon at %s: start acred, or name its socket by --socket",
+                         peer->path);
     case -EACCES:
         return peer_fail(peer, error, "no permission to connect to %s", peer->path);
     case -EPROTO:
