@@ -10,7 +10,7 @@
 static json_t *name_of(const char *name)
 {
     json_t *s = json_string(name);
-    char safe[TENANT_NAME_BYTES];
+    char safe[MSG_TEXT_BYTES];
 
     return s ? s : json_string(table_printable(safe, sizeof(safe), name));
 }
