@@ -310,7 +310,7 @@ int main(int argc, char **argv)
     static const uint32_t sizes[] = {1, 2, 3, 8, 63, 64, 65, 127, 509, 512, 777, 4095, 4097};
     static const uint32_t large[] = {UNITS_MAX, UNITS_MAX - 1, UNITS_MAX / 2 + 4097};
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : (uint64_t)time(NULL);
-    uint64_t n_steps = argc > 2 ? strtoull(argv[2], NULL, 0) : 10000;
+    uint64_t n_steps = argc > 2 ? strtoull(argv[2], NULL, 0) : 5000;
 
     printf("seed %" PRIu64 ", %" PRIu64 " steps\n", seed, n_steps);
     fflush(stdout);
