@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <cmocka.h>
 
 #define HEAP_ID 0x1234567890abcdefull
@@ -223,6 +224,36 @@ static void a_read_only_description_cannot_be_mapped_for_writing(void **state)
     assert_int_equal(fcntl(ro, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 }
 
+/* As another user: 0 if the read-only descriptor cannot be turned into a writable one. */
+static int try_to_reopen_for_writing(int ro)
+{
+    char path[32];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", ro);
+    if (setgid(65534) < 0 || setuid(65534) < 0)
+        return 2;
+    return open(path, O_RDWR) < 0 && errno == EACCES ? 0 : 1;
+}
+
+static void another_user_cannot_reopen_it_for_writing(void **state)
+{
+    (void)state;
+    CLEANUP_FD int fd = new_segment();
+    CLEANUP_FD int ro = -1;
+    struct stat st;
+    int status;
+
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    if (geteuid() != 0)
+        return; /* only root can become another user */
+    assert_int_equal(segment_reopen_readonly(fd, &ro), 0);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(try_to_reopen_for_writing(ro));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 /* Tables are in order, do not overlap and end before the first usable unit. */
 static void assert_shape_valid(const struct segment_shape *s)
 {
@@ -313,6 +344,7 @@ int main(void)
         cmocka_unit_test(a_file_shorter_or_longer_than_its_header_says_is_refused),
         cmocka_unit_test(what_is_no_memfd_is_refused),
         cmocka_unit_test(a_read_only_description_cannot_be_mapped_for_writing),
+        cmocka_unit_test(another_user_cannot_reopen_it_for_writing),
         cmocka_unit_test(tables_fit_before_the_units_for_every_size),
         cmocka_unit_test(units_for_a_run_are_enough_and_one_less_is_not),
         cmocka_unit_test(the_control_segment_is_written_by_its_maker_alone),
