@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* access.c - see access.h. */
+#include "daemon/access.h"
+
+int access_add_user(struct access_list *list, uid_t uid)
+{
+    uid_t *users = reallocarray(list->users, list->n_users + 1, sizeof(*users));
+    if (!users)
+        return -ENOMEM;
+    list->users = users;
+    list->users[list->n_users++] = uid;
+    return 0;
+}
+
+int access_add_group(struct access_list *list, gid_t gid)
+{
+    gid_t *groups = reallocarray(list->groups, list->n_groups + 1, sizeof(*groups));
+    if (!groups)
+        return -ENOMEM;
+    list->groups = groups;
+    list->groups[list->n_groups++] = gid;
+    return 0;
+}
+
+void access_deinit(struct access_list *list)
+{
+    free(list->users);
+    free(list->groups);
+    *list = (struct access_list){0};
+}
+
+bool access_is_admin(const struct creds *creds)
+{
+    return creds->uid == 0 || creds->uid == geteuid();
+}
+
+static bool in_group(const struct creds *creds, gid_t gid)
+{
+    if (creds->gid == gid)
+        return true;
+    for (uint32_t i = 0; i < creds->n_groups; i++)
+        if (creds->groups[i] == gid)
+            return true;
+    return false;
+}
+
+bool access_allows(const struct access_list *list, const struct creds *creds)
+{
+    if (list->everyone || access_is_admin(creds))
+        return true;
+    for (uint32_t i = 0; i < list->n_users; i++)
+        if (list->users[i] == creds->uid)
+            return true;
+    for (uint32_t i = 0; i < list->n_groups; i++)
+        if (in_group(creds, list->groups[i]))
+            return true;
+    return false;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* access.h - who a peer is (as the kernel says) and whom a tenant lets in. */
+#ifndef ACRE_DAEMON_ACCESS_H
+#define ACRE_DAEMON_ACCESS_H
+
+#include <sys/types.h>
+
+#include "shm/base.h"
+
+#define CREDS_GROUPS_MAX 64u /* more groups of a peer than these are not looked at */
+
+struct creds {
+    pid_t pid;
+    uid_t uid;
+    gid_t gid;
+    uint32_t n_groups; /* supplementary */
+    gid_t groups[CREDS_GROUPS_MAX];
+};
+
+struct access_list {
+    bool everyone;
+    uid_t *users;
+    gid_t *groups;
+    uint32_t n_users, n_groups;
+};
+
+/* -ENOMEM */
+int access_add_user(struct access_list *list, uid_t uid);
+int access_add_group(struct access_list *list, gid_t gid);
+void access_deinit(struct access_list *list);
+
+/* root and the daemon's own user always may. */
+bool access_is_admin(const struct creds *creds);
+bool access_allows(const struct access_list *list, const struct creds *creds);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* client.c - see client.h. */
+#include "daemon/client.h"
+
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#include "daemon/tenant.h"
+
+/* So many ids rest before the first is used again, though a fresh id would rest all: each id that
+ * was ever used costs 128 bytes of control page and books, and a thousand short lives must not cost
+ * a hundred kilobytes. */
+#define IDS_REST_MIN 256u
+
+int client_table_init(struct client_table *table)
+{
+    *table = (struct client_table){.next_fresh = 1};
+    table->by_id = calloc(CLIENT_IDS, sizeof(*table->by_id));
+    table->freed = malloc(CLIENT_IDS * sizeof(*table->freed));
+    if (table->by_id && table->freed)
+        return 0;
+    client_table_deinit(table);
+    return -ENOMEM;
+}
+
+void client_table_deinit(struct client_table *table)
+{
+    acre_assert(table->n == 0);
+    free(table->by_id);
+    free(table->freed);
+    *table = (struct client_table){0};
+}
+
+tag_t client_table_take_id(struct client_table *table)
+{
+    bool fresh = table->next_fresh <= CLIENT_ID_MAX;
+    if (fresh && table->n_freed < IDS_REST_MIN)
+        return (tag_t)table->next_fresh++;
+    if (table->n_freed == 0)
+        return 0;
+    tag_t id = table->freed[table->freed_head];
+    table->freed_head = (table->freed_head + 1) % CLIENT_IDS;
+    table->n_freed--;
+    acre_assert(table->by_id[id] == NULL);
+    return id;
+}
+
+void client_table_give_id(struct client_table *table, tag_t id)
+{
+    acre_assert(id != TAG_FREE && id != TAG_HEAP && table->n_freed < CLIENT_IDS);
+    table->freed[(table->freed_head + table->n_freed) % CLIENT_IDS] = id;
+    table->n_freed++;
+}
+
+static struct holding *find_holding(struct client *client, uint32_t slot)
+{
+    for (uint32_t i = 0; i < client->n_holdings; i++)
+        if (client->holdings[i].slot == slot)
+            return &client->holdings[i];
+    return NULL;
+}
+
+const struct holding *client_holding(const struct client *client, uint32_t slot)
+{
+    return find_holding((struct client *)client, slot);
+}
+
+static struct holding *new_holding(struct client *client, uint32_t slot, uint32_t unit)
+{
+    uint32_t n = client->n_holdings;
+    if (is_pow2_u64(n) || n == 0) { /* full at powers of two */
+        client->holdings =
+            reallocarray(client->holdings, n == 0 ? 1 : 2 * (size_t)n, sizeof(struct holding));
+        acre_assert(client->holdings != NULL); /* at most 4 KiB */
+    }
+    client->n_holdings++;
+    client->holdings[n] = (struct holding){.slot = slot, .lo = unit, .hi = unit};
+    return &client->holdings[n];
+}
+
+void client_hold(struct client *client, uint32_t slot, uint32_t unit, uint32_t n)
+{
+    struct holding *h = find_holding(client, slot);
+    if (!h)
+        h = new_holding(client, slot, unit);
+    h->n_units += n;
+    h->lo = MIN(h->lo, unit);
+    h->hi = MAX(h->hi, unit + n);
+    client->n_units += n;
+}
+
+void client_unhold(struct client *client, uint32_t slot, uint32_t n)
+{
+    struct holding *h = find_holding(client, slot);
+    acre_assert(h && h->n_units >= n && client->n_units >= n);
+    h->n_units -= n;
+    client->n_units -= n;
+    if (h->n_units > 0)
+        return;
+    *h = client->holdings[--client->n_holdings];
+    /* Keeps "capacity is the next power of two": a shrunk array may be larger, never smaller. */
+    if (client->n_holdings == 0) {
+        free(client->holdings);
+        client->holdings = NULL;
+    }
+}
+
+/* ---- a client's life ---- */
+
+static uint64_t realtime_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static void announce(struct tenant *t, const struct client *c, const char *name)
+{
+    struct control_client *page = &t->control->client[c->id];
+    books_set_client(t->books, c->id, c->gen, (uint32_t)c->pid, c->uid, name);
+    page->pid = (uint32_t)c->pid;
+    page->granted_bytes = 0;
+    page->attached_ns = realtime_ns();
+    memset(page->name, 0, sizeof(page->name));
+    (void)snprintf(page->name, sizeof(page->name), "%s", name);
+    __atomic_store_n(&page->gen, c->gen, __ATOMIC_RELEASE);
+    t->control->header.n_clients = t->clients.n;
+}
+
+int client_add(struct tenant *t, const char *name, pid_t pid, uid_t uid, int life_fd, int pidfd,
+               struct client **ret_client)
+{
+    struct client *c = calloc(1, sizeof(*c));
+    tag_t id = c ? client_table_take_id(&t->clients) : 0;
+    if (id == 0) {
+        int r = c ? -EAGAIN : -ENOMEM;
+        free(c);
+        return r;
+    }
+    c->tenant = t;
+    c->id = id;
+    c->gen = t->books->client[id].gen + 1;
+    c->gen = c->gen == 0 ? 1 : c->gen; /* 0 is "none" */
+    c->pid = pid;
+    c->uid = uid;
+    c->life_fd = life_fd;
+    c->pidfd = pidfd;
+    t->clients.by_id[id] = c;
+    t->clients.n++;
+    t->core->n_clients++;
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+    if (pidfd >= 0)
+        (void)epoll_ctl(t->core->bell_fd, EPOLL_CTL_ADD, pidfd, &event);
+    announce(t, c, name);
+    *ret_client = c;
+    return 0;
+}
+
+void client_remove(struct client *c)
+{
+    struct tenant *t = c->tenant;
+    acre_assert(c->n_units == 0 && c->n_holdings == 0 && !c->is_asked);
+    acre_assert(t->clients.by_id[c->id] == c);
+    t->clients.by_id[c->id] = NULL;
+    t->clients.n--;
+    t->core->n_clients--;
+    t->control->header.n_clients = t->clients.n;
+    memset(&t->control->client[c->id], 0, sizeof(t->control->client[c->id]));
+    books_set_client_state(t->books, c->id, BOOKS_CLIENT_NONE);
+    client_table_give_id(&t->clients, c->id);
+    core_close_foreign(t->core, c->life_fd);
+    close_fd(&c->pidfd); /* leaves the epoll set with its last descriptor */
+    free(c->holdings);
+    free(c);
+}
+
+struct client *client_find(const struct tenant *t, uint64_t handle)
+{
+    struct client *c = t->is_open ? t->clients.by_id[client_handle_id(handle)] : NULL;
+    return c && c->gen == client_handle_gen(handle) && c->state == CLIENT_LIVES ? c : NULL;
+}

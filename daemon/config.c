@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.c - see config.h. libconfuse reads and types the file; what the values mean is checked
+ * here. */
+#include "daemon/config.h"
+
+#include <ctype.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <string.h>
+
+#include <confuse.h>
+
+/* libconfuse's callbacks carry no context: the sentence of the file that is being read. */
+static char *sentence;
+static size_t sentence_bytes;
+
+static void take_sentence(cfg_t *cfg, const char *fmt, va_list args)
+{
+    if (!sentence || sentence[0]) /* the first error says what is wrong */
+        return;
+    int n = 0;
+    if (cfg && cfg->filename && cfg->line)
+        n = snprintf(sentence, sentence_bytes, "%s:%d: ", cfg->filename, cfg->line);
+    else if (cfg && cfg->filename)
+        n = snprintf(sentence, sentence_bytes, "%s: ", cfg->filename);
+    if (n >= 0 && (size_t)n < sentence_bytes)
+        (void)vsnprintf(sentence + n, sentence_bytes - (size_t)n, fmt, args);
+}
+
+int config_parse_bytes(const char *text, uint64_t *ret_bytes)
+{
+    static const char suffixes[] = "KMGT";
+    char *end;
+    if (!isdigit((unsigned char)text[0]))
+        return -EINVAL;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (errno != 0)
+        return -ERANGE;
+    const char *suffix = *end ? strchr(suffixes, toupper((unsigned char)*end)) : NULL;
+    unsigned shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
+    end += suffix != NULL;
+    if (suffix && *end == 'i')
+        end++;
+    if (*end == 'B' && end[1] == 0)
+        end++;
+    if (*end != 0)
+        return -EINVAL;
+    if (n > UINT64_MAX >> shift)
+        return -ERANGE;
+    *ret_bytes = (uint64_t)n << shift;
+    return 0;
+}
+
+bool config_valid_name(const char *name)
+{
+    size_t n = strlen(name);
+    if (n == 0 || n >= TENANT_NAME_BYTES || name[0] == '.')
+        return false;
+    for (; *name; name++)
+        if (!isalnum((unsigned char)*name) && !strchr("._-", *name))
+            return false;
+    return true;
+}
+
+/* ---- checks, at the line where the value stands ---- */
+
+static int check_bytes(cfg_t *cfg, cfg_opt_t *opt)
+{
+    uint64_t bytes;
+    const char *text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
+    if (config_parse_bytes(text, &bytes) < 0) {
+        cfg_error(cfg, "%s = \"%s\" is no number of bytes (like \"64M\")", opt->name, text);
+        return -1;
+    }
+    if (bytes < CONFIG_TENANT_BYTES_MIN || bytes > HEAP_BYTES) {
+        cfg_error(cfg, "%s = \"%s\" is not between 64K and 256G", opt->name, text);
+        return -1;
+    }
+    return 0;
+}
+
+static int user_of(const char *text, uid_t *ret)
+{
+    char *end;
+    const struct passwd *pw = getpwnam(text);
+    unsigned long n = strtoul(text, &end, 10);
+    if (!pw && (!isdigit((unsigned char)text[0]) || *end != 0 || n >= UINT32_MAX))
+        return -ENOENT;
+    *ret = pw ? pw->pw_uid : (uid_t)n;
+    return 0;
+}
+
+static int group_of(const char *text, gid_t *ret)
+{
+    char *end;
+    const struct group *gr = getgrnam(text);
+    unsigned long n = strtoul(text, &end, 10);
+    if (!gr && (!isdigit((unsigned char)text[0]) || *end != 0 || n >= UINT32_MAX))
+        return -ENOENT;
+    *ret = gr ? gr->gr_gid : (gid_t)n;
+    return 0;
+}
+
+static int check_user(cfg_t *cfg, cfg_opt_t *opt)
+{
+    uid_t uid;
+    const char *text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
+    if (strcmp(text, "*") == 0 || user_of(text, &uid) == 0)
+        return 0;
+    cfg_error(cfg, "there is no user \"%s\"", text);
+    return -1;
+}
+
+static int check_group(cfg_t *cfg, cfg_opt_t *opt)
+{
+    gid_t gid;
+    const char *text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
+    if (group_of(text, &gid) == 0)
+        return 0;
+    cfg_error(cfg, "there is no group \"%s\"", text);
+    return -1;
+}
+
+static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
+{
+    cfg_t *sec = cfg_opt_getnsec(opt, cfg_opt_size(opt) - 1);
+    if (!config_valid_name(cfg_title(sec))) {
+        cfg_error(cfg, "\"%s\" cannot be a tenant's name (1 to 63 letters, digits, '.', '_', '-')",
+                  cfg_title(sec));
+        return -1;
+    }
+    if (!cfg_getstr(sec, "max")) {
+        cfg_error(cfg, "tenant \"%s\" has no max", cfg_title(sec));
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- taking over ---- */
+
+static int take_access(cfg_t *sec, struct access_list *ret)
+{
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < cfg_size(sec, "users"); i++) {
+        const char *text = cfg_getnstr(sec, "users", i);
+        uid_t uid;
+        if (strcmp(text, "*") == 0)
+            ret->everyone = true;
+        else if ((r = user_of(text, &uid)) == 0)
+            r = access_add_user(ret, uid);
+    }
+    for (unsigned i = 0; r == 0 && i < cfg_size(sec, "groups"); i++) {
+        gid_t gid;
+        if ((r = group_of(cfg_getnstr(sec, "groups", i), &gid)) == 0)
+            r = access_add_group(ret, gid);
+    }
+    return r;
+}
+
+static int take_tenants(cfg_t *cfg, struct config *ret)
+{
+    unsigned n = cfg_size(cfg, "tenant");
+    ret->tenants = calloc(n + 1, sizeof(*ret->tenants));
+    if (!ret->tenants)
+        return -ENOMEM;
+    for (unsigned i = 0; i < n; i++) {
+        cfg_t *sec = cfg_getnsec(cfg, "tenant", i);
+        struct config_tenant *t = &ret->tenants[ret->n_tenants++];
+        strcpy(t->name, cfg_title(sec));
+        (void)config_parse_bytes(cfg_getstr(sec, "max"), &t->max_bytes);
+        int r = take_access(sec, &t->access);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int parse_error(const char *path, int result, char *text, size_t n_text)
+{
+    int r = result == CFG_FILE_ERROR ? -errno : -EINVAL;
+    if (text[0] == 0)
+        (void)snprintf(text, n_text, "%s: %s", path, strerror(-r));
+    return r;
+}
+
+int config_read(struct config *ret, const char *path, char *text, size_t n_text)
+{
+    cfg_opt_t tenant[] = {CFG_STR("max", NULL, CFGF_NODEFAULT),
+                          CFG_STR_LIST("users", NULL, CFGF_NONE),
+                          CFG_STR_LIST("groups", NULL, CFGF_NONE), CFG_END()};
+    cfg_opt_t options[] = {CFG_STR("capacity", NULL, CFGF_NODEFAULT),
+                           CFG_SEC("tenant", tenant, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+                           CFG_END()};
+    cfg_t *cfg = cfg_init(options, CFGF_NONE);
+    *ret = (struct config){0};
+    if (!cfg)
+        return -ENOMEM;
+    text[0] = 0;
+    sentence = text;
+    sentence_bytes = n_text;
+    (void)cfg_set_error_function(cfg, take_sentence);
+    (void)cfg_set_validate_func(cfg, "capacity", check_bytes);
+    (void)cfg_set_validate_func(cfg, "tenant", check_tenant);
+    (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
+    (void)cfg_set_validate_func(cfg, "tenant|users", check_user);
+    (void)cfg_set_validate_func(cfg, "tenant|groups", check_group);
+    errno = EINVAL;
+    int result = cfg_parse(cfg, path), r = 0;
+    if (result != CFG_SUCCESS)
+        r = parse_error(path, result, text, n_text);
+    if (r == 0 && cfg_getstr(cfg, "capacity"))
+        (void)config_parse_bytes(cfg_getstr(cfg, "capacity"), &ret->capacity_bytes);
+    if (r == 0)
+        r = take_tenants(cfg, ret);
+    cfg_free(cfg);
+    sentence = NULL;
+    if (r < 0)
+        config_deinit(ret);
+    return r;
+}
+
+void config_deinit(struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_tenants; i++)
+        access_deinit(&config->tenants[i].access);
+    free(config->tenants);
+    *config = (struct config){0};
+}
+
+int config_complete(struct config *config, uint64_t memory_bytes)
+{
+    if (config->capacity_bytes == 0)
+        config->capacity_bytes = MIN(memory_bytes / 2, HEAP_BYTES) / UNIT_BYTES * UNIT_BYTES;
+    if (config->n_tenants > 0)
+        return 0;
+    free(config->tenants);
+    config->tenants = calloc(1, sizeof(*config->tenants));
+    if (!config->tenants)
+        return -ENOMEM;
+    strcpy(config->tenants[0].name, "default");
+    config->tenants[0].max_bytes = config->capacity_bytes;
+    config->n_tenants = 1;
+    return 0;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.h - the configuration file: capacity, and tenants with their max and access lists. See
+ * deploy/acre.conf. */
+#ifndef ACRE_DAEMON_CONFIG_H
+#define ACRE_DAEMON_CONFIG_H
+
+#include "daemon/access.h"
+#include "shm/base.h"
+#include "shm/layout.h"
+
+#define CONFIG_TENANT_BYTES_MIN (8u * UNIT_BYTES) /* the smallest segment */
+
+struct config_tenant {
+    char name[TENANT_NAME_BYTES];
+    uint64_t max_bytes;
+    struct access_list access;
+};
+
+struct config {
+    uint64_t capacity_bytes; /* 0: not said */
+    uint32_t n_tenants;
+    struct config_tenant *tenants;
+};
+
+/* Reads a file. -EINVAL (text: one sentence with file, line and what), or why it cannot be read.
+ * ret is all 0 on failure. */
+int config_read(struct config *ret, const char *path, char *text, size_t n_text);
+void config_deinit(struct config *config);
+
+/* Fills in what was not said: capacity is half of memory_bytes; no tenant: one "default" with all
+ * of it, for root and the daemon's user. -ENOMEM. */
+int config_complete(struct config *config, uint64_t memory_bytes);
+
+/* "64M", "4GiB", "65536": bytes. -EINVAL, -ERANGE. */
+int config_parse_bytes(const char *text, uint64_t *ret_bytes);
+/* 1 to 63 of [A-Za-z0-9._-], no dot first. */
+bool config_valid_name(const char *name);
+
+#endif

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* core.c - see core.h. */
+#include "daemon/core.h"
+
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "daemon/decay.h"
+#include "daemon/dispatch.h"
+#include "daemon/reaper.h"
+#include "daemon/tenant.h"
+#include "daemon/zombie.h"
+#include "shm/census.h"
+#include "shm/sizeclass.h"
+
+#define SLAB_TAGS_MAX ((UNIT_BYTES << SLAB_ORDER_MAX) / 16)
+
+/* ---- life ---- */
+
+int core_init(struct core *core, const struct core_io *io, uint64_t capacity_bytes,
+              const char *mode, uint64_t now_ns)
+{
+    sizeclass_init();
+    *core = (struct core){.io = *io, .mode = mode, .now_ns = now_ns, .started_ns = now_ns};
+    core->tick_at_ns = UINT64_MAX;
+    LIST_INIT(&core->sessions);
+    ledger_init(&core->ledger, capacity_bytes);
+    core->bell_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (core->bell_fd < 0)
+        return -errno;
+    core->tags = malloc(SLAB_TAGS_MAX * sizeof(*core->tags));
+    if (core->tags)
+        return 0;
+    close_fd(&core->bell_fd);
+    return -ENOMEM;
+}
+
+/* Clients whose daemon goes: nothing is reaped, the segments go with the last who maps them. */
+static void drop_clients(struct tenant *t)
+{
+    for (uint32_t id = 1; t->is_open && t->clients.n > 0; id++) {
+        struct client *c = t->clients.by_id[id];
+        if (!c)
+            continue;
+        close_fd(&c->life_fd);
+        close_fd(&c->pidfd);
+        free(c->holdings);
+        free(c);
+        t->clients.n--;
+        t->core->n_clients--;
+    }
+}
+
+void core_deinit(struct core *core)
+{
+    acre_assert(LIST_EMPTY(&core->sessions) && core->n_jobs == 0);
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        drop_clients(core->tenants[i]);
+        tenant_free(core->tenants[i]);
+    }
+    zombie_deinit(core);
+    ledger_deinit(&core->ledger);
+    close_fd(&core->bell_fd);
+    free(core->closer);
+    free(core->tenants);
+    free(core->tags);
+}
+
+/* ---- tenants ---- */
+
+/* Index of the first tenant whose name is not before `name`. */
+static uint32_t tenant_place(const struct core *core, const char *name)
+{
+    uint32_t lo = 0, hi = core->n_tenants;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        if (strcmp(core->tenants[mid]->name, name) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+struct tenant *core_find_tenant(const struct core *core, const char *name)
+{
+    uint32_t i = tenant_place(core, name);
+    return i < core->n_tenants && strcmp(core->tenants[i]->name, name) == 0 ? core->tenants[i]
+                                                                            : NULL;
+}
+
+int core_add_tenant(struct core *core, const char *name, uint64_t max_bytes,
+                    struct access_list *access)
+{
+    struct tenant *t;
+    if (core_find_tenant(core, name))
+        return -EEXIST;
+    struct tenant **list =
+        reallocarray(core->tenants, core->n_tenants + 1, sizeof(struct tenant *));
+    if (!list)
+        return -ENOMEM;
+    core->tenants = list;
+    int r = tenant_new(&t, core, name, max_bytes, access);
+    if (r < 0)
+        return r;
+    uint32_t at = tenant_place(core, name);
+    memmove(list + at + 1, list + at, (core->n_tenants - at) * sizeof(struct tenant *));
+    list[at] = t;
+    core->n_tenants++;
+    return 0;
+}
+
+/* ---- time ---- */
+
+static bool wants_tick(const struct core *core)
+{
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        const struct tenant *t = core->tenants[i];
+        if (t->is_open && (t->orphans.n > 0 || decay_is_due(t)))
+            return true;
+    }
+    return core->zombies != NULL;
+}
+
+static void arm_tick(struct core *core)
+{
+    if (core->tick_at_ns == UINT64_MAX && wants_tick(core))
+        core->tick_at_ns = core->now_ns + DECAY_TICK_NS;
+}
+
+uint64_t core_deadline(const struct core *core)
+{
+    arm_tick((struct core *)core);
+    uint64_t deadline_ns = core->tick_at_ns;
+    for (uint32_t i = 0; i < core->n_tenants; i++)
+        deadline_ns = MIN(deadline_ns, reaper_deadline(core->tenants[i]));
+    return deadline_ns;
+}
+
+static void tick(struct core *core)
+{
+    core->tick_at_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[i];
+        if (!t->is_open)
+            continue;
+        if (!t->is_sweeping && orphans_collect(t, false) > 0)
+            dispatch_wake(t);
+        decay_tick(t);
+    }
+    zombie_sweep(core);
+}
+
+void core_tick(struct core *core, uint64_t now_ns)
+{
+    core->now_ns = now_ns;
+    if (now_ns >= core->tick_at_ns)
+        tick(core);
+    for (uint32_t i = 0; i < core->n_tenants; i++)
+        reaper_pump(core->tenants[i]);
+    core_flush(core);
+}
+
+/* ---- foreign descriptors ---- */
+
+struct closer {
+    struct job job;
+    uint32_t n;
+    int fds[CLOSER_FDS];
+};
+
+static void closer_work(struct job *job)
+{
+    struct closer *c = (struct closer *)job;
+    for (uint32_t i = 0; i < c->n; i++)
+        (void)close(c->fds[i]);
+}
+
+static void closer_done(struct core *core, struct job *job)
+{
+    (void)core;
+    free(job);
+}
+
+void core_close_foreign(struct core *core, int fd)
+{
+    if (fd < 0)
+        return;
+    if (core->closer && core->closer->n == CLOSER_FDS)
+        core_flush(core);
+    if (!core->closer)
+        core->closer = calloc(1, sizeof(*core->closer));
+    if (core->closer)
+        core->closer->fds[core->closer->n++] = fd;
+    else
+        (void)close(fd); /* without memory: better slow than leaking */
+}
+
+void core_flush(struct core *core)
+{
+    struct closer *c = core->closer;
+    if (!c)
+        return;
+    core->closer = NULL;
+    c->job = (struct job){closer_work, closer_done};
+    core_submit(core, &c->job);
+}
+
+/* ---- jobs ---- */
+
+void core_submit(struct core *core, struct job *job)
+{
+    core->n_jobs++;
+    core->io.submit(core->io.ctx, job);
+}
+
+void core_job_done(struct core *core, struct job *job, uint64_t now_ns)
+{
+    acre_assert(core->n_jobs > 0);
+    core->n_jobs--;
+    core->now_ns = now_ns;
+    job->done(core, job);
+    core_flush(core);
+}
+
+uint64_t core_published_bytes(const struct core *core)
+{
+    struct census census;
+    uint64_t bytes = 0;
+    if (census_init(&census) < 0)
+        return 0;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        const struct tenant *t = core->tenants[i];
+        for (uint32_t slot = 0; t->is_open && slot < t->n_slots; slot++)
+            if (t->segs[slot])
+                (void)census_add_segment(&census, t->segs[slot]->fd, &t->segs[slot]->shape);
+    }
+    bytes = census.by_id[TAG_HEAP].live_bytes;
+    census_deinit(&census);
+    return bytes;
+}
+
+void core_assert_valid(const struct core *core)
+{
+    uint32_t n_clients = 0;
+    ledger_assert_valid(&core->ledger);
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        tenant_assert_valid(core->tenants[i]);
+        n_clients += core->tenants[i]->clients.n;
+    }
+    acre_assert(n_clients == core->n_clients);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core.h - the daemon without its loop: tenants, sessions, jobs, and the four ways in which they
+ * touch the world.
+ *
+ * Whoever drives the core (server.c, a test, a simulator) calls
+ *     dispatch_request(), dispatch_hangup()       what peers do (dispatch.h)
+ *     core_job_done()                             in the loop, after job->work() has run in any
+ * thread core_tick()                                 not before core_deadline(), in the loop
+ *     reaper_bells()                              when core->bell_fd is readable
+ * and provides struct core_io. Time comes in as an argument; all randomness from machine_random().
+ * No function of core_io may call back into the core.
+ */
+#ifndef ACRE_DAEMON_CORE_H
+#define ACRE_DAEMON_CORE_H
+
+#include <sys/queue.h>
+
+#include "daemon/access.h"
+#include "daemon/ledger.h"
+#include "proto/msg.h"
+#include "shm/base.h"
+
+struct core;
+struct tenant;
+struct client;
+struct attach;
+
+/* Work that may block. work() sees only the job; done() runs in the loop and frees it. */
+struct job {
+    void (*work)(struct job *job);
+    void (*done)(struct core *core, struct job *job);
+};
+
+struct core_io {
+    void *ctx;
+    /* fd (or -1) is the callee's from now on. Never fails: a peer that is gone will be told by
+     * dispatch_hangup(). */
+    void (*reply)(void *peer, const struct msg_reply *reply, int fd);
+    /* Hang up on the peer; dispatch_hangup() follows from the loop. */
+    void (*close)(void *peer);
+    void (*submit)(void *ctx, struct job *job);
+    /* A pidfd of the process that connected, or -1. */
+    int (*open_pidfd)(void *peer);
+};
+
+/* What a session waits for; the loop reads nothing from its peer meanwhile. */
+enum wait {
+    WAIT_NONE,
+    WAIT_ATTACH,   /* for a life page's answer: its own, or of the client it wants to be again */
+    WAIT_MEMORY,   /* in tenant->waiters, until something that is under way has given memory back */
+    WAIT_POPULATE, /* for its grant's pages */
+    WAIT_PUBLISH,  /* for the sweep */
+    WAIT_DETACH,   /* for its client's reaping */
+};
+
+/* A peer as the core sees it. */
+struct session {
+    LIST_ENTRY(session) in_core;
+    TAILQ_ENTRY(session) in_waiters;
+    struct core *core;
+    void *peer;
+    struct creds creds;
+    bool greeted, closing;
+    enum wait wait;
+    uint64_t serial;          /* of the request that waits */
+    uint64_t ack_nonce;       /* != 0: a descriptor is unacknowledged */
+    struct msg_request *held; /* sent before the Ack */
+    int held_fd;
+    struct msg_request grow; /* WAIT_MEMORY: the request, to be tried again */
+    struct attach *attach;   /* WAIT_ATTACH */
+    struct client *client;   /* attached */
+    struct tenant *looking;  /* or looks at */
+    uint64_t looking_heap_id;
+};
+
+LIST_HEAD(session_list, session);
+TAILQ_HEAD(session_queue, session);
+TAILQ_HEAD(attach_queue, attach);
+LIST_HEAD(tenant_list, tenant);
+
+#define CLOSER_FDS 64u
+
+struct core {
+    struct core_io io;
+    struct ledger ledger;
+    struct tenant **tenants; /* by name */
+    uint32_t n_tenants;
+    uint32_t n_clients; /* attached or dying, of all tenants */
+    struct session_list sessions;
+    uint32_t n_jobs; /* submitted, not done */
+    uint64_t now_ns, started_ns, tick_at_ns;
+    int bell_fd;      /* an epoll of pidfds, or -1 */
+    bool is_stopping; /* nothing new is begun */
+    const char *mode; /* "system" or "user" */
+    struct closer *closer;
+    struct zombie *zombies; /* segments of dropped heaps that somebody may map */
+    tag_t *tags;            /* scratch for one slab's owner map */
+};
+
+/* -ENOMEM */
+int core_init(struct core *core, const struct core_io *io, uint64_t capacity_bytes,
+              const char *mode, uint64_t now_ns);
+/* All sessions have been hung up and all jobs are done. */
+void core_deinit(struct core *core);
+
+/* Takes access. -EEXIST, -ENOMEM. */
+int core_add_tenant(struct core *core, const char *name, uint64_t max_bytes,
+                    struct access_list *access);
+struct tenant *core_find_tenant(const struct core *core, const char *name);
+
+/* Deferred work: when it is due (UINT64_MAX never), and doing it. */
+uint64_t core_deadline(const struct core *core);
+void core_tick(struct core *core, uint64_t now_ns);
+
+/* Closes a descriptor that came from a client in a worker: the last close of a foreign file may
+ * block. */
+void core_close_foreign(struct core *core, int fd);
+/* Hands what was collected to a worker; called at the end of each turn by the entry points. */
+void core_flush(struct core *core);
+
+void core_submit(struct core *core, struct job *job);
+/* The driver's: job->work() has run. */
+void core_job_done(struct core *core, struct job *job, uint64_t now_ns);
+
+/* Live bytes that belong to the heaps and to no client. Walks all owner maps. */
+uint64_t core_published_bytes(const struct core *core);
+
+void core_assert_valid(const struct core *core);
+
+#endif

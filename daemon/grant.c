@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Grants, theory.
+ *
+ * HOW MUCH. A client that holds h units gets about h/2 + 4 more, as one span: 4 units (32 KiB) at
+ * first, so that hundreds of small clients fit into a small heap; half of what it has later, so
+ * that a growing client asks O(log n) times; at most 512 (4 MiB: a copy-free round trip every 4 MiB
+ * is noise), and at most a 16th of what the tenant has left, so that the last memory is not locked
+ * up in one client's reserve. Never less than what was asked.
+ *
+ * FROM WHERE. 1. a parked slab of the class asked for. 2. free spans of existing segments, the
+ * wanted size first, then smaller ones. 3. a new segment. 4. what nobody uses: empty orphans, large
+ * blocks whose freer died before it told, and units that others were granted but have not cut.
+ *
+ * TAKING BACK. A granted unit that its client has not cut says U_UNCUT. The client takes it by CAS
+ * U_UNCUT -> U_CUT, the daemon by CAS U_UNCUT -> U_FREE: one wins, and the loser finds out. A
+ * client may so be told of a run that is no longer its own when it looks.
+ *
+ * ORDER. Books first (owner = id), then the entries, then the reply. A unit that comes back:
+ * entries U_FREE, then books, then the buddy. Owner and entry disagree in between for the loop
+ * alone: clients believe entries, the daemon believes books.
+ *
+ * COST. A grow out of existing segments is a few bitmap scans per segment and one store of 2 + 8
+ * bytes for each unit.
+ */
+#include "daemon/grant.h"
+
+#define GROW_FIRST_UNITS 4u
+#define GROW_UNITS_MAX   512u
+#define ALIGN_ORDER_MAX                                                                            \
+    16u /* 512 MiB: an aligned run of it still lies inside a slot, behind the tables */
+
+struct want {
+    uint32_t n_units;            /* at least; exactly, if exact */
+    unsigned align_order, order; /* not exact: a span of 2^order is wanted, 2^order_min is needed */
+    unsigned order_min;
+    bool exact;
+};
+
+static unsigned log2_floor(uint64_t n)
+{
+    return 63u - (unsigned)__builtin_clzll(n | 1);
+}
+
+static int make_want(const struct tenant *t, const struct client *c, const struct msg_request *req,
+                     struct want *ret)
+{
+    uint32_t n = req->grow.n_units;
+    if (n == 0 || req->grow.align_order > 63 || req->grow.class_plus_1 > N_CLASSES)
+        return -EINVAL;
+    if (n >= HEAP_UNITS || req->grow.align_order > ALIGN_ORDER_MAX)
+        return -ENOMEM;
+    ret->n_units = n;
+    ret->align_order = req->grow.align_order;
+    /* A span of more than half a slot would want a slot without tables. */
+    ret->exact = req->grow.exact || n > SLOT_UNITS / 2;
+    ret->order_min = MAX(log2_ceil_u64(n), ret->align_order);
+    uint64_t left = t->budget.max_bytes / UNIT_BYTES;
+    left -= MIN(left, t->granted_units);
+    uint64_t target = MIN(MIN(c->n_units / 2 + GROW_FIRST_UNITS, GROW_UNITS_MAX), left / 16);
+    ret->order = MAX(log2_floor(target), ret->order_min);
+    return 0;
+}
+
+static bool take_from(struct seg *seg, const struct want *want, unsigned order, struct grant *ret)
+{
+    uint32_t unit, n = want->exact ? want->n_units : 1u << order;
+    if (seg_n_free(seg) < n)
+        return false;
+    unit = want->exact ? seg_take_run(seg, n, want->align_order) : seg_take_span(seg, order);
+    if (unit == BUDDY_NONE)
+        return false;
+    *ret = (struct grant){.seg = seg, .unit = unit, .n_units = n};
+    return true;
+}
+
+static bool take_order(struct tenant *t, const struct want *want, unsigned order, struct grant *ret)
+{
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot] && take_from(t->segs[slot], want, order, ret))
+            return true;
+    return false;
+}
+
+static bool take_existing(struct tenant *t, const struct want *want, struct grant *ret)
+{
+    if (want->exact)
+        return take_order(t, want, 0, ret);
+    for (unsigned order = want->order + 1; order-- > want->order_min;)
+        if (take_order(t, want, order, ret))
+            return true;
+    return false;
+}
+
+static int take_new(struct tenant *t, const struct want *want, struct grant *ret)
+{
+    struct seg *seg;
+    uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
+    unsigned align = want->exact ? want->align_order : want->order_min;
+    int r = tenant_add_seg(t, n, align, &seg);
+    if (r < 0)
+        return r;
+    bool taken = take_existing(t, want, ret);
+    acre_assert(taken);
+    return 0;
+}
+
+/* ---- what nobody uses ---- */
+
+static void forget_owner(struct tenant *t, struct seg *seg, uint32_t unit, tag_t owner)
+{
+    if (owner == OWNER_ORPHAN)
+        orphan_forget_large(t, seg, unit);
+}
+
+/* The freed large block with its head at unit comes back, if it is one. */
+static int free_large_at(struct tenant *t, struct seg *seg, uint32_t unit)
+{
+    if (unit >= seg->shape.n_table)
+        return -EINVAL;
+    tag_t owner = tenant_owner(t, seg, unit);
+    uint64_t entry = seg_entry(seg, unit);
+    uint32_t n = unit_entry_large_units(entry);
+    if (owner == OWNER_NONE || unit_entry_state(entry) != U_LARGE || !seg_contains(seg, unit, n) ||
+        !tenant_all_owned(t, seg, unit, n, owner))
+        return -EINVAL;
+    /* The head is written after its tag: tag 0 under U_LARGE is a block that was freed. */
+    if (seg_large_tag(seg, unit) != TAG_FREE ||
+        !seg_cas_entry(seg, unit, entry, unit_entry_plain(U_FREE, 0)))
+        return -EINVAL;
+    forget_owner(t, seg, unit, owner);
+    tenant_take_back(t, seg, unit, n, owner);
+    return 0;
+}
+
+int grant_free_large(struct tenant *t, uint64_t off)
+{
+    uint32_t unit;
+    struct seg *seg = tenant_locate(t, off, false, &unit);
+    return seg ? free_large_at(t, seg, unit) : -EINVAL;
+}
+
+/* Large blocks whose freer died between tag and message: their owner may live and not know. */
+static void collect_large(struct tenant *t, struct seg *seg)
+{
+    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++)
+        if (tenant_owner(t, seg, u) != OWNER_NONE && unit_entry_state(seg_entry(seg, u)) == U_LARGE)
+            (void)free_large_at(t, seg, u);
+}
+
+static void collect_uncut(struct tenant *t, struct seg *seg, const struct client *asking)
+{
+    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
+        tag_t owner = tenant_owner(t, seg, u);
+        if (owner == OWNER_NONE || owner == OWNER_ORPHAN || owner == asking->id)
+            continue;
+        uint64_t entry = seg_entry(seg, u);
+        if (unit_entry_state(entry) != U_UNCUT ||
+            !seg_cas_entry(seg, u, entry, unit_entry_plain(U_FREE, 0)))
+            continue;
+        uint32_t n = seg->buddy ? 1 : seg->span_units;
+        tenant_assign(t, seg, u, n, owner, OWNER_NONE);
+        seg_give(seg, u, n);
+    }
+}
+
+/* From the cheap to what hurts others; stops as soon as the want is met. */
+static bool take_unused(struct tenant *t, const struct client *c, const struct want *want,
+                        struct grant *ret)
+{
+    if (!t->is_sweeping && orphans_collect(t, true) > 0 && take_existing(t, want, ret))
+        return true;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot])
+            collect_large(t, t->segs[slot]);
+    if (take_existing(t, want, ret))
+        return true;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
+        if (!t->segs[slot])
+            continue;
+        collect_uncut(t, t->segs[slot], c);
+        if (take_existing(t, want, ret))
+            return true;
+    }
+    return false;
+}
+
+/* ---- the requests ---- */
+
+int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req, struct grant *ret)
+{
+    struct want want;
+    int r = make_want(t, c, req, &want);
+    if (r < 0)
+        return r;
+    struct orphan o;
+    if (req->grow.class_plus_1 > 0 && orphan_grant(t, c, req->grow.class_plus_1 - 1, &o)) {
+        *ret = (struct grant){t->segs[o.slot], o.unit, o.n_units, true, o.geo};
+        return 0;
+    }
+    if (!take_existing(t, &want, ret)) {
+        r = take_new(t, &want, ret);
+        if (r < 0 && !take_unused(t, c, &want, ret))
+            return r == -ENOSPC ? -ENOMEM : r;
+    }
+    tenant_assign(t, ret->seg, ret->unit, ret->n_units, OWNER_NONE, c->id);
+    seg_store_plain(ret->seg, ret->unit, ret->n_units, U_UNCUT, holder_token(c->id, 0));
+    return 0;
+}
+
+void grant_undo(struct tenant *t, struct client *c, const struct grant *grant)
+{
+    if (grant->slab) {
+        orphan_adopt(t, grant->seg, grant->unit, grant->n_units, grant->geo, c->id);
+        return;
+    }
+    for (uint32_t i = 0; i < grant->n_units; i++) {
+        uint32_t u = grant->unit + i, n = grant->seg->buddy ? 1 : grant->n_units;
+        if (tenant_owner(t, grant->seg, u) == c->id) /* else it was taken back meanwhile */
+            tenant_take_back(t, grant->seg, u, n, c->id);
+        if (n > 1)
+            break;
+    }
+}
+
+int grant_release(struct tenant *t, struct client *c, const struct msg_run *runs, uint32_t n_runs)
+{
+    int r = 0;
+    for (uint32_t i = 0; i < n_runs; i++) {
+        uint32_t unit, n = runs[i].n_units;
+        struct seg *seg = tenant_locate(t, runs[i].off, false, &unit);
+        if (!seg || !seg_contains(seg, unit, n) || !tenant_all_owned(t, seg, unit, n, c->id))
+            r = -EINVAL;
+        else
+            tenant_take_back(t, seg, unit, n, c->id);
+    }
+    return r;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* grant.h - units from the heap to clients and back. Theory in grant.c. */
+#ifndef ACRE_DAEMON_GRANT_H
+#define ACRE_DAEMON_GRANT_H
+
+#include "daemon/tenant.h"
+#include "proto/msg.h"
+
+struct grant {
+    struct seg *seg;
+    uint32_t unit, n_units;
+    bool slab;
+    unsigned geo; /* of the slab */
+};
+
+/* 0; -EINVAL nonsense; -ENOMEM neither max nor capacity, nor what others do not use, leave it.
+ * Others of the system. */
+int grant_grow(struct tenant *tenant, struct client *client, const struct msg_request *req,
+               struct grant *ret_grant);
+/* Undoes a grant that has not been told. */
+void grant_undo(struct tenant *tenant, struct client *client, const struct grant *grant);
+
+/* Each run that is wholly the client's comes back; -EINVAL if some was not. */
+int grant_release(struct tenant *tenant, struct client *client, const struct msg_run *runs,
+                  uint32_t n_runs);
+
+/* A large block whose tag is 0, whoever held it. -EINVAL if it is none. */
+int grant_free_large(struct tenant *tenant, uint64_t off);
+
+#endif

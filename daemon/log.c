@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log.c - see log.h. */
+#include "daemon/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static int is_verbose;
+
+void log_set_verbose(int verbose)
+{
+    is_verbose = verbose;
+}
+
+void log_line(enum log_level level, const char *fmt, ...)
+{
+    char line[1024];
+    va_list args;
+    if (level == LOG_DETAIL && !is_verbose)
+        return;
+    va_start(args, fmt);
+    (void)vsnprintf(line, sizeof(line), fmt, args);
+    va_end(args);
+    if (getenv("JOURNAL_STREAM"))
+        (void)fprintf(stderr, "<%d>%s\n", (int)level, line);
+    else
+        (void)fprintf(stderr, "acred: %s\n", line);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* machine.h - what the machine and the cgroups can back. */
+#ifndef ACRE_DAEMON_MACHINE_H
+#define ACRE_DAEMON_MACHINE_H
+
+#include <sys/types.h>
+
+#include "shm/base.h"
+
+/* The smaller of RAM and this process's own cgroup limit (v1 or v2, parents included). */
+uint64_t machine_memory_bytes(void);
+
+/* Is pid charged to another memory cgroup than this process? false if it cannot be told. */
+bool machine_other_memory_cgroup(pid_t pid);
+
+/* 16 hex digits' worth of randomness, never 0. */
+uint64_t machine_random(void);
+
+#endif

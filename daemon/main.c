@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c - acred's command line, and what surrounds its loop: configuration, socket, lock. */
+#include <argp.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "daemon/config.h"
+#include "daemon/log.h"
+#include "daemon/machine.h"
+#include "daemon/server.h"
+#include "daemon/version.h"
+#include "proto/wire.h"
+
+#define DEFAULT_SOCKET "/run/acre/acred.sock"
+#define DEFAULT_CONFIG "/etc/acre.conf"
+#define PATH_BYTES     108 /* of a socket */
+
+enum { OPT_USER = 256, OPT_IDLE, OPT_CAPACITY, OPT_CHECK };
+
+struct arguments {
+    const char *socket, *config;
+    bool user, check;
+    uint64_t idle_s, capacity_bytes;
+};
+
+const char *argp_program_version = "acred " ACRED_VERSION;
+
+static const struct argp_option options[] = {
+    {"socket", 's', "PATH", 0, "Listen at PATH (default " DEFAULT_SOCKET ")", 0},
+    {"config", 'c', "FILE", 0, "Read FILE (default " DEFAULT_CONFIG ", if it is there)", 0},
+    {"user", OPT_USER, NULL, 0, "Serve this user alone, at the user's own socket; one at a time",
+     0},
+    {"idle", OPT_IDLE, "SECONDS", 0,
+     "Leave after so long without a client; 0 never (default: 60 with --user, else 0)", 0},
+    {"capacity", OPT_CAPACITY, "BYTES", 0, "Memory for all tenants, like 4G (default: half)", 0},
+    {"check-config", OPT_CHECK, NULL, 0, "Check the configuration and exit", 0},
+    {0}};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    char *end;
+    switch (key) {
+    case 's':
+        a->socket = arg;
+        break;
+    case 'c':
+        a->config = arg;
+        break;
+    case OPT_USER:
+        a->user = true;
+        break;
+    case OPT_IDLE:
+        a->idle_s = strtoull(arg, &end, 10);
+        if (*arg < '0' || *arg > '9' || *end != 0 || a->idle_s > UINT32_MAX)
+            argp_error(state, "--idle takes a number of seconds, not \"%s\"", arg);
+        break;
+    case OPT_CAPACITY:
+        if (config_parse_bytes(arg, &a->capacity_bytes) < 0 ||
+            a->capacity_bytes < CONFIG_TENANT_BYTES_MIN || a->capacity_bytes > HEAP_BYTES)
+            argp_error(state, "--capacity takes 64K to 256G, not \"%s\"", arg);
+        break;
+    case OPT_CHECK:
+        a->check = true;
+        break;
+    case ARGP_KEY_ARG:
+        argp_error(state, "what is \"%s\"?", arg);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+static int read_config(const struct arguments *a, struct config *ret)
+{
+    char text[512];
+    const char *path = a->config;
+    if (!path && !a->user && access(DEFAULT_CONFIG, F_OK) == 0)
+        path = DEFAULT_CONFIG;
+    *ret = (struct config){0};
+    int r = path ? config_read(ret, path, text, sizeof(text)) : 0;
+    if (r < 0) {
+        log_line(LOG_ERROR, "%s", text);
+        return r;
+    }
+    if (a->capacity_bytes != 0)
+        ret->capacity_bytes = a->capacity_bytes;
+    return config_complete(ret, machine_memory_bytes());
+}
+
+/* ---- the user's own directory ---- */
+
+/* It must be a directory of this user that nobody else can enter: what lies in /tmp may have been
+ * put there by others. */
+static int check_private_dir(const char *dir)
+{
+    struct stat st;
+    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    if (lstat(dir, &st) < 0)
+        return -errno;
+    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
+        return -EPERM;
+    return 0;
+}
+
+static int user_socket(char *path)
+{
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    char dir[PATH_BYTES];
+    int n;
+    if (runtime && runtime[0] == '/')
+        n = snprintf(dir, sizeof(dir), "%s/acre", runtime);
+    else
+        n = snprintf(dir, sizeof(dir), "/tmp/acre-%u", (unsigned)geteuid());
+    if (n < 0 || (size_t)n + sizeof("/acred.sock") > PATH_BYTES)
+        return -ENAMETOOLONG;
+    int r = check_private_dir(dir);
+    if (r < 0)
+        log_line(LOG_ERROR, "%s must be a directory of this user alone: %s", dir, strerror(-r));
+    memcpy(path, dir, (size_t)n);
+    strcpy(path + n, "/acred.sock");
+    return r;
+}
+
+/* Beside the socket; of two starters the second finds it taken. Kept until the process ends.
+ * -EWOULDBLOCK. */
+static int take_lock(const char *socket_path, int *ret_fd)
+{
+    char path[PATH_BYTES + 8];
+    size_t n = strlen(socket_path);
+    bool suffixed = n > 5 && strcmp(socket_path + n - 5, ".sock") == 0;
+    (void)snprintf(path, sizeof(path), "%.*s.lock", (int)(suffixed ? n - 5 : n), socket_path);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        int r = -errno;
+        (void)close(fd);
+        return r;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+/* ---- running ---- */
+
+static int add_tenants(struct core *core, struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_tenants; i++) {
+        struct config_tenant *t = &config->tenants[i];
+        int r = core_add_tenant(core, t->name, t->max_bytes, &t->access);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int serve(const struct arguments *a, struct config *config, const char *path)
+{
+    struct server *server;
+    int listen_fd = -1;
+    int r = wire_listen(path, a->user ? 0600 : 0666, &listen_fd);
+    if (r < 0) {
+        log_line(LOG_ERROR, "cannot listen at %s: %s", path, strerror(-r));
+        return r;
+    }
+    struct server_options o = {.listen_fd = listen_fd,
+                               .capacity_bytes = config->capacity_bytes,
+                               .mode = a->user ? "user" : "system",
+                               .idle_ns = a->idle_s * 1000000000u};
+    r = server_new(&server, &o);
+    if (r == 0) {
+        r = add_tenants(server_core(server), config);
+        if (r == 0) {
+            log_line(LOG_NOTICE, "%s listens at %s: %u tenants, capacity %llu MiB",
+                     argp_program_version, path, config->n_tenants,
+                     (unsigned long long)(config->capacity_bytes >> 20));
+            r = server_run(server);
+        }
+        (void)unlink(path);
+        server_free(server);
+    } else {
+        (void)unlink(path);
+    }
+    (void)close(listen_fd);
+    if (r < 0)
+        log_line(LOG_ERROR, "stopped: %s", strerror(-r));
+    return r;
+}
+
+/* In user mode the loser of two starters leaves without a word: the winner serves. */
+static int run(const struct arguments *a, struct config *config)
+{
+    char path[PATH_BYTES] = DEFAULT_SOCKET;
+    int lock_fd = -1, r = 0;
+    if (a->socket && strlen(a->socket) >= sizeof(path)) {
+        log_line(LOG_ERROR, "the socket's path is too long: %s", a->socket);
+        return -ENAMETOOLONG;
+    }
+    if (a->socket)
+        strcpy(path, a->socket);
+    else if (a->user)
+        r = user_socket(path);
+    if (r == 0 && a->user) {
+        r = take_lock(path, &lock_fd);
+        if (r == -EWOULDBLOCK)
+            return 0;
+        if (r < 0)
+            log_line(LOG_ERROR, "cannot lock beside %s: %s", path, strerror(-r));
+    }
+    if (r == 0)
+        r = serve(a, config, path);
+    close_fd(&lock_fd);
+    return r;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct argp argp = {
+        options, parse, NULL, "The memory daemon of Acre: one heap that many processes share.",
+        NULL,    NULL,  NULL};
+    struct arguments a = {.idle_s = UINT64_MAX};
+    struct config config;
+    argp_err_exit_status = 2;
+    (void)argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (a.idle_s == UINT64_MAX)
+        a.idle_s = a.user ? 60 : 0;
+    int r = read_config(&a, &config);
+    if (r == 0 && !a.check)
+        r = run(&a, &config);
+    config_deinit(&config);
+    return r < 0 ? 1 : 0;
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* orphan.c - see orphan.h. */
+#include "daemon/orphan.h"
+
+#include "daemon/seg.h"
+#include "daemon/tenant.h"
+
+/* How many full slabs a request looks at before it takes fresh units: each is a pread of at most 64
+ * KiB. */
+#define GRANT_TRIES 8u
+
+void orphans_deinit(struct orphans *orphans)
+{
+    for (size_t i = 0; i < ARRAY_LEN(orphans->list); i++)
+        free(orphans->list[i].at);
+    *orphans = (struct orphans){0};
+}
+
+static struct orphan_list *list_of(struct tenant *tenant, unsigned geo)
+{
+    return &tenant->orphans.list[geo == 0 ? ORPHANS_LARGE : geo_infos[geo].class_idx];
+}
+
+static void remove_at(struct tenant *tenant, struct orphan_list *list, uint32_t i)
+{
+    acre_assert(i < list->n && tenant->orphans.n > 0);
+    list->at[i] = list->at[--list->n];
+    tenant->orphans.n--;
+}
+
+/* false: no memory for the list. The run stays the daemon's, and is found again by a restart only.
+ */
+static bool add(struct tenant *tenant, const struct orphan *o)
+{
+    struct orphan_list *list = list_of(tenant, o->geo);
+    if (list->n == list->room) {
+        uint32_t room = list->room == 0 ? 16 : 2 * list->room;
+        struct orphan *at = reallocarray(list->at, room, sizeof(*at));
+        if (!at)
+            return false;
+        list->at = at;
+        list->room = room;
+    }
+    list->at[list->n++] = *o;
+    tenant->orphans.n++;
+    return true;
+}
+
+void orphan_adopt(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
+                  unsigned geo, tag_t from)
+{
+    struct orphan o = {.slot = seg->slot, .unit = unit, .n_units = n_units, .geo = geo};
+    if (geo != 0)
+        seg_store_slab(seg, unit, geo, U_PARKED, 0);
+    else if (n_units > 1)
+        seg_store_plain(seg, unit + 1, n_units - 1, U_CUT, 0);
+    tenant_assign(tenant, seg, unit, n_units, from, OWNER_ORPHAN);
+    (void)add(tenant, &o);
+}
+
+static bool slab_has_free(struct tenant *tenant, const struct seg *seg, const struct orphan *o)
+{
+    uint32_t n_live;
+    return seg_read_tags(seg, o->unit, o->geo, tenant->core->tags, &n_live) == 0 &&
+           n_live < geo_infos[o->geo].n_blocks;
+}
+
+bool orphan_grant(struct tenant *tenant, struct client *client, unsigned class_idx,
+                  struct orphan *ret_orphan)
+{
+    struct orphan_list *list = &tenant->orphans.list[class_idx];
+    for (uint32_t tries = MIN(list->n, GRANT_TRIES); tries > 0; tries--) {
+        if (list->next >= list->n)
+            list->next = 0;
+        struct orphan o = list->at[list->next];
+        struct seg *seg = tenant->segs[o.slot];
+        if (!slab_has_free(tenant, seg, &o)) {
+            list->next++;
+            continue;
+        }
+        remove_at(tenant, list, list->next);
+        tenant_assign(tenant, seg, o.unit, o.n_units, OWNER_ORPHAN, client->id);
+        seg_store_slab(seg, o.unit, o.geo, U_PARKED, holder_token(client->id, 0));
+        *ret_orphan = o;
+        return true;
+    }
+    return false;
+}
+
+static bool is_empty(struct tenant *tenant, struct seg *seg, const struct orphan *o, bool all)
+{
+    uint32_t n_live;
+    if (o->geo == 0)
+        return seg_large_tag(seg, o->unit) == TAG_FREE;
+    if (!seg_take_hint(seg, o->unit) && !all)
+        return false;
+    return seg_read_tags(seg, o->unit, o->geo, tenant->core->tags, &n_live) == 0 && n_live == 0;
+}
+
+uint64_t orphans_collect(struct tenant *tenant, bool all)
+{
+    uint64_t n_freed = 0;
+    acre_assert(!tenant->is_sweeping);
+    for (size_t k = 0; k < ARRAY_LEN(tenant->orphans.list); k++) {
+        struct orphan_list *list = &tenant->orphans.list[k];
+        for (uint32_t i = 0; i < list->n;) {
+            struct orphan o = list->at[i];
+            if (!is_empty(tenant, tenant->segs[o.slot], &o, all)) {
+                i++;
+                continue;
+            }
+            remove_at(tenant, list, i);
+            tenant_take_back(tenant, tenant->segs[o.slot], o.unit, o.n_units, OWNER_ORPHAN);
+            n_freed += o.n_units;
+        }
+    }
+    return n_freed;
+}
+
+void orphan_forget_large(struct tenant *tenant, const struct seg *seg, uint32_t unit)
+{
+    struct orphan_list *list = &tenant->orphans.list[ORPHANS_LARGE];
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->at[i].slot == seg->slot && list->at[i].unit == unit) {
+            remove_at(tenant, list, i);
+            return;
+        }
+}

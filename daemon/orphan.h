@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * orphan.h - what dead clients left to the heap: slabs with blocks of others or of the heap in
+ * them, and large blocks.
+ *
+ * The books say OWNER_ORPHAN, the unit entries U_PARKED (or U_LARGE); the lists here are derived.
+ * Nobody allocates from an orphan, so that its tags only go to 0: an empty one goes free, a slab
+ * with free blocks is granted to who asks for its class.
+ */
+#ifndef ACRE_DAEMON_ORPHAN_H
+#define ACRE_DAEMON_ORPHAN_H
+
+#include "shm/base.h"
+#include "shm/layout.h"
+#include "shm/sizeclass.h"
+
+struct tenant;
+struct client;
+struct seg;
+
+struct orphan {
+    uint32_t slot, unit, n_units;
+    uint32_t geo; /* 0: a large block */
+};
+
+struct orphan_list {
+    struct orphan *at;
+    uint32_t n, room;
+    uint32_t next; /* where the next scan begins */
+};
+
+#define ORPHANS_LARGE N_CLASSES /* index of the list of large blocks */
+
+struct orphans {
+    struct orphan_list list[N_CLASSES + 1];
+    uint32_t n;
+};
+
+void orphans_deinit(struct orphans *orphans);
+
+/* The run, a dead client's with blocks in it, becomes the daemon's. geo 0: large. */
+void orphan_adopt(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
+                  unsigned geo, tag_t from);
+
+/* A parked slab of the class with a free block goes to the client; false if there is none. */
+bool orphan_grant(struct tenant *tenant, struct client *client, unsigned class_idx,
+                  struct orphan *ret_orphan);
+
+/* Frees those that are empty. all: looks at every one; else only at those that say by a hint that
+ * something was freed. Not while a sweep runs: an empty slab could be somebody's data before the
+ * sweep has read it. Returns the units freed. */
+uint64_t orphans_collect(struct tenant *tenant, bool all);
+
+/* The large orphan at unit was freed by a client: forgets it. */
+void orphan_forget_large(struct tenant *tenant, const struct seg *seg, uint32_t unit);
+
+#endif

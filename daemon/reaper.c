@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The reaper, theory.
+ *
+ * BELLS say when to ask, never that somebody is dead: the socket's hang-up, the pidfd, a Detach. A
+ * client that has rung is asked by its life page in a worker, at most ASKS_MAX pages of a tenant in
+ * one job and one job of a tenant at a time: pages that take long (160 ms each, if a hostile client
+ * pins them) delay their own tenant only. While the page is mapped the question is repeated, with
+ * 10 ms to 1 s between.
+ *
+ * DEATH, in this order:
+ *   1. proof: the seal holds (or, for pages sealed against us, the pidfd says so).
+ *   2. loop: control gen = 0, books say DIES. Nobody can give to it any more.
+ *   3. worker: one sweep for all that are dying (sweep.c). Their tags are 0 then.
+ *   4. loop: each unit that the books give to the dead: a slab with a living tag in it, or a large
+ * block with one, becomes an orphan; all else is free.
+ *   5. the id goes to the end of the queue, the control page and the books forget it.
+ * A daemon killed in between finds DIES in the books and begins again at 3; every step is
+ * idempotent.
+ *
+ * COST. 1 and 2: microseconds. 3: a scan of the tenant's owner maps, once for all that died
+ * meanwhile. 4: the dead client's own units (its holdings say where), not the heap's.
+ */
+#include "daemon/reaper.h"
+
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "daemon/dispatch.h"
+#include "daemon/grant.h"
+#include "daemon/life.h"
+#include "daemon/log.h"
+#include "daemon/machine.h"
+#include "daemon/sweep.h"
+
+#define ASKS_MAX        64u
+#define ASK_WAIT_NS_MIN 10000000ull
+#define ASK_WAIT_NS_MAX 1000000000ull
+#define BELLS_MAX       64
+
+struct ask {
+    struct client *client; /* or */
+    struct attach *attach;
+    int life_fd, pidfd;
+    pid_t pid;
+    enum life_answer answer;
+    bool has_magic, other_cgroup; /* of a new client */
+};
+
+struct ask_job {
+    struct job job;
+    struct tenant *tenant;
+    uint32_t n;
+    struct ask asks[ASKS_MAX];
+};
+
+/* ---- bells ---- */
+
+void reaper_ring(struct client *c)
+{
+    struct tenant *t = c->tenant;
+    if (c->state != CLIENT_LIVES)
+        return;
+    if (!c->has_rung)
+        TAILQ_INSERT_TAIL(&t->rang, c, in_queue);
+    c->has_rung = true;
+    c->ask_wait_ns = ASK_WAIT_NS_MIN;
+    c->ask_at_ns = t->core->now_ns;
+    reaper_pump(t);
+}
+
+void reaper_bells(struct core *core, uint64_t now_ns)
+{
+    struct epoll_event events[BELLS_MAX];
+    core->now_ns = now_ns;
+    int n = epoll_wait(core->bell_fd, events, BELLS_MAX, 0);
+    for (int i = 0; i < n; i++) {
+        struct client *c = events[i].data.ptr;
+        /* It stays readable for ever: once is enough. */
+        (void)epoll_ctl(core->bell_fd, EPOLL_CTL_DEL, c->pidfd, NULL);
+        reaper_ring(c);
+    }
+    core_flush(core);
+}
+
+/* ---- asking ---- */
+
+static void ask_work(struct job *job)
+{
+    struct ask_job *j = (struct ask_job *)job;
+    for (uint32_t i = 0; i < j->n; i++) {
+        struct ask *a = &j->asks[i];
+        a->answer = life_ask(a->life_fd);
+        if (a->answer == LIFE_SILENT && life_process_gone(a->pidfd))
+            a->answer = LIFE_GONE;
+        if (!a->attach)
+            continue;
+        a->has_magic = life_has_magic(a->life_fd);
+        a->other_cgroup = machine_other_memory_cgroup(a->pid);
+    }
+}
+
+static void die(struct client *c)
+{
+    struct tenant *t = c->tenant;
+    struct session *s = c->session;
+    acre_assert(c->state == CLIENT_LIVES && c->has_rung);
+    c->state = CLIENT_DYING;
+    books_set_client_state(t->books, c->id, BOOKS_CLIENT_DIES);
+    /* Pairs with who gives: it stores the tag, fences, reads gen; the sweep's membarrier comes
+     * after this. */
+    __atomic_store_n(&t->control->client[c->id].gen, 0, __ATOMIC_SEQ_CST);
+    TAILQ_REMOVE(&t->rang, c, in_queue);
+    TAILQ_INSERT_TAIL(&t->dying, c, in_queue);
+    if (s && s->wait != WAIT_DETACH)
+        dispatch_abandon(s); /* a connection that outlived its client */
+}
+
+static void take_answer(struct client *c, enum life_answer answer)
+{
+    c->is_asked = false;
+    if (c->state != CLIENT_LIVES || !c->has_rung)
+        return;
+    if (answer == LIFE_SILENT && c->pidfd < 0 && !c->session)
+        answer = LIFE_GONE; /* sealed against us and hung up: nothing else will ever tell */
+    if (answer == LIFE_GONE) {
+        die(c);
+        return;
+    }
+    c->ask_at_ns = c->tenant->core->now_ns + c->ask_wait_ns;
+    c->ask_wait_ns = MIN(2 * c->ask_wait_ns, ASK_WAIT_NS_MAX);
+}
+
+static void ask_done(struct core *core, struct job *job)
+{
+    struct ask_job *j = (struct ask_job *)job;
+    struct tenant *t = j->tenant;
+    t->n_jobs--;
+    t->is_asking = false;
+    for (uint32_t i = 0; i < j->n; i++) {
+        struct ask *a = &j->asks[i];
+        if (a->client) {
+            take_answer(a->client, a->answer);
+            continue;
+        }
+        TAILQ_REMOVE(&t->attaches, a->attach, in_queue);
+        dispatch_attach_answer(core, a->attach, a->answer == LIFE_ALIVE && a->has_magic,
+                               a->other_cgroup);
+    }
+    free(j);
+    dispatch_wake(t);
+    reaper_pump(t);
+}
+
+static void add_attach(struct ask_job *j, struct attach *a)
+{
+    struct ask *ask = &j->asks[j->n++];
+    *ask = (struct ask){.attach = a, .life_fd = a->life_fd, .pidfd = -1};
+    ask->pid = a->session ? a->session->creds.pid : 0;
+}
+
+static void collect_asks(struct tenant *t, struct ask_job *j)
+{
+    struct attach *a;
+    struct client *c;
+    TAILQ_FOREACH(a, &t->attaches, in_queue)
+    if (j->n < ASKS_MAX)
+        add_attach(j, a);
+    TAILQ_FOREACH(c, &t->rang, in_queue)
+    {
+        if (j->n == ASKS_MAX)
+            return;
+        if (c->ask_at_ns > t->core->now_ns)
+            continue;
+        c->is_asked = true;
+        j->asks[j->n++] = (struct ask){.client = c, .life_fd = c->life_fd, .pidfd = c->pidfd};
+    }
+}
+
+static void pump_asks(struct tenant *t)
+{
+    if (t->is_asking || (TAILQ_EMPTY(&t->attaches) && TAILQ_EMPTY(&t->rang)))
+        return;
+    struct ask_job *j = calloc(1, sizeof(*j));
+    if (!j)
+        return; /* again at the next event or deadline */
+    j->job = (struct job){ask_work, ask_done};
+    j->tenant = t;
+    collect_asks(t, j);
+    if (j->n == 0) {
+        free(j);
+        return;
+    }
+    t->is_asking = true;
+    t->n_jobs++;
+    core_submit(t->core, &j->job);
+}
+
+void reaper_ask_attach(struct attach *attach)
+{
+    TAILQ_INSERT_TAIL(&attach->tenant->attaches, attach, in_queue);
+    reaper_pump(attach->tenant);
+}
+
+/* ---- after the sweep ---- */
+
+/* If a slab or large block with somebody's blocks in it begins at unit: keeps it for them. Returns
+ * its units, else 0. */
+static uint32_t keep_for_others(struct client *c, struct seg *seg, uint32_t unit)
+{
+    struct tenant *t = c->tenant;
+    uint64_t entry = seg_entry(seg, unit);
+    unsigned state = unit_entry_state(entry), geo = 0;
+    uint32_t n, n_live = 0;
+    if (state == U_LARGE) {
+        n = unit_entry_large_units(entry);
+    } else if ((state == U_SLAB || state == U_PARKED || state == U_RELEASING) &&
+               unit_entry_back(entry) == 0 && geo_infos[unit_entry_geo(entry)].n_blocks > 0 &&
+               seg->n_slots == 1) {
+        geo = unit_entry_geo(entry);
+        n = 1u << geo_infos[geo].order;
+    } else {
+        return 0;
+    }
+    if (!seg_contains(seg, unit, n) || !tenant_all_owned(t, seg, unit, n, c->id))
+        return 0;
+    if (state == U_LARGE)
+        n_live = seg_large_tag(seg, unit) != TAG_FREE;
+    else if (seg_read_tags(seg, unit, geo, t->core->tags, &n_live) < 0)
+        n_live = 1; /* unreadable: nothing of others may be lost */
+    if (n_live == 0)
+        return 0;
+    orphan_adopt(t, seg, unit, n, geo, c->id);
+    return n;
+}
+
+static void reap_span(struct client *c, struct seg *seg)
+{
+    if (keep_for_others(c, seg, seg->shape.n_meta) == 0)
+        tenant_take_back(c->tenant, seg, seg->shape.n_meta, seg->span_units, c->id);
+}
+
+/* All that the dead client holds in one segment; runs are given back as a whole. */
+static void reap_seg(struct client *c, struct seg *seg, uint32_t lo, uint32_t hi)
+{
+    struct tenant *t = c->tenant;
+    uint32_t run = lo, n_run = 0, u = lo;
+    while (u < hi) {
+        bool owned = tenant_owner(t, seg, u) == c->id;
+        uint32_t n_kept = owned ? keep_for_others(c, seg, u) : 0;
+        if (owned && n_kept == 0) {
+            run = n_run == 0 ? u : run;
+            n_run++;
+            u++;
+            continue;
+        }
+        if (n_run > 0)
+            tenant_take_back(t, seg, run, n_run, c->id);
+        n_run = 0;
+        u = n_kept > 0 ? u + n_kept : books_next_owned(t->books, seg->slot, u, hi, c->id);
+    }
+    if (n_run > 0)
+        tenant_take_back(t, seg, run, n_run, c->id);
+}
+
+static void reap_units(struct client *c)
+{
+    while (c->n_holdings > 0) {
+        struct holding h = c->holdings[0];
+        struct seg *seg = c->tenant->segs[h.slot];
+        if (seg->buddy)
+            reap_seg(c, seg, h.lo, h.hi);
+        else
+            reap_span(c, seg);
+        acre_assert(c->n_holdings == 0 || c->holdings[0].slot != h.slot);
+    }
+    acre_assert(c->n_units == 0);
+}
+
+static void bury(struct client *c)
+{
+    struct tenant *t = c->tenant;
+    struct session *s = c->session;
+    reap_units(c);
+    TAILQ_REMOVE(&t->dying, c, in_queue);
+    if (s)
+        s->client = NULL;
+    client_remove(c);
+    if (s && s->wait == WAIT_DETACH)
+        dispatch_done(s);
+}
+
+static void sweep_done(struct tenant *t, const struct sweep_found *found)
+{
+    struct client *c, *next;
+    struct session *s;
+    for (uint32_t i = 0; i < found->n; i++)
+        (void)grant_free_large(t, found->large_offs[i]); /* -EINVAL: its holder was faster */
+    for (c = TAILQ_FIRST(&t->dying); c; c = next) {
+        next = TAILQ_NEXT(c, in_queue);
+        if (c->state == CLIENT_SWEEPING)
+            bury(c);
+    }
+    t->is_sweeping = false;
+    LIST_FOREACH(s, &t->core->sessions, in_core)
+    {
+        if (s->wait != WAIT_PUBLISH || !s->client->publishing || s->client->tenant != t)
+            continue;
+        s->client->publishing = false;
+        dispatch_done(s);
+    }
+    dispatch_wake(t);
+    reaper_pump(t);
+}
+
+static void mark_actions(struct tenant *t, uint8_t *actions)
+{
+    struct client *c;
+    struct session *s;
+    TAILQ_FOREACH(c, &t->dying, in_queue)
+    {
+        c->state = CLIENT_SWEEPING;
+        actions[c->id] = SWEEP_FREE;
+    }
+    LIST_FOREACH(s, &t->core->sessions, in_core)
+    {
+        if (s->wait != WAIT_PUBLISH || s->client->tenant != t || s->client->state != CLIENT_LIVES)
+            continue;
+        s->client->publishing = true;
+        actions[s->client->id] = SWEEP_PUBLISH;
+    }
+}
+
+static void pump_sweep(struct tenant *t)
+{
+    if (t->is_sweeping || (TAILQ_EMPTY(&t->dying) && !t->wants_publish))
+        return;
+    uint8_t *actions = calloc(CLIENT_IDS, 1);
+    if (!actions)
+        return;
+    mark_actions(t, actions);
+    if (sweep_start(t, actions, sweep_done) < 0) {
+        free(actions); /* the clients stay marked: the next pass takes them */
+        return;
+    }
+    t->is_sweeping = true;
+    t->wants_publish = false;
+}
+
+void reaper_publish(struct tenant *t)
+{
+    t->wants_publish = true;
+    reaper_pump(t);
+}
+
+void reaper_pump(struct tenant *t)
+{
+    if (!t->is_open || t->core->is_stopping)
+        return;
+    pump_asks(t);
+    pump_sweep(t);
+}
+
+uint64_t reaper_deadline(const struct tenant *t)
+{
+    uint64_t deadline_ns = UINT64_MAX;
+    const struct client *c;
+    if (!t->is_open)
+        return UINT64_MAX;
+    if (!t->is_asking)
+        TAILQ_FOREACH(c, &t->rang, in_queue)
+    deadline_ns = MIN(deadline_ns, c->ask_at_ns);
+    if (!t->is_sweeping &&
+        (!TAILQ_EMPTY(&t->dying) || t->wants_publish)) /* there was no memory to begin */
+        deadline_ns = MIN(deadline_ns, t->core->now_ns + ASK_WAIT_NS_MIN);
+    return deadline_ns;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* seg.h - a segment as the daemon holds it: descriptors, tables mapped, free units, and which of
+ * these are dirty. */
+#ifndef ACRE_DAEMON_SEG_H
+#define ACRE_DAEMON_SEG_H
+
+#include "shm/base.h"
+#include "shm/buddy.h"
+#include "shm/layout.h"
+#include "shm/segment.h"
+
+struct seg {
+    uint32_t slot, n_slots;
+    int fd;        /* the daemon's own */
+    int client_fd; /* another description of the same file: what clients get */
+    struct segment_shape shape;
+    char *base; /* mapped: the whole, or the tables alone if it spans slots */
+    uint64_t mapped_bytes;
+    struct buddy *buddy; /* NULL: it spans slots and holds one block */
+    uint32_t span_units; /* then: units of that block, 0 = free */
+    uint64_t *dirty;     /* bit per unit: freed, perhaps with pages behind it */
+    uint64_t *stale;     /* dirty already at the last tick */
+    uint32_t n_dirty;
+    bool span_stale; /* what `stale` is for a segment over several slots */
+};
+
+/* -ENOMEM, -EMFILE, -ENFILE. */
+int seg_new(struct seg **ret_seg, const char *name, uint32_t slot, uint64_t heap_id,
+            uint32_t n_units);
+/* Closes all but fd, which goes to *ret_fd if that is not NULL. */
+void seg_free(struct seg *seg, int *ret_fd);
+
+/* Units that can be granted: all but the tables. */
+static inline uint32_t seg_usable(const struct seg *seg)
+{
+    return seg->shape.n_units - seg->shape.n_meta;
+}
+/* Is [unit, unit + n) inside the usable part? For foreign numbers. */
+static inline bool seg_contains(const struct seg *seg, uint32_t unit, uint32_t n)
+{
+    return unit >= seg->shape.n_meta && unit < seg->shape.n_units && n > 0 &&
+           n <= seg->shape.n_units - unit;
+}
+
+uint32_t seg_n_free(const struct seg *seg);
+
+/* Takes free units: a span of 2^order; or exactly n, aligned to 2^align_order units. BUDDY_NONE. */
+uint32_t seg_take_span(struct seg *seg, unsigned order);
+uint32_t seg_take_run(struct seg *seg, uint32_t n, unsigned align_order);
+/* Gives them back and marks them dirty. */
+void seg_give(struct seg *seg, uint32_t unit, uint32_t n);
+
+/*
+ * Decay: takes up to max_units that are free and were dirty at the last mark out of the allocator,
+ * one run a call (false: none), so that nobody gets them while their pages are punched out; then
+ * seg_give_clean(). seg_mark_stale() is the tick.
+ */
+bool seg_take_stale(struct seg *seg, uint32_t max_units, uint32_t *ret_unit, uint32_t *ret_n);
+void seg_give_clean(struct seg *seg, uint32_t unit, uint32_t n);
+void seg_mark_stale(struct seg *seg);
+
+/* Entries: each is foreign, and loaded once. Stores are for units whose owner is the daemon or is
+ * dead. */
+uint64_t seg_entry(const struct seg *seg, uint32_t unit);
+void seg_store_plain(struct seg *seg, uint32_t unit, uint32_t n, enum unit_state state,
+                     uint32_t holder);
+void seg_store_slab(struct seg *seg, uint32_t unit, unsigned geo, enum unit_state state,
+                    uint32_t holder);
+bool seg_cas_entry(struct seg *seg, uint32_t unit, uint64_t expected, uint64_t desired);
+tag_t seg_large_tag(const struct seg *seg, uint32_t unit);
+uint8_t seg_take_hint(struct seg *seg, uint32_t unit);
+
+/* Copies a slab's owner map into tags[geo's n_blocks] and counts the tags that are not 0. -EIO. */
+int seg_read_tags(const struct seg *seg, uint32_t unit, unsigned geo, tag_t *tags,
+                  uint32_t *ret_n_live);
+
+void seg_assert_valid(const struct seg *seg);
+
+#endif

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The loop around the core. A turn takes what the peers have sent (at most 16 packets each), the
+ * jobs that are done and the bells that have rung; before it sleeps again, on_prepare() sets the
+ * timers from what the core says is due.
+ *
+ * DESCRIPTORS. A peer costs its socket, a client its life page and a pidfd; a client can outlive
+ * its peer. New peers are accepted only while all of them together leave the reserve alone, which
+ * is for segments and for what is on its way; else they wait in the backlog. No user but root and
+ * the daemon's own may have more than half of the peers.
+ */
+#include "daemon/server.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <uv.h>
+
+#include "daemon/dispatch.h"
+#include "daemon/log.h"
+#include "daemon/peer.h"
+#include "daemon/reaper.h"
+#include "daemon/worker.h"
+#include "proto/wire.h"
+
+#define ACCEPTS_PER_TURN   64
+#define ACCEPT_PAUSE_MS    100
+#define NOFILE_WANTED      65536u
+#define NOFILE_RESERVE_MAX 1024u
+#define FDS_PER_PEER       2u
+#define FDS_PER_CLIENT     2u
+
+struct server {
+    struct core core;
+    uv_loop_t loop;
+    uv_poll_t listener, bells;
+    uv_signal_t sigterm, sigint;
+    uv_timer_t deadline, idle, accept_pause;
+    uv_prepare_t prepare;
+    struct peer_list peers;
+    int listen_fd;
+    uint32_t n_peers, n_peers_max, n_fds_max;
+    uint64_t idle_ns;
+    bool is_touched, is_accepting, is_idling, is_stopping;
+};
+
+/* ---- what the others ask ---- */
+
+struct core *server_core(struct server *server)
+{
+    return &server->core;
+}
+
+struct uv_loop_s *server_loop(struct server *server)
+{
+    return &server->loop;
+}
+
+uint64_t server_now_ns(struct server *server)
+{
+    (void)server;
+    return wire_now_ns();
+}
+
+void server_touch(struct server *server)
+{
+    server->is_touched = true;
+}
+
+bool server_is_stopping(const struct server *server)
+{
+    return server->is_stopping;
+}
+
+uint32_t server_count_uid(const struct server *server, uid_t uid)
+{
+    uint32_t n = 0;
+    for (const struct peer *p = LIST_FIRST(&server->peers); p; p = peer_next(p))
+        n += peer_uid(p) == uid;
+    return n;
+}
+
+static void submit(void *ctx, struct job *job)
+{
+    worker_submit(ctx, job);
+}
+
+/* ---- accepting ---- */
+
+static bool has_room(const struct server *s)
+{
+    return s->n_peers * FDS_PER_PEER + s->core.n_clients * FDS_PER_CLIENT < s->n_fds_max;
+}
+
+static bool user_has_room(const struct server *s, int sock)
+{
+    struct ucred u;
+    socklen_t n = sizeof(u);
+    if (s->n_peers < s->n_peers_max / 2)
+        return true; /* nobody can have more than half yet */
+    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &u, &n) < 0)
+        return false;
+    return u.uid == 0 || u.uid == geteuid() || server_count_uid(s, u.uid) < s->n_peers_max / 2;
+}
+
+static void accept_one(struct server *s, int sock)
+{
+    if (!user_has_room(s, sock)) {
+        (void)close(sock);
+        return;
+    }
+    int r = peer_new(s, &s->peers, sock);
+    if (r < 0)
+        log_line(LOG_WARNING, "cannot serve a connection: %s", strerror(-r));
+    else
+        s->n_peers++;
+}
+
+static void on_listener(uv_poll_t *poll, int status, int events);
+
+static void set_accepting(struct server *s, bool on)
+{
+    if (on == s->is_accepting || s->is_stopping)
+        return;
+    s->is_accepting = on;
+    if (on)
+        (void)uv_poll_start(&s->listener, UV_READABLE, on_listener);
+    else
+        (void)uv_poll_stop(&s->listener);
+}
+
+static void on_accept_pause(uv_timer_t *timer)
+{
+    set_accepting(timer->data, true);
+}
+
+static void on_listener(uv_poll_t *poll, int status, int events)
+{
+    struct server *s = poll->data;
+    (void)status;
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_TURN && has_room(s); i++) {
+        int sock = accept4(s->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (sock >= 0) {
+            accept_one(s, sock);
+            continue;
+        }
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            log_line(LOG_WARNING, "cannot accept a connection: %s", strerror(errno));
+            set_accepting(s, false);
+            (void)uv_timer_start(&s->accept_pause, on_accept_pause, ACCEPT_PAUSE_MS, 0);
+        }
+        break;
+    }
+    server_touch(s);
+}
+
+void server_peer_gone(struct server *s)
+{
+    acre_assert(s->n_peers > 0);
+    s->n_peers--;
+    server_touch(s);
+}
+
+/* ---- stopping ---- */
+
+static void close_handle(uv_handle_t *handle, void *arg)
+{
+    const struct server *s = arg;
+    (void)s;
+    /* Peers close themselves; what is left here is the server's own. */
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void stop(struct server *s)
+{
+    struct peer *p, *next;
+    if (s->is_stopping)
+        return;
+    s->is_stopping = true;
+    s->core.is_stopping = true;
+    for (p = LIST_FIRST(&s->peers); p; p = next) {
+        next = peer_next(p);
+        peer_close(p);
+    }
+    uv_walk(&s->loop, close_handle, s); /* the loop ends when the jobs are done */
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+    log_line(LOG_NOTICE, "stopping on %s", strsignal(number));
+    stop(signal->data);
+}
+
+static void on_idle(uv_timer_t *timer)
+{
+    struct server *s = timer->data;
+    uint64_t published_bytes = core_published_bytes(&s->core);
+    log_line(LOG_NOTICE, "leaving after %llu s without a client; %llu published bytes go with it",
+             (unsigned long long)(s->idle_ns / 1000000000u), (unsigned long long)published_bytes);
+    stop(s);
+}
+
+/* ---- time ---- */
+
+static void on_deadline(uv_timer_t *timer)
+{
+    struct server *s = timer->data;
+    core_tick(&s->core, server_now_ns(s));
+    server_touch(s);
+}
+
+static void set_idle(struct server *s)
+{
+    bool idle = s->idle_ns > 0 && s->n_peers == 0 && s->core.n_clients == 0;
+    if (idle == s->is_idling)
+        return;
+    s->is_idling = idle;
+    if (idle)
+        (void)uv_timer_start(&s->idle, on_idle, s->idle_ns / 1000000u, 0);
+    else
+        (void)uv_timer_stop(&s->idle);
+}
+
+static void set_deadline(struct server *s)
+{
+    uint64_t deadline_ns = core_deadline(&s->core), now_ns = server_now_ns(s);
+    if (deadline_ns == UINT64_MAX) {
+        (void)uv_timer_stop(&s->deadline);
+        return;
+    }
+    uint64_t wait_ms = deadline_ns > now_ns ? (deadline_ns - now_ns) / 1000000u + 1 : 1;
+    (void)uv_timer_start(&s->deadline, on_deadline, wait_ms, 0);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct server *s = prepare->data;
+    if (!s->is_touched || s->is_stopping)
+        return;
+    s->is_touched = false;
+    uv_update_time(&s->loop);
+    set_deadline(s);
+    set_idle(s);
+    if (!uv_is_active((uv_handle_t *)&s->accept_pause))
+        set_accepting(s, has_room(s));
+}
+
+static void on_bells(uv_poll_t *poll, int status, int events)
+{
+    struct server *s = poll->data;
+    (void)status;
+    (void)events;
+    reaper_bells(&s->core, server_now_ns(s));
+    server_touch(s);
+}
+
+/* ---- life ---- */
+
+static void raise_limits(struct server *s)
+{
+    struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = MAX(limit.rlim_cur, MIN(limit.rlim_max, NOFILE_WANTED));
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    uint32_t n = (uint32_t)MIN(limit.rlim_cur, NOFILE_WANTED);
+    s->n_fds_max = n - MIN(NOFILE_RESERVE_MAX, n / 4);
+    s->n_peers_max = s->n_fds_max / (FDS_PER_PEER + FDS_PER_CLIENT);
+}
+
+static void init_handles(struct server *s)
+{
+    int r = uv_poll_init(&s->loop, &s->listener, s->listen_fd);
+    acre_assert(r == 0);
+    r = uv_poll_init(&s->loop, &s->bells, s->core.bell_fd);
+    acre_assert(r == 0);
+    (void)uv_signal_init(&s->loop, &s->sigterm);
+    (void)uv_signal_init(&s->loop, &s->sigint);
+    (void)uv_timer_init(&s->loop, &s->deadline);
+    (void)uv_timer_init(&s->loop, &s->idle);
+    (void)uv_timer_init(&s->loop, &s->accept_pause);
+    (void)uv_prepare_init(&s->loop, &s->prepare);
+    s->listener.data = s->bells.data = s->sigterm.data = s->sigint.data = s;
+    s->deadline.data = s->idle.data = s->accept_pause.data = s->prepare.data = s;
+}
+
+int server_new(struct server **ret_server, const struct server_options *options)
+{
+    struct server *s = calloc(1, sizeof(*s));
+    if (!s)
+        return -ENOMEM;
+    struct core_io io = {.ctx = s,
+                         .reply = peer_io_reply,
+                         .close = peer_io_close,
+                         .submit = submit,
+                         .open_pidfd = peer_io_open_pidfd};
+    /* Questions to hostile pages can keep a thread for 160 ms: one tenant keeps one thread at most.
+     */
+    (void)setenv("UV_THREADPOOL_SIZE", "8", 0);
+    (void)signal(SIGPIPE, SIG_IGN);
+    s->listen_fd = options->listen_fd;
+    s->idle_ns = options->idle_ns;
+    LIST_INIT(&s->peers);
+    raise_limits(s);
+    int r = core_init(&s->core, &io, options->capacity_bytes, options->mode, wire_now_ns());
+    if (r == 0 && (r = uv_loop_init(&s->loop)) < 0)
+        core_deinit(&s->core);
+    if (r < 0) {
+        free(s);
+        return r;
+    }
+    init_handles(s);
+    *ret_server = s;
+    return 0;
+}
+
+int server_run(struct server *s)
+{
+    int r = uv_signal_start(&s->sigterm, on_signal, SIGTERM);
+    if (r == 0)
+        r = uv_signal_start(&s->sigint, on_signal, SIGINT);
+    if (r == 0)
+        r = uv_poll_start(&s->bells, UV_READABLE, on_bells);
+    if (r == 0)
+        r = uv_prepare_start(&s->prepare, on_prepare);
+    if (r < 0)
+        return r;
+    set_accepting(s, true);
+    server_touch(s);
+    (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    acre_assert(s->is_stopping);
+    return 0;
+}
+
+void server_free(struct server *s)
+{
+    if (!s->is_stopping) {
+        stop(s);
+        (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    }
+    int r = uv_loop_close(&s->loop);
+    acre_assert(r == 0);
+    core_deinit(&s->core);
+    free(s);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server.h - the loop: listens, accepts, keeps time. One of the three files that know libuv. */
+#ifndef ACRE_DAEMON_SERVER_H
+#define ACRE_DAEMON_SERVER_H
+
+#include "daemon/core.h"
+
+struct server;
+
+struct server_options {
+    int listen_fd;
+    uint64_t capacity_bytes;
+    const char *mode;
+    uint64_t idle_ns; /* leaves after so long without a client; 0: never */
+};
+
+int server_new(struct server **ret_server, const struct server_options *options);
+struct core *server_core(struct server *server);
+/* Until SIGTERM or SIGINT, or idle. */
+int server_run(struct server *server);
+void server_free(struct server *server);
+
+/* ---- between peer.c, worker.c and server.c ---- */
+
+struct uv_loop_s *server_loop(struct server *server);
+uint64_t server_now_ns(struct server *server);
+/* A peer is gone: there is room for another. */
+void server_peer_gone(struct server *server);
+/* Something has happened: set timers anew at the end of the turn. */
+void server_touch(struct server *server);
+bool server_is_stopping(const struct server *server);
+/* Peers of the uid that are connected. */
+uint32_t server_count_uid(const struct server *server, uid_t uid);
+
+#endif

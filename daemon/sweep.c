@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sweep, theory.
+ *
+ * A walk over private copies of all owner maps; where a copy names an id with an action, the tag
+ * itself is changed by compare-and-swap (id -> 0 or id -> heap): whoever else may write that tag at
+ * that moment wins or loses, nothing is torn. Runs in a worker while all clients go on.
+ *
+ * What makes it safe to write into memory that others use:
+ *   1. While it runs, control.sweep_seq is odd, and nothing that was a slab becomes anything else:
+ * a holder that wants to take an empty slab apart writes U_RELEASING, fences, looks at sweep_seq,
+ * and steps back if it is odd; the sweep makes it odd, fences, reads the entry, and leaves
+ * U_RELEASING alone. The daemon frees no orphan meanwhile.
+ *   2. The tags of large blocks lie in the unit tables, never under user data.
+ *   3. Geometry comes from a copy that census_walk() has checked against the segment's size. A
+ * hostile client can make the sweep change 16-bit words that equal a dead id: in its own tenant,
+ * where it can do so itself. The dead client's generation went to 0 before (loop), and a membarrier
+ * follows: who gives a block to it either sees that, or its tag is seen here.
+ */
+#include "daemon/sweep.h"
+
+#include <linux/membarrier.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#include "daemon/log.h"
+#include "shm/census.h"
+
+struct sweep_seg {
+    int fd;
+    uint32_t slot;
+    char *base;
+    uint64_t mapped_bytes;
+    struct segment_shape shape;
+};
+
+struct sweep {
+    struct job job;
+    struct tenant *tenant;
+    struct control *control;
+    uint8_t *actions;
+    void (*done)(struct tenant *tenant, const struct sweep_found *found);
+    struct sweep_found found;
+    uint64_t n_bad;
+    int error;
+    uint32_t n_segs;
+    const struct sweep_seg *seg; /* being walked */
+    struct sweep_seg segs[];
+};
+
+static void barrier(void)
+{
+    if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) < 0)
+        (void)syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+static bool change(tag_t *tag, tag_t id, uint8_t action)
+{
+    return __atomic_compare_exchange_n(tag, &id, action == SWEEP_FREE ? TAG_FREE : TAG_HEAP, false,
+                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+/* Without memory for the list it is found when somebody needs memory (grant.c). */
+static void note_large(struct sweep *s, uint32_t unit)
+{
+    struct sweep_found *f = &s->found;
+    if (f->n == f->room) {
+        uint32_t room = f->room == 0 ? 16 : 2 * f->room;
+        uint64_t *offs = reallocarray(f->large_offs, room, sizeof(*offs));
+        if (!offs)
+            return;
+        f->large_offs = offs;
+        f->room = room;
+    }
+    f->large_offs[f->n++] = (uint64_t)s->seg->slot << SLOT_SHIFT | (uint64_t)unit << UNIT_SHIFT;
+}
+
+static int sweep_item(void *ctx, const struct census_item *item)
+{
+    struct sweep *s = ctx;
+    const struct sweep_seg *seg = s->seg;
+    bool freed = false;
+    if (item->state == U_RELEASING ||
+        item->tags_off + item->n_tags * sizeof(tag_t) > seg->mapped_bytes)
+        return 0;
+    tag_t *tags = (tag_t *)(void *)(seg->base + item->tags_off);
+    for (uint32_t i = 0; i < item->n_tags; i++) {
+        uint8_t action = s->actions[item->tags[i]];
+        if (UNLIKELY(action != SWEEP_KEEP) && change(&tags[i], item->tags[i], action))
+            freed |= action == SWEEP_FREE;
+    }
+    if (freed && item->state == U_LARGE)
+        note_large(s, item->unit);
+    else if (freed) /* after the tags: the holder clears, fences, scans */
+        __atomic_store_n(segment_hints(seg->base, &seg->shape) + item->unit, 1, __ATOMIC_RELEASE);
+    return 0;
+}
+
+static void sweep_work(struct job *job)
+{
+    struct sweep *s = (struct sweep *)job;
+    uint32_t *seq = &s->control->header.sweep_seq;
+    __atomic_fetch_add(seq, 1,
+                       __ATOMIC_SEQ_CST); /* odd: pairs with a holder that releases a slab */
+    barrier();
+    for (uint32_t i = 0; i < s->n_segs && s->error == 0; i++) {
+        uint64_t n_bad = 0;
+        s->seg = &s->segs[i];
+        s->error = census_walk(s->seg->fd, &s->seg->shape, sweep_item, s, &n_bad);
+        s->n_bad += n_bad;
+    }
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    __atomic_fetch_add(seq, 1, __ATOMIC_SEQ_CST);
+}
+
+static void sweep_done(struct core *core, struct job *job)
+{
+    struct sweep *s = (struct sweep *)job;
+    struct tenant *t = s->tenant;
+    (void)core;
+    if (s->error < 0)
+        log_line(LOG_ERROR, "tenant %s: a sweep could not read a segment: %s", t->name,
+                 strerror(-s->error));
+    t->n_jobs--;
+    s->done(t, &s->found);
+    free(s->found.large_offs);
+    free(s->actions);
+    free(s);
+}
+
+int sweep_start(struct tenant *t, uint8_t *actions,
+                void (*done)(struct tenant *tenant, const struct sweep_found *found))
+{
+    struct sweep *s = calloc(1, sizeof(*s) + t->n_slots * sizeof(s->segs[0]));
+    if (!s)
+        return -ENOMEM;
+    s->job = (struct job){sweep_work, sweep_done};
+    s->tenant = t;
+    s->control = t->control;
+    s->actions = actions;
+    s->done = done;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot])
+            s->segs[s->n_segs++] =
+                (struct sweep_seg){t->segs[slot]->fd, slot, t->segs[slot]->base,
+                                   t->segs[slot]->mapped_bytes, t->segs[slot]->shape};
+    t->n_jobs++;
+    core_submit(t->core, &s->job);
+    return 0;
+}

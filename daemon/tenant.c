@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A tenant and its heap, theory.
+ *
+ * MODEL. A heap is a row of slots; each segment begins in the first slot that was never used.
+ * Segments only come, until the whole heap goes: a client that is stopped may still map the first
+ * memfd of a slot. Every unit outside of the tables is in exactly one state: free (in the segment's
+ * buddy allocator, or out of it while its pages are punched), a client's, or an orphan. The books
+ * say which.
+ *
+ * INVARIANTS
+ *   1. owner != 0 in the books  <=>  the unit counts in granted_units, and in its client's holdings
+ * or as an orphan.
+ *   2. budget.charged = sum of segment sizes = control's sealed_bytes.
+ *   3. A client's units in a segment lie in [lo, hi) of its holding there: so a death walks what it
+ * held, not the heap.
+ *
+ * SIZES. First 4 MiB, then always as much again as there is: few slots for a large heap, little
+ * waste for a small one. Max is the tenant's own and may be used up to the last unit; of the
+ * capacity a new segment takes at most half of what is left, or what it needs: the last segments of
+ * one tenant must not shut out the others.
+ */
+#include "daemon/tenant.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include "daemon/machine.h"
+#include "daemon/zombie.h"
+
+#define SEG_FIRST_UNITS (MIB(4) / UNIT_BYTES)
+#define SEG_UNITS_MIN   8u
+
+int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name, uint64_t max_bytes,
+               struct access_list *access)
+{
+    struct tenant *t = calloc(1, sizeof(*t));
+    if (!t)
+        return -ENOMEM;
+    acre_assert(strlen(name) < sizeof(t->name));
+    strcpy(t->name, name);
+    t->core = core;
+    t->access = *access;
+    *access = (struct access_list){0};
+    budget_init(&t->budget, &core->ledger, max_bytes);
+    TAILQ_INIT(&t->rang);
+    TAILQ_INIT(&t->dying);
+    TAILQ_INIT(&t->attaches);
+    TAILQ_INIT(&t->waiters);
+    t->control_fd = t->control_ro_fd = t->books_fd = -1;
+    *ret_tenant = t;
+    return 0;
+}
+
+void tenant_free(struct tenant *tenant)
+{
+    if (tenant->is_open)
+        (void)tenant_close(tenant);
+    budget_deinit(&tenant->budget);
+    access_deinit(&tenant->access);
+    free(tenant);
+}
+
+/* ---- the heap ---- */
+
+static void release_heap(struct tenant *t)
+{
+    if (t->control)
+        (void)munmap(t->control, sizeof(*t->control));
+    if (t->books)
+        books_unmap(t->books);
+    t->control = NULL;
+    t->books = NULL;
+    close_fd(&t->control_fd);
+    close_fd(&t->control_ro_fd);
+    close_fd(&t->books_fd);
+    client_table_deinit(&t->clients);
+    orphans_deinit(&t->orphans);
+    t->n_slots = 0;
+    t->is_open = false;
+}
+
+int tenant_open(struct tenant *t)
+{
+    if (t->is_open)
+        return 0;
+    t->heap_id = machine_random();
+    int r = client_table_init(&t->clients);
+    if (r == 0)
+        r = control_create("acre-control", &t->control_fd, &t->control);
+    if (r == 0)
+        r = segment_reopen_readonly(t->control_fd, &t->control_ro_fd);
+    if (r == 0)
+        r = books_create(t->name, t->heap_id, &t->books_fd, &t->books);
+    if (r < 0) {
+        release_heap(t);
+        return r;
+    }
+    struct control_header *h = &t->control->header;
+    h->heap_id = t->heap_id;
+    h->max_bytes = t->budget.max_bytes;
+    h->capacity_bytes = t->core->ledger.capacity_bytes;
+    strcpy(h->tenant, t->name);
+    t->granted_units = 0;
+    t->is_open = true;
+    return 0;
+}
+
+uint64_t tenant_close(struct tenant *t)
+{
+    uint64_t freed_bytes = 0;
+    acre_assert(t->is_open && t->n_jobs == 0 && t->clients.n == 0);
+    acre_assert(TAILQ_EMPTY(&t->waiters) && TAILQ_EMPTY(&t->attaches));
+    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
+        struct seg *seg = t->segs[slot];
+        int fd;
+        if (!seg)
+            continue;
+        uint64_t size_bytes = seg->shape.size_bytes;
+        seg_free(seg, &fd);
+        t->segs[slot] = NULL;
+        budget_orphan(&t->budget, size_bytes);
+        zombie_bury(t->core, fd, size_bytes);
+        freed_bytes += size_bytes;
+    }
+    release_heap(t);
+    return freed_bytes;
+}
+
+struct seg *tenant_seg(const struct tenant *t, uint32_t slot)
+{
+    if (slot >= t->n_slots)
+        return NULL;
+    for (uint32_t head = slot;; head--) {
+        struct seg *seg = t->segs[head];
+        if (seg)
+            return slot < head + seg->n_slots ? seg : NULL;
+        acre_assert(head > 0); /* slot 0 is a head */
+    }
+}
+
+struct seg *tenant_locate(const struct tenant *t, uint64_t off, bool any, uint32_t *ret_unit)
+{
+    if (off >= HEAP_BYTES || (!any && off % UNIT_BYTES != 0))
+        return NULL;
+    struct seg *seg = tenant_seg(t, (uint32_t)(off >> SLOT_SHIFT));
+    if (!seg)
+        return NULL;
+    uint64_t unit = (off - ((uint64_t)seg->slot << SLOT_SHIFT)) >> UNIT_SHIFT;
+    if (unit < seg->shape.n_meta || unit >= seg->shape.n_units)
+        return NULL;
+    *ret_unit = (uint32_t)unit;
+    return seg;
+}
+
+/* ---- a new segment ---- */
+
+/* Units in all so that after the tables an aligned run of n fits. */
+static uint64_t units_for_run(uint32_t n, unsigned align_order)
+{
+    uint64_t align = 1ull << align_order, n_meta = 1, total;
+    for (;;) {
+        total = MAX(round_up_u64(n_meta, align) + n, SEG_UNITS_MIN);
+        if (total > SLOT_UNITS)
+            break;
+        uint32_t got = segment_shape((uint32_t)total).n_meta;
+        if (got <= n_meta)
+            return total;
+        n_meta = got;
+    }
+    /* Beyond a slot: one meta unit, then the block. Other alignments cannot be had. */
+    return align_order == 0 ? MAX((uint64_t)n + 1, SLOT_UNITS + 1) : UINT64_MAX;
+}
+
+/* How large to make it, at least `need` units; 0: there is no room. */
+static uint64_t choose_units(const struct tenant *t, uint64_t need)
+{
+    uint64_t max_left = budget_left(&t->budget) / UNIT_BYTES;
+    uint64_t cap_left = ledger_left(&t->core->ledger) / UNIT_BYTES;
+    if (need > max_left || need > cap_left)
+        return 0;
+    if (need > SLOT_UNITS)
+        return need;
+    uint64_t want = MAX(SEG_FIRST_UNITS, t->budget.charged_bytes / UNIT_BYTES);
+    want = MIN(MIN(want, SLOT_UNITS), MAX(cap_left / 2, SEG_FIRST_UNITS));
+    want = MAX(want, need);
+    want = MIN(MIN(want, max_left), cap_left);
+    if (max_left - want < SEG_UNITS_MIN &&
+        max_left <= cap_left) /* no rest that is too small to be used */
+        want = MIN(max_left, SLOT_UNITS);
+    return want >= SEG_UNITS_MIN ? want : 0;
+}
+
+static void publish_seg(struct tenant *t, const struct seg *seg)
+{
+    struct control *c = t->control;
+    books_set_segment(t->books, seg->slot, seg->shape.size_bytes, seg->n_slots);
+    for (uint32_t k = 0; k < seg->n_slots; k++) {
+        c->segment[seg->slot + k].head_slot = seg->slot;
+        c->segment[seg->slot + k].n_slots = seg->n_slots;
+    }
+    __atomic_store_n(&c->segment[seg->slot].size_bytes, seg->shape.size_bytes, __ATOMIC_RELEASE);
+    c->header.sealed_bytes = t->budget.charged_bytes;
+    __atomic_store_n(&c->header.n_slots, t->n_slots, __ATOMIC_RELEASE);
+}
+
+int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct seg **ret_seg)
+{
+    struct seg *seg;
+    uint64_t need = units_for_run(n, align_order);
+    if (need > HEAP_UNITS)
+        return -ENOMEM;
+    uint64_t n_units = choose_units(t, need);
+    if (n_units == 0)
+        return -ENOMEM;
+    if ((n_units + SLOT_UNITS - 1) / SLOT_UNITS > HEAP_SLOTS - t->n_slots)
+        return -ENOSPC;
+    int r = budget_charge(&t->budget, n_units * UNIT_BYTES);
+    acre_assert(r == 0);
+    r = seg_new(&seg, "acre-segment", t->n_slots, t->heap_id, (uint32_t)n_units);
+    if (r < 0) {
+        budget_refund(&t->budget, n_units * UNIT_BYTES);
+        return r;
+    }
+    t->segs[seg->slot] = seg;
+    t->n_slots += seg->n_slots;
+    publish_seg(t, seg);
+    *ret_seg = seg;
+    return 0;
+}
+
+/* ---- units ---- */
+
+tag_t tenant_owner(const struct tenant *t, const struct seg *seg, uint32_t unit)
+{
+    return books_owner(t->books, seg->slot, seg->buddy ? unit : seg->shape.n_meta);
+}
+
+bool tenant_all_owned(const struct tenant *t, const struct seg *seg, uint32_t unit, uint32_t n,
+                      tag_t owner)
+{
+    if (seg->buddy)
+        return books_all_owner(t->books, seg->slot, unit, n, owner);
+    return unit == seg->shape.n_meta && n == seg->span_units && tenant_owner(t, seg, unit) == owner;
+}
+
+static void count_owner(struct tenant *t, const struct seg *seg, uint32_t unit, uint32_t n,
+                        tag_t owner, bool gets)
+{
+    struct client *c = owner == OWNER_ORPHAN ? NULL : t->clients.by_id[owner];
+    if (owner == OWNER_NONE)
+        return;
+    t->granted_units = gets ? t->granted_units + n : t->granted_units - n;
+    if (owner == OWNER_ORPHAN)
+        return;
+    acre_assert(c != NULL);
+    if (gets)
+        client_hold(c, seg->slot, unit, n);
+    else
+        client_unhold(c, seg->slot, n);
+    t->control->client[owner].granted_bytes = c->n_units * UNIT_BYTES;
+}
+
+void tenant_assign(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t n, tag_t from,
+                   tag_t to)
+{
+    acre_assert(seg_contains(seg, unit, n) && from != to);
+    if (seg->buddy) {
+        acre_assert(books_all_owner(t->books, seg->slot, unit, n, from));
+        books_set_owner(t->books, seg->slot, unit, n, to);
+    } else {
+        acre_assert(tenant_owner(t, seg, unit) == from);
+        t->books->segment[seg->slot].span_units = to == OWNER_NONE ? 0 : n;
+        books_set_owner(t->books, seg->slot, seg->shape.n_meta, 1, to);
+    }
+    count_owner(t, seg, unit, n, from, false);
+    count_owner(t, seg, unit, n, to, true);
+    t->control->header.granted_bytes = t->granted_units * UNIT_BYTES;
+}
+
+void tenant_take_back(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t n, tag_t from)
+{
+    seg_store_plain(seg, unit, n, U_FREE, 0);
+    tenant_assign(t, seg, unit, n, from, OWNER_NONE);
+    seg_give(seg, unit, n);
+}
+
+/* ---- recount ---- */
+
+struct recount {
+    uint64_t n_owned, n_orphan;
+    uint64_t *by_id;
+};
+
+static void recount_seg(const struct tenant *t, const struct seg *seg, struct recount *sum)
+{
+    uint32_t n = seg->buddy ? seg->shape.n_units : seg->shape.n_meta + 1;
+    for (uint32_t u = seg->shape.n_meta; u < n; u++) {
+        tag_t owner = tenant_owner(t, seg, u);
+        uint32_t n_units = seg->buddy ? 1 : seg->span_units;
+        if (owner == OWNER_NONE)
+            continue;
+        acre_assert(!seg->buddy || !buddy_is_free(seg->buddy, u));
+        sum->n_owned += n_units;
+        sum->by_id[owner] += n_units;
+    }
+}
+
+void tenant_assert_valid(const struct tenant *t)
+{
+    struct recount sum = {.by_id = calloc(CLIENT_IDS, sizeof(uint64_t))};
+    uint64_t sealed_bytes = 0;
+    if (!t->is_open || !sum.by_id) {
+        free(sum.by_id);
+        return;
+    }
+    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
+        if (!t->segs[slot])
+            continue;
+        seg_assert_valid(t->segs[slot]);
+        recount_seg(t, t->segs[slot], &sum);
+        sealed_bytes += t->segs[slot]->shape.size_bytes;
+    }
+    acre_assert(sealed_bytes == t->budget.charged_bytes);
+    acre_assert(sealed_bytes == t->control->header.sealed_bytes);
+    if (sum.n_owned != t->granted_units)
+        fprintf(stderr, "tenant %s: the books own %llu units, counted %llu\n", t->name,
+                (unsigned long long)sum.n_owned, (unsigned long long)t->granted_units);
+    acre_assert(sum.n_owned == t->granted_units);
+    for (uint32_t id = 1; id <= CLIENT_ID_MAX; id++) {
+        const struct client *c = t->clients.by_id[id];
+        acre_assert(sum.by_id[id] == (c ? c->n_units : 0));
+    }
+    free(sum.by_id);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* zombie.c - see zombie.h. */
+#include "daemon/zombie.h"
+
+#include <fcntl.h>
+
+#include "shm/layout.h"
+
+static bool nobody_maps(int fd)
+{
+    if (fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
+        return false;
+    (void)fcntl(fd, F_SETLEASE, F_UNLCK);
+    return true;
+}
+
+static void refund(struct core *core, struct zombie **at)
+{
+    struct zombie *z = *at;
+    *at = z->next;
+    ledger_refund_orphaned(&core->ledger, z->size_bytes);
+    close_fd(&z->fd);
+    free(z);
+}
+
+void zombie_bury(struct core *core, int fd, uint64_t size_bytes)
+{
+    struct zombie *z = malloc(sizeof(*z));
+    acre_assert(z != NULL); /* its charge could not be followed otherwise */
+    *z = (struct zombie){.next = core->zombies, .fd = fd, .size_bytes = size_bytes};
+    /* The pages go now, whoever maps them. */
+    (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)size_bytes);
+    core->zombies = z;
+    if (nobody_maps(fd))
+        refund(core, &core->zombies);
+}
+
+void zombie_sweep(struct core *core)
+{
+    for (struct zombie **at = &core->zombies; *at;)
+        if (nobody_maps((*at)->fd))
+            refund(core, at);
+        else
+            at = &(*at)->next;
+}
+
+void zombie_deinit(struct core *core)
+{
+    while (core->zombies)
+        refund(core, &core->zombies);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * zombie.h - segments of dropped heaps. Somebody may still map one, so that its size stays charged
+ * to the capacity until the kernel says that nobody does: a write lease on the daemon's own
+ * description is refused while any other exists.
+ */
+#ifndef ACRE_DAEMON_ZOMBIE_H
+#define ACRE_DAEMON_ZOMBIE_H
+
+#include "daemon/core.h"
+
+struct zombie {
+    struct zombie *next;
+    int fd;
+    uint64_t size_bytes;
+};
+
+/* Takes fd; the bytes are charged as orphaned. Tries at once. */
+void zombie_bury(struct core *core, int fd, uint64_t size_bytes);
+/* Asks again; the bytes of those that nobody maps are refunded. */
+void zombie_sweep(struct core *core);
+/* At the end of the daemon: refunds without asking. */
+void zombie_deinit(struct core *core);
+
+#endif
