@@ -189,7 +189,8 @@ static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align
                                        .class_plus_1 = class_plus_1}};
     int r = conn_call(heap, &req, -1, ret_reply, NULL);
 
-    return r < 0 ? r : check_run(heap, &ret_reply->grow.run, n_units);
+    /* A parked slab comes as large as it is: its first holder may have needed a smaller one. */
+    return r < 0 ? r : check_run(heap, &ret_reply->grow.run, ret_reply->grow.slab ? 1 : n_units);
 }
 
 static bool pool_has(struct acre_heap *heap, unsigned order)
