@@ -18,6 +18,7 @@
     X(FILLED, "inside an update (new block filled)")                                               \
     X(NOTED, "inside an update (new block noted)")                                                 \
     X(GIVEN, "inside an update (new block given to the parent)")                                   \
+    X(PLACED, "inside an update (place in the list found)")                                        \
     X(LINKED, "inside an update (new block linked)")                                               \
     X(FREED, "inside an update (surplus block freed)")                                             \
     X(CLEARED, "inside an update (note cleared)")                                                  \
@@ -29,7 +30,7 @@
     X(COMMITTED, "inside an update (line committed)")                                              \
     X(COUNTED, "after an update")                                                                  \
     X(REPEATED, "while taking over (count repeated)")                                              \
-    X(DROPPED, "while taking over (stray block freed)")                                            \
+    X(RESOLVED, "while taking over (note looked at)")                                              \
     X(END, "at the end of its part")
 
 enum kill_point {

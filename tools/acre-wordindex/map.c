@@ -20,7 +20,7 @@
  *   killed after            the successor finds               and does
  *   ALLOCATED, FILLED       no note                           nothing: Acre takes the block back
  *   NOTED                   a note, not the keeper's block*   clears it: Acre takes the block back
- *   GIVEN                   a note, keeper's, not linked      frees the block, clears the note
+ *   GIVEN, PLACED           a note, keeper's, not linked      frees the block, clears the note
  *   LINKED                  a note, keeper's, linked          clears the note
  *   FREED (lost a race)     a note, not the keeper's block*   clears the note
  *   CLEARED, BUCKET, GROWN  no note, a whole list             nothing
@@ -225,6 +225,7 @@ static int link_entry(struct map *map, struct map_entry *from, struct map_entry 
             return 0;
         }
         store(&entry->next, place.next_off);
+        kill_point(map->kill, POINT_PLACED);
         if (cas(&place.prev->next, place.next_off, off)) {
             *ret_linked = entry;
             return 0;
@@ -387,7 +388,7 @@ int map_recover(struct map *map)
         if (!linked)
             acre_free(map->heap, maker);
     }
-    kill_point(map->kill, POINT_DROPPED);
+    kill_point(map->kill, POINT_RESOLVED);
     store(map->pending, 0);
     return 0;
 }
