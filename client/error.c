@@ -120,6 +120,6 @@ void misuse_report(struct acre_heap *heap, const char *function, enum acre_misus
         fn(ctx, &misuse);
         return;
     }
-    fprintf(stderr, "%s\n", message);
+    (void)dprintf(STDERR_FILENO, "%s\n", message); /* stdio may be in any state */
     abort();
 }

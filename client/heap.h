@@ -142,8 +142,8 @@ static inline _Atomic uint8_t *heap_hints(const struct acre_heap *heap, unsigned
 }
 static inline _Atomic tag_t *heap_tags(const struct acre_heap *heap, unsigned slot, uint64_t tables)
 {
-    return (_Atomic tag_t *)(heap->base + ((uint64_t)slot << SLOT_SHIFT) + SEG_HEADER_BYTES +
-                             (uint64_t)slot_n_table(tables) * sizeof(uint64_t));
+    return (_Atomic tag_t *)(heap->base + ((uint64_t)slot << SLOT_SHIFT) +
+                             segment_tags_off(slot_n_table(tables)));
 }
 static inline tag_t self_id(const struct acre_heap *heap)
 {

@@ -113,20 +113,40 @@ uint32_t pool_take(struct acre_heap *heap, unsigned order)
     return unit;
 }
 
-/* Returns how many units the pool has then. */
+/* The slot's buddy, made when first needed: all its units are taken then. NULL: no memory.
+ * pool_lock held. */
+static struct buddy *slot_buddy(struct acre_heap *heap, unsigned slot)
+{
+    struct buddy **b = &heap->buddies[slot];
+
+    if (!*b)
+        (void)buddy_new(b, slot_n_table(atomic_load(&heap->slots[slot].tables)));
+    return *b;
+}
+
+/* Returns how many units the pool has then; 0: there is no memory to remember them. */
 static uint32_t pool_put(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
+    uint32_t pool_units = 0;
+
     store_entries(heap, unit, n_units, uncut(heap));
     pthread_mutex_lock(&heap->process->pool_lock);
-    buddy_give(heap->buddies[unit / SLOT_UNITS], unit % SLOT_UNITS, n_units);
-    uint32_t pool_units = heap->process->pool_units += n_units;
+    struct buddy *b = slot_buddy(heap, unit / SLOT_UNITS);
+    if (b) {
+        buddy_give(b, unit % SLOT_UNITS, n_units);
+        pool_units = heap->process->pool_units += n_units;
+    }
     pthread_mutex_unlock(&heap->process->pool_lock);
     return pool_units;
 }
 
 void pool_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
-    if (pool_put(heap, unit, n_units) > POOL_KEEP_MAX)
+    uint32_t pool_units = pool_put(heap, unit, n_units);
+
+    if (pool_units == 0)
+        pool_release(heap, unit, n_units);
+    else if (pool_units > POOL_KEEP_MAX)
         (void)pool_trim(heap, POOL_KEEP);
 }
 
@@ -141,18 +161,16 @@ static int accept_run(struct acre_heap *heap, const struct msg_run *run)
 
     if (r < 0)
         return r;
-    struct buddy **b = &heap->buddies[slot];
     pthread_mutex_lock(&heap->process->pool_lock);
-    if (!*b)
-        r = buddy_new(b, slot_n_table(atomic_load(&heap->slots[slot].tables)));
-    for (uint32_t i = 0; r == 0 && i < run->n_units; i++) {
-        if (buddy_is_free(*b, unit % SLOT_UNITS + i))
+    struct buddy *b = slot_buddy(heap, slot);
+    for (uint32_t i = 0; b && i < run->n_units; i++) {
+        if (buddy_is_free(b, unit % SLOT_UNITS + i))
             continue;
-        buddy_give(*b, unit % SLOT_UNITS + i, 1);
+        buddy_give(b, unit % SLOT_UNITS + i, 1);
         heap->process->pool_units++;
     }
     pthread_mutex_unlock(&heap->process->pool_lock);
-    return r;
+    return b ? 0 : fail(ENOMEM, "no private memory left for the unit pool");
 }
 
 /* Is this a grant that can be meant? */

@@ -24,8 +24,6 @@
 #define SEGMENT_UNITS_MIN 8u
 #define SEALS_SIZE        (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 #define SEALS_WRITE       (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)
-#define TABLE_ALIGN       64u /* tables do not share a cache line */
-
 /* ---- shape ---- */
 
 static struct segment_shape shape_with_table(uint32_t n_units, uint32_t n_table)
@@ -35,8 +33,8 @@ static struct segment_shape shape_with_table(uint32_t n_units, uint32_t n_table)
                               .n_table = n_table,
                               .entries_off = SEG_HEADER_BYTES};
 
-    s.tags_off = s.entries_off + (uint32_t)round_up_u64(n_table * sizeof(uint64_t), TABLE_ALIGN);
-    s.hints_off = s.tags_off + (uint32_t)round_up_u64(n_table * sizeof(tag_t), TABLE_ALIGN);
+    s.tags_off = segment_tags_off(n_table);
+    s.hints_off = s.tags_off + (uint32_t)round_up_u64(n_table * sizeof(tag_t), SEGMENT_TABLE_ALIGN);
     s.n_meta = (uint32_t)((s.hints_off + n_table + UNIT_BYTES - 1) >> UNIT_SHIFT);
     return s;
 }
