@@ -11,6 +11,12 @@
 
 #include <confuse.h>
 
+#define CONFIG_BYTES_MAX MIB(1)
+
+/* Stands behind the file's text: libconfuse takes the end of file for a closing brace, but not an
+ * option out of place. */
+#define END_OPTION "acre_end_of_file"
+
 /* libconfuse's callbacks carry no context: the sentence of the file that is being read. */
 static char *sentence;
 static size_t sentence_bytes;
@@ -26,6 +32,9 @@ static void take_sentence(cfg_t *cfg, const char *fmt, va_list args)
         n = snprintf(sentence, sentence_bytes, "%s: ", cfg->filename);
     if (n >= 0 && (size_t)n < sentence_bytes)
         (void)vsnprintf(sentence + n, sentence_bytes - (size_t)n, fmt, args);
+    if (n >= 0 && strstr(sentence, END_OPTION))
+        (void)snprintf(sentence + n, sentence_bytes - (size_t)n,
+                       "the file ends inside of a tenant");
 }
 
 int config_parse_bytes(const char *text, uint64_t *ret_bytes)
@@ -177,10 +186,40 @@ static int take_tenants(cfg_t *cfg, struct config *ret)
     return 0;
 }
 
-static int parse_error(const char *path, int result, char *text, size_t n_text)
+/* The file and the end mark, as a stream. text belongs to it. */
+static int open_text(const char *path, char **ret_text, FILE **ret_stream)
 {
-    int r = result == CFG_FILE_ERROR ? -errno : -EINVAL;
-    if (text[0] == 0)
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return -errno;
+    char *text = malloc(CONFIG_BYTES_MAX + sizeof("\n" END_OPTION " = true\n"));
+    size_t n = text ? fread(text, 1, CONFIG_BYTES_MAX, f) : 0;
+    int r = !text ? -ENOMEM : ferror(f) ? -EIO : n == CONFIG_BYTES_MAX ? -EFBIG : 0;
+    fclose(f);
+    if (r == 0) {
+        strcpy(text + n, "\n" END_OPTION " = true\n");
+        *ret_stream = fmemopen(text, strlen(text), "r");
+        r = *ret_stream ? 0 : -errno;
+    }
+    if (r < 0)
+        free(text);
+    else
+        *ret_text = text;
+    return r;
+}
+
+static int parse_file(cfg_t *cfg, const char *path, char *text, size_t n_text)
+{
+    char *content;
+    FILE *stream;
+    int r = open_text(path, &content, &stream);
+    if (r == 0) {
+        cfg->filename = strdup(path); /* for the sentences; cfg_free() frees it */
+        r = cfg_parse_fp(cfg, stream) == CFG_SUCCESS ? 0 : -EINVAL;
+        fclose(stream);
+        free(content);
+    }
+    if (r < 0 && text[0] == 0)
         (void)snprintf(text, n_text, "%s: %s", path, strerror(-r));
     return r;
 }
@@ -190,9 +229,9 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
     cfg_opt_t tenant[] = {CFG_STR("max", NULL, CFGF_NODEFAULT),
                           CFG_STR_LIST("users", NULL, CFGF_NONE),
                           CFG_STR_LIST("groups", NULL, CFGF_NONE), CFG_END()};
-    cfg_opt_t options[] = {CFG_STR("capacity", NULL, CFGF_NODEFAULT),
-                           CFG_SEC("tenant", tenant, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
-                           CFG_END()};
+    cfg_opt_t options[] = {
+        CFG_STR("capacity", NULL, CFGF_NODEFAULT), CFG_BOOL(END_OPTION, cfg_false, CFGF_NONE),
+        CFG_SEC("tenant", tenant, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES), CFG_END()};
     cfg_t *cfg = cfg_init(options, CFGF_NONE);
     *ret = (struct config){0};
     if (!cfg)
@@ -206,10 +245,7 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
     (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
     (void)cfg_set_validate_func(cfg, "tenant|users", check_user);
     (void)cfg_set_validate_func(cfg, "tenant|groups", check_group);
-    errno = EINVAL;
-    int result = cfg_parse(cfg, path), r = 0;
-    if (result != CFG_SUCCESS)
-        r = parse_error(path, result, text, n_text);
+    int r = parse_file(cfg, path, text, n_text);
     if (r == 0 && cfg_getstr(cfg, "capacity"))
         (void)config_parse_bytes(cfg_getstr(cfg, "capacity"), &ret->capacity_bytes);
     if (r == 0)

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration file: what it means, and one sentence with the line for what is wrong. */
+/* ctest-labels: valgrind */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+
+#include "daemon/config.h"
+
+static char path[64], text[512];
+
+static int read_text(struct config *ret, const char *content)
+{
+    strcpy(path, "/tmp/acre-config-XXXXXX");
+    int fd = mkostemp(path, O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, content, strlen(content)), strlen(content));
+    close(fd);
+    int r = config_read(ret, path, text, sizeof(text));
+    unlink(path);
+    return r;
+}
+
+static void refused(const char *content, int line, const char *what)
+{
+    struct config c;
+    char place[128];
+    assert_int_equal(read_text(&c, content), -EINVAL);
+    snprintf(place, sizeof(place), "%s:%d: ", path, line);
+    if (strncmp(text, place, strlen(place)) != 0 || !strstr(text, what) || strchr(text, '\n'))
+        fail_msg("said \"%s\", not \"%s...%s\"", text, place, what);
+    assert_int_equal(c.n_tenants, 0);
+    assert_null(c.tenants);
+}
+
+static void test_sizes_have_suffixes_and_bounds(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int r;
+        uint64_t bytes;
+    } cases[] = {
+        {"0", 0, 0},
+        {"65536", 0, 65536},
+        {"64K", 0, 65536},
+        {"64k", 0, 65536},
+        {"64KB", 0, 65536},
+        {"64KiB", 0, 65536},
+        {"3M", 0, 3 << 20},
+        {"4GiB", 0, 4ull << 30},
+        {"2T", 0, 2ull << 40},
+        {"7B", 0, 7},
+        {"", -EINVAL, 0},
+        {"M", -EINVAL, 0},
+        {"-1", -EINVAL, 0},
+        {" 1", -EINVAL, 0},
+        {"1 M", -EINVAL, 0},
+        {"1X", -EINVAL, 0},
+        {"1MM", -EINVAL, 0},
+        {"1.5G", -EINVAL, 0},
+        {"16777216T", -ERANGE, 0},
+        {"99999999999999999999", -ERANGE, 0},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        uint64_t bytes = 0;
+        assert_int_equal(config_parse_bytes(cases[i].text, &bytes), cases[i].r);
+        assert_int_equal(bytes, cases[i].bytes);
+    }
+}
+
+static void test_a_file_says_capacity_tenants_and_who_may(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(
+        read_text(&c,
+                  "# a comment\n"
+                  "capacity = \"4G\"\n"
+                  "tenant \"one\" { max = \"64M\" users = {\"root\", \"4242\"} groups = {\"0\"} }\n"
+                  "tenant \"two\" { max = 1048576 users = {\"*\"} }\n"),
+        0);
+    assert_int_equal(c.capacity_bytes, GIB(4));
+    assert_int_equal(c.n_tenants, 2);
+    assert_string_equal(c.tenants[0].name, "one");
+    assert_int_equal(c.tenants[0].max_bytes, MIB(64));
+    assert_int_equal(c.tenants[0].access.n_users, 2);
+    assert_int_equal(c.tenants[0].access.users[1], 4242);
+    assert_int_equal(c.tenants[0].access.n_groups, 1);
+    assert_false(c.tenants[0].access.everyone);
+    assert_int_equal(c.tenants[1].max_bytes, MIB(1));
+    assert_true(c.tenants[1].access.everyone);
+    config_deinit(&c);
+}
+
+static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
+{
+    (void)state;
+    refused("capacity = \"4X\"\n", 1, "no number of bytes");
+    refused("\n\ncapacity = \"1K\"\n", 3, "not between");
+    refused("tenant \"a\" {\n max = \"lots\"\n}\n", 2, "no number of bytes");
+    refused("tenant \"a\" {\n max = \"1M\"\n users = {\"no-such-user-here\"}\n}\n", 3, "no user");
+    refused("tenant \"a\" {\n max = \"1M\"\n groups = {\"no-such-group-here\"}\n}\n", 3,
+            "no group");
+    refused("tenant \"a/b\" {\n max = \"1M\"\n}\n", 3, "cannot be a tenant's name");
+    refused("tenant \"a\" {\n}\n", 2, "has no max");
+    refused("capacity = \"1G\"\ncolour = \"red\"\n", 2, "colour");
+    refused("tenant \"a\" { max = \"1M\"\n", 3, "ends inside");
+}
+
+static void test_a_tenant_twice_is_refused(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(
+        read_text(&c, "tenant \"a\" { max = \"1M\" }\ntenant \"a\" { max = \"2M\" }\n"), -EINVAL);
+    assert_non_null(strstr(text, "a"));
+}
+
+static void test_a_file_that_is_not_there_is_an_error(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(config_read(&c, "/nonexistent/acre.conf", text, sizeof(text)), -ENOENT);
+    assert_non_null(strstr(text, "/nonexistent/acre.conf"));
+}
+
+static void test_without_words_there_is_one_tenant_with_half_of_memory(void **state)
+{
+    (void)state;
+    struct config c = {0};
+    assert_int_equal(config_complete(&c, GIB(8) + 12345), 0);
+    assert_int_equal(c.capacity_bytes, GIB(4));
+    assert_int_equal(c.n_tenants, 1);
+    assert_string_equal(c.tenants[0].name, "default");
+    assert_int_equal(c.tenants[0].max_bytes, GIB(4));
+    config_deinit(&c);
+}
+
+static void test_names_of_tenants_are_plain(void **state)
+{
+    (void)state;
+    char longest[TENANT_NAME_BYTES + 1] = {0};
+    memset(longest, 'x', TENANT_NAME_BYTES - 1);
+    assert_true(config_valid_name(longest));
+    longest[TENANT_NAME_BYTES - 1] = 'x';
+    assert_false(config_valid_name(longest));
+    assert_true(config_valid_name("web-1.cache_2"));
+    assert_false(config_valid_name(""));
+    assert_false(config_valid_name(".."));
+    assert_false(config_valid_name("a b"));
+    assert_false(config_valid_name("a\nb"));
+}
+
+static struct creds somebody(uid_t uid, gid_t gid)
+{
+    return (struct creds){.pid = 1, .uid = uid, .gid = gid, .n_groups = 1, .groups = {777}};
+}
+
+static void test_access_goes_by_user_and_by_any_group(void **state)
+{
+    (void)state;
+    struct access_list list = {0};
+    struct creds user = somebody(4242, 4242), other = somebody(4243, 4243), root = somebody(0, 0);
+    assert_false(access_allows(&list, &user));
+    assert_true(access_allows(&list, &root));
+    assert_int_equal(access_add_user(&list, 4242), 0);
+    assert_true(access_allows(&list, &user));
+    assert_false(access_allows(&list, &other));
+    assert_int_equal(access_add_group(&list, 777), 0);
+    assert_true(access_allows(&list, &other));
+    assert_false(access_is_admin(&other));
+    access_deinit(&list);
+    list.everyone = true;
+    assert_true(access_allows(&list, &other));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sizes_have_suffixes_and_bounds),
+        cmocka_unit_test(test_a_file_says_capacity_tenants_and_who_may),
+        cmocka_unit_test(test_what_is_wrong_is_said_in_a_sentence_with_its_line),
+        cmocka_unit_test(test_a_tenant_twice_is_refused),
+        cmocka_unit_test(test_a_file_that_is_not_there_is_an_error),
+        cmocka_unit_test(test_without_words_there_is_one_tenant_with_half_of_memory),
+        cmocka_unit_test(test_names_of_tenants_are_plain),
+        cmocka_unit_test(test_access_goes_by_user_and_by_any_group),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
