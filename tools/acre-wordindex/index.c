@@ -77,10 +77,10 @@ int index_print(struct acre_heap *heap, struct job *job, uint64_t n_top)
     struct ranking ranking = {0};
     struct map map = job_map(heap, job);
     int r = ranking_fill(&ranking, &map);
-    if (!r) {
+    if (ranking.n_words > 0) /* else words is NULL */
         qsort(ranking.words, ranking.n_words, sizeof(*ranking.words), by_rank);
+    if (!r)
         ranking_print(&ranking, n_top);
-    }
     free(ranking.words);
     if (r)
         return complain_acre(r, "cannot read the index");
