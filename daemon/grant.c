@@ -107,12 +107,6 @@ static int take_new(struct tenant *t, const struct want *want, struct grant *ret
 
 /* ---- what nobody uses ---- */
 
-static void forget_owner(struct tenant *t, struct seg *seg, uint32_t unit, tag_t owner)
-{
-    if (owner == OWNER_ORPHAN)
-        orphan_forget_large(t, seg, unit);
-}
-
 /* The freed large block with its head at unit comes back, if it is one. */
 static int free_large_at(struct tenant *t, struct seg *seg, uint32_t unit)
 {
@@ -122,13 +116,15 @@ static int free_large_at(struct tenant *t, struct seg *seg, uint32_t unit)
     uint64_t entry = seg_entry(seg, unit);
     uint32_t n = unit_entry_large_units(entry);
     if (owner == OWNER_NONE || unit_entry_state(entry) != U_LARGE || !seg_contains(seg, unit, n) ||
-        !tenant_all_owned(t, seg, unit, n, owner))
+        !tenant_all_owned(t, seg, unit, n, owner) ||
+        (owner == OWNER_ORPHAN && !orphan_is_large(t, seg, unit, n)))
         return -EINVAL;
     /* The head is written after its tag: tag 0 under U_LARGE is a block that was freed. */
     if (seg_large_tag(seg, unit) != TAG_FREE ||
         !seg_cas_entry(seg, unit, entry, unit_entry_plain(U_FREE, 0)))
         return -EINVAL;
-    forget_owner(t, seg, unit, owner);
+    if (owner == OWNER_ORPHAN)
+        orphan_forget_large(t, seg, unit);
     tenant_take_back(t, seg, unit, n, owner);
     return 0;
 }

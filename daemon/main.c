@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "daemon/background.h"
 #include "daemon/config.h"
 #include "daemon/log.h"
 #include "daemon/machine.h"
@@ -17,11 +18,11 @@
 #define DEFAULT_CONFIG "/etc/acre.conf"
 #define PATH_BYTES     108 /* of a socket */
 
-enum { OPT_USER = 256, OPT_IDLE, OPT_CAPACITY, OPT_CHECK };
+enum { OPT_USER = 256, OPT_BACKGROUND, OPT_IDLE, OPT_CAPACITY, OPT_CHECK };
 
 struct arguments {
     const char *socket, *config;
-    bool user, check;
+    bool user, background, check;
     uint64_t idle_s, capacity_bytes;
 };
 
@@ -32,16 +33,27 @@ static const struct argp_option options[] = {
     {"config", 'c', "FILE", 0, "Read FILE (default " DEFAULT_CONFIG ", if it is there)", 0},
     {"user", OPT_USER, NULL, 0, "Serve this user alone, at the user's own socket; one at a time",
      0},
+    {"background", OPT_BACKGROUND, NULL, 0,
+     "With --user: return once the socket listens, log to acred.log beside it", 0},
     {"idle", OPT_IDLE, "SECONDS", 0,
-     "Leave after so long without a client; 0 never (default: 60 with --user, else 0)", 0},
+     "Leave after so long without a client; 0 never (default: with --user $ACRE_IDLE or 60, else "
+     "0)",
+     0},
     {"capacity", OPT_CAPACITY, "BYTES", 0, "Memory for all tenants, like 4G (default: half)", 0},
     {"check-config", OPT_CHECK, NULL, 0, "Check the configuration and exit", 0},
     {0}};
 
+static bool parse_seconds(const char *arg, uint64_t *ret)
+{
+    char *end;
+
+    *ret = strtoull(arg, &end, 10);
+    return *arg >= '0' && *arg <= '9' && *end == 0 && *ret <= UINT32_MAX;
+}
+
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct arguments *a = state->input;
-    char *end;
     switch (key) {
     case 's':
         a->socket = arg;
@@ -52,9 +64,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case OPT_USER:
         a->user = true;
         break;
+    case OPT_BACKGROUND:
+        a->background = true;
+        break;
     case OPT_IDLE:
-        a->idle_s = strtoull(arg, &end, 10);
-        if (*arg < '0' || *arg > '9' || *end != 0 || a->idle_s > UINT32_MAX)
+        if (!parse_seconds(arg, &a->idle_s))
             argp_error(state, "--idle takes a number of seconds, not \"%s\"", arg);
         break;
     case OPT_CAPACITY:
@@ -67,6 +81,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case ARGP_KEY_ARG:
         argp_error(state, "what is \"%s\"?", arg);
+        break;
+    case ARGP_KEY_END:
+        if (a->background && !a->user)
+            argp_error(state,
+                       "--background goes with --user: service managers want the foreground");
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -126,17 +145,28 @@ static int user_socket(char *path)
     return r;
 }
 
+/* path with another ending: acred.sock -> acred.lock */
+static void beside(const char *path, const char *ending, char *ret, size_t n)
+{
+    size_t len = strlen(path);
+
+    if (len > 5 && strcmp(path + len - 5, ".sock") == 0)
+        len -= 5;
+    (void)snprintf(ret, n, "%.*s%s", (int)len, path, ending);
+}
+
 /* Beside the socket; of two starters the second finds it taken. Kept until the process ends.
  * -EWOULDBLOCK. */
 static int take_lock(const char *socket_path, int *ret_fd)
 {
     char path[PATH_BYTES + 8];
-    size_t n = strlen(socket_path);
-    bool suffixed = n > 5 && strcmp(socket_path + n - 5, ".sock") == 0;
-    (void)snprintf(path, sizeof(path), "%.*s.lock", (int)(suffixed ? n - 5 : n), socket_path);
+
+    beside(socket_path, ".lock", path, sizeof(path));
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
+    if (fd < 0) {
+        log_line(LOG_ERROR, "cannot open %s: %s", path, strerror(errno));
         return -errno;
+    }
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         int r = -errno;
         (void)close(fd);
@@ -159,7 +189,7 @@ static int add_tenants(struct core *core, struct config *config)
     return 0;
 }
 
-static int serve(const struct arguments *a, struct config *config, const char *path)
+static int serve(const struct arguments *a, struct config *config, const char *path, int *ready_fd)
 {
     struct server *server;
     int listen_fd = -1;
@@ -168,6 +198,7 @@ static int serve(const struct arguments *a, struct config *config, const char *p
         log_line(LOG_ERROR, "cannot listen at %s: %s", path, strerror(-r));
         return r;
     }
+    background_ready(ready_fd);
     struct server_options o = {.listen_fd = listen_fd,
                                .capacity_bytes = config->capacity_bytes,
                                .mode = a->user ? "user" : "system",
@@ -192,30 +223,74 @@ static int serve(const struct arguments *a, struct config *config, const char *p
     return r;
 }
 
-/* In user mode the loser of two starters leaves without a word: the winner serves. */
+/* Of two starters the loser leaves without a word, in the background when the winner listens. */
+static int leave_to_winner(const char *path, int *ready_fd)
+{
+    int sock = -1, r = 0;
+
+    if (*ready_fd < 0)
+        return 0;
+    for (unsigned tries = 0; tries < 500; tries++) {
+        r = wire_connect(path, wire_now_ns() + 1000000000u, &sock);
+        if (r == 0)
+            break;
+        (void)usleep(10000);
+    }
+    close_fd(&sock);
+    if (r == 0)
+        background_ready(ready_fd);
+    return r;
+}
+
+static int run_user(const struct arguments *a, struct config *config, char *path)
+{
+    char log[PATH_BYTES + 8];
+    int lock_fd = -1, ready_fd = -1, r = a->socket ? 0 : user_socket(path);
+
+    if (r == 0 && a->background) {
+        beside(path, ".log", log, sizeof(log));
+        r = background_start(log, &ready_fd);
+        if (r < 0)
+            log_line(LOG_ERROR, "cannot go into the background: %s", strerror(-r));
+    }
+    if (r == 0)
+        r = take_lock(path, &lock_fd);
+    if (r == 0)
+        r = serve(a, config, path, &ready_fd);
+    else if (r == -EWOULDBLOCK)
+        r = leave_to_winner(path, &ready_fd);
+    close_fd(&lock_fd);
+    close_fd(&ready_fd);
+    return r;
+}
+
 static int run(const struct arguments *a, struct config *config)
 {
     char path[PATH_BYTES] = DEFAULT_SOCKET;
-    int lock_fd = -1, r = 0;
+    int no_fd = -1;
+
     if (a->socket && strlen(a->socket) >= sizeof(path)) {
         log_line(LOG_ERROR, "the socket's path is too long: %s", a->socket);
         return -ENAMETOOLONG;
     }
     if (a->socket)
         strcpy(path, a->socket);
-    else if (a->user)
-        r = user_socket(path);
-    if (r == 0 && a->user) {
-        r = take_lock(path, &lock_fd);
-        if (r == -EWOULDBLOCK)
-            return 0;
-        if (r < 0)
-            log_line(LOG_ERROR, "cannot lock beside %s: %s", path, strerror(-r));
-    }
-    if (r == 0)
-        r = serve(a, config, path);
-    close_fd(&lock_fd);
-    return r;
+    return a->user ? run_user(a, config, path) : serve(a, config, path, &no_fd);
+}
+
+static uint64_t default_idle(const struct arguments *a)
+{
+    const char *env = getenv("ACRE_IDLE");
+    uint64_t idle_s;
+
+    if (!a->user)
+        return 0;
+    if (!env)
+        return 60;
+    if (parse_seconds(env, &idle_s))
+        return idle_s;
+    log_line(LOG_WARNING, "$ACRE_IDLE takes a number of seconds, not \"%s\": 60 is used", env);
+    return 60;
 }
 
 int main(int argc, char **argv)
@@ -228,7 +303,7 @@ int main(int argc, char **argv)
     argp_err_exit_status = 2;
     (void)argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (a.idle_s == UINT64_MAX)
-        a.idle_s = a.user ? 60 : 0;
+        a.idle_s = default_idle(&a);
     int r = read_config(&a, &config);
     if (r == 0 && !a.check)
         r = run(&a, &config);

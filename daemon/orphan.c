@@ -52,8 +52,8 @@ void orphan_adopt(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_
     struct orphan o = {.slot = seg->slot, .unit = unit, .n_units = n_units, .geo = geo};
     if (geo != 0)
         seg_store_slab(seg, unit, geo, U_PARKED, 0);
-    else if (n_units > 1)
-        seg_store_plain(seg, unit + 1, n_units - 1, U_CUT, 0);
+    else
+        seg_store_large(seg, unit, n_units, 0);
     tenant_assign(tenant, seg, unit, n_units, from, OWNER_ORPHAN);
     (void)add(tenant, &o);
 }
@@ -117,12 +117,26 @@ uint64_t orphans_collect(struct tenant *tenant, bool all)
     return n_freed;
 }
 
+static const struct orphan *find_large(const struct tenant *tenant, const struct seg *seg,
+                                       uint32_t unit)
+{
+    const struct orphan_list *list = &tenant->orphans.list[ORPHANS_LARGE];
+    for (uint32_t i = 0; i < list->n; i++)
+        if (list->at[i].slot == seg->slot && list->at[i].unit == unit)
+            return &list->at[i];
+    return NULL;
+}
+
+bool orphan_is_large(const struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n)
+{
+    const struct orphan *o = find_large(tenant, seg, unit);
+    return o && o->n_units == n;
+}
+
 void orphan_forget_large(struct tenant *tenant, const struct seg *seg, uint32_t unit)
 {
     struct orphan_list *list = &tenant->orphans.list[ORPHANS_LARGE];
-    for (uint32_t i = 0; i < list->n; i++)
-        if (list->at[i].slot == seg->slot && list->at[i].unit == unit) {
-            remove_at(tenant, list, i);
-            return;
-        }
+    const struct orphan *o = find_large(tenant, seg, unit);
+    acre_assert(o != NULL);
+    remove_at(tenant, list, (uint32_t)(o - list->at));
 }

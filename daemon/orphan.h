@@ -51,7 +51,10 @@ bool orphan_grant(struct tenant *tenant, struct client *client, unsigned class_i
  * sweep has read it. Returns the units freed. */
 uint64_t orphans_collect(struct tenant *tenant, bool all);
 
-/* The large orphan at unit was freed by a client: forgets it. */
+/* Is there a large orphan of exactly this run? Several orphans side by side have one owner in the
+ * books, too: only the list tells them apart. */
+bool orphan_is_large(const struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n);
+/* It was freed by a client: forgets it. */
 void orphan_forget_large(struct tenant *tenant, const struct seg *seg, uint32_t unit);
 
 #endif

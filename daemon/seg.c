@@ -19,7 +19,7 @@
 #define BITS_WORD(u) ((u) >> 6)
 #define BITS_MASK(u) (1ull << ((u)&63u))
 
-static int reopen(int fd, int *ret_fd)
+int seg_reopen(int fd, int *ret_fd)
 {
     char path[32];
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -69,7 +69,7 @@ int seg_new(struct seg **ret_seg, const char *name, uint32_t slot, uint64_t heap
     seg->fd = seg->client_fd = -1;
     int r = segment_create(name, slot, heap_id, n_units, &seg->fd, &seg->shape);
     if (r == 0)
-        r = reopen(seg->fd, &seg->client_fd);
+        r = seg_reopen(seg->fd, &seg->client_fd);
     if (r == 0)
         r = map_tables(seg);
     if (r == 0)
@@ -268,6 +268,13 @@ void seg_store_slab(struct seg *seg, uint32_t unit, unsigned geo, enum unit_stat
     for (uint32_t i = 0; i < n; i++)
         __atomic_store_n(entry_at(seg, unit + i), unit_entry_slab(state, geo, i, holder),
                          __ATOMIC_RELEASE);
+}
+
+void seg_store_large(struct seg *seg, uint32_t unit, uint32_t n, tag_t holder_id)
+{
+    if (n > 1)
+        seg_store_plain(seg, unit + 1, n - 1, U_CUT, holder_token(holder_id, 0));
+    __atomic_store_n(entry_at(seg, unit), unit_entry_large(n, holder_id), __ATOMIC_RELEASE);
 }
 
 bool seg_cas_entry(struct seg *seg, uint32_t unit, uint64_t expected, uint64_t desired)

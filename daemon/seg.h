@@ -24,6 +24,8 @@ struct seg {
     bool span_stale; /* what `stale` is for a segment over several slots */
 };
 
+/* Another description of the same file, for reading and writing. */
+int seg_reopen(int fd, int *ret_fd);
 /* -ENOMEM, -EMFILE, -ENFILE. */
 int seg_new(struct seg **ret_seg, const char *name, uint32_t slot, uint64_t heap_id,
             uint32_t n_units);
@@ -66,6 +68,7 @@ void seg_store_plain(struct seg *seg, uint32_t unit, uint32_t n, enum unit_state
                      uint32_t holder);
 void seg_store_slab(struct seg *seg, uint32_t unit, unsigned geo, enum unit_state state,
                     uint32_t holder);
+void seg_store_large(struct seg *seg, uint32_t unit, uint32_t n, tag_t holder_id);
 bool seg_cas_entry(struct seg *seg, uint32_t unit, uint64_t expected, uint64_t desired);
 tag_t seg_large_tag(const struct seg *seg, uint32_t unit);
 uint8_t seg_take_hint(struct seg *seg, uint32_t unit);

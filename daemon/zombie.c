@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* zombie.c - see zombie.h. */
+/*
+ * zombie.c - see zombie.h. The kernel counts descriptions that were *opened* for writing, and
+ * expects the asker to be one of them: what memfd_create() returned is not counted (seen on 6.18:
+ * with it, the lease is granted exactly when one other exists), and what clients have is shared
+ * with them. So each zombie is opened anew.
+ */
 #include "daemon/zombie.h"
 
 #include <fcntl.h>
 
-#include "shm/layout.h"
+#include "daemon/seg.h"
 
 static bool nobody_maps(int fd)
 {
@@ -26,12 +31,17 @@ static void refund(struct core *core, struct zombie **at)
 void zombie_bury(struct core *core, int fd, uint64_t size_bytes)
 {
     struct zombie *z = malloc(sizeof(*z));
+    int own_fd = -1;
     acre_assert(z != NULL); /* its charge could not be followed otherwise */
     *z = (struct zombie){.next = core->zombies, .fd = fd, .size_bytes = size_bytes};
     /* The pages go now, whoever maps them. */
     (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)size_bytes);
+    if (seg_reopen(fd, &own_fd) == 0) {
+        (void)close(fd);
+        z->fd = own_fd;
+    }
     core->zombies = z;
-    if (nobody_maps(fd))
+    if (nobody_maps(z->fd))
         refund(core, &core->zombies);
 }
 

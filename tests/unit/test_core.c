@@ -1,0 +1,1300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon's core without a loop: fake peers, a fake clock, jobs run by hand; real memfds. A
+ * client dies here by unmapping its life page, which is all that the daemon goes by.
+ */
+/* ctest-labels: valgrind */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "daemon/dispatch.h"
+#include "daemon/reaper.h"
+#include "daemon/tenant.h"
+#include "shm/census.h"
+#include "shm/sizeclass.h"
+
+#define SECOND    1000000000ull
+#define JOBS_MAX  4096
+#define BIG_BYTES GIB(8)
+
+static struct world {
+    struct core core;
+    struct tenant *tenant;
+    uint64_t now_ns;
+    struct job *jobs[JOBS_MAX];
+    unsigned n_jobs;
+    bool shuffle;
+} w;
+
+struct fake {
+    struct session session;
+    bool is_open, told_to_close;
+    unsigned n_replies;
+    struct msg_reply reply;
+    int fd; /* that came with the last reply */
+    int life_fd;
+    struct life_page *page;
+    uint64_t client;
+    tag_t id;
+};
+
+/* ---- the world ---- */
+
+static void io_reply(void *peer, const struct msg_reply *reply, int fd)
+{
+    struct fake *f = peer;
+    f->reply = *reply;
+    f->n_replies++;
+    close_fd(&f->fd);
+    f->fd = fd;
+}
+
+static void io_close(void *peer)
+{
+    ((struct fake *)peer)->told_to_close = true;
+}
+
+static void io_submit(void *ctx, struct job *job)
+{
+    (void)ctx;
+    acre_assert(w.n_jobs < JOBS_MAX);
+    w.jobs[w.n_jobs++] = job;
+}
+
+static int io_open_pidfd(void *peer)
+{
+    (void)peer;
+    return -1;
+}
+
+static void run_one_job(unsigned i)
+{
+    struct job *job = w.jobs[i];
+    memmove(w.jobs + i, w.jobs + i + 1, (--w.n_jobs - i) * sizeof(w.jobs[0]));
+    job->work(job);
+    core_job_done(&w.core, job, w.now_ns);
+}
+
+static void run_jobs(void)
+{
+    while (w.n_jobs > 0)
+        run_one_job(w.shuffle ? (unsigned)rand() % w.n_jobs : 0);
+}
+
+static void pass(uint64_t ns)
+{
+    (void)core_deadline(&w.core);
+    w.now_ns += ns;
+    core_tick(&w.core, w.now_ns);
+    run_jobs();
+}
+
+static void start(uint64_t max_bytes, uint64_t capacity_bytes)
+{
+    struct core_io io = {NULL, io_reply, io_close, io_submit, io_open_pidfd};
+    struct access_list none = {0};
+    memset(&w, 0, sizeof(w));
+    w.now_ns = SECOND;
+    assert_int_equal(core_init(&w.core, &io, capacity_bytes, "test", w.now_ns), 0);
+    assert_int_equal(core_add_tenant(&w.core, "t", max_bytes, &none), 0);
+    w.tenant = core_find_tenant(&w.core, "t");
+}
+
+static void finish(void)
+{
+    run_jobs();
+    core_assert_valid(&w.core);
+    core_deinit(&w.core);
+}
+
+/* ---- peers ---- */
+
+static int ask_with(struct fake *f, struct msg_request *req, int fd)
+{
+    unsigned before = f->n_replies;
+    if (req->op != MSG_ACK)
+        req->serial = f->session.serial + 1;
+    dispatch_request(&w.core, &f->session, req, 0, fd, w.now_ns);
+    run_jobs();
+    if (f->n_replies == before)
+        return 1; /* waits, or was told to go */
+    if (f->reply.ack_nonce != 0) {
+        struct msg_request ack = {.op = MSG_ACK};
+        ack.ack.nonce = f->reply.ack_nonce;
+        dispatch_request(&w.core, &f->session, &ack, 0, -1, w.now_ns);
+    }
+    return f->reply.error;
+}
+
+static int ask(struct fake *f, struct msg_request req)
+{
+    return ask_with(f, &req, -1);
+}
+
+static void connect_as(struct fake *f, uid_t uid)
+{
+    struct creds creds = {.pid = getpid(), .uid = uid, .gid = uid};
+    struct msg_request hello = {.op = MSG_HELLO};
+    memset(f, 0, sizeof(*f));
+    f->fd = f->life_fd = -1;
+    f->is_open = true;
+    dispatch_accept(&w.core, &f->session, f, &creds);
+    strcpy(hello.hello.magic, "ACRE");
+    hello.hello.version_min = hello.hello.version_max = 1;
+    hello.hello.fingerprint = layout_fingerprint();
+    assert_int_equal(ask(f, hello), 0);
+}
+
+static void make_page(struct fake *f)
+{
+    f->life_fd = memfd_create("life", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_int_equal(ftruncate(f->life_fd, sizeof(*f->page)), 0);
+    f->page = mmap(NULL, sizeof(*f->page), PROT_READ | PROT_WRITE, MAP_SHARED, f->life_fd, 0);
+    assert_true(f->page != MAP_FAILED);
+    f->page->magic = LIFE_MAGIC;
+    memset(f->page->secret, 0x5a, sizeof(f->page->secret));
+}
+
+static int attach_page(struct fake *f)
+{
+    struct msg_request req = {.op = MSG_ATTACH};
+    strcpy(req.attach.tenant, "t");
+    strcpy(req.attach.name, "fake");
+    int r = ask_with(f, &req, fcntl(f->life_fd, F_DUPFD_CLOEXEC, 0));
+    if (r == 0) {
+        f->client = f->reply.attach.client;
+        f->id = client_handle_id(f->client);
+    }
+    close_fd(&f->fd);
+    return r;
+}
+
+static void attach(struct fake *f)
+{
+    connect_as(f, 0);
+    make_page(f);
+    assert_int_equal(attach_page(f), 0);
+}
+
+static void unmap_page(struct fake *f)
+{
+    if (f->page)
+        munmap(f->page, sizeof(*f->page));
+    f->page = NULL;
+    close_fd(&f->life_fd);
+}
+
+static void hang_up(struct fake *f)
+{
+    if (f->is_open)
+        dispatch_hangup(&w.core, &f->session, w.now_ns);
+    f->is_open = false;
+    close_fd(&f->fd);
+    run_jobs();
+}
+
+static void kill_it(struct fake *f)
+{
+    unmap_page(f);
+    hang_up(f);
+}
+
+/* ---- memory ---- */
+
+struct block {
+    struct seg *seg;
+    uint32_t unit, n_units;
+};
+
+static int grow_as(struct fake *f, uint32_t n, bool exact, unsigned align, unsigned class_plus_1,
+                   struct block *ret)
+{
+    struct msg_request req = {.op = MSG_GROW};
+    req.grow.n_units = n;
+    req.grow.exact = exact;
+    req.grow.align_order = align;
+    req.grow.class_plus_1 = class_plus_1;
+    int r = ask(f, req);
+    if (r == 0 && ret) {
+        struct msg_run run = f->reply.grow.run;
+        ret->seg = tenant_locate(w.tenant, run.off, false, &ret->unit);
+        ret->n_units = run.n_units;
+        assert_non_null(ret->seg);
+        assert_true(seg_contains(ret->seg, ret->unit, ret->n_units));
+    }
+    return r;
+}
+
+static struct block grow(struct fake *f, uint32_t n)
+{
+    struct block b;
+    assert_int_equal(grow_as(f, n, false, 0, 0, &b), 0);
+    return b;
+}
+
+static int release(struct fake *f, struct block b)
+{
+    struct msg_request req = {.op = MSG_RELEASE};
+    req.release.n_runs = 1;
+    req.release.runs[0] = (struct msg_run){seg_off(b.seg, b.unit), b.n_units};
+    return ask(f, req);
+}
+
+/* What a client does with a run: a slab of the class in its smallest size at the run's start. */
+static tag_t *cut_slab(struct fake *f, struct block b, unsigned class_idx, unsigned *ret_geo)
+{
+    unsigned geo = geo_of(class_idx, class_order_min[class_idx]);
+    assert_true(b.n_units >= 1u << geo_infos[geo].order);
+    char *head = b.seg->base + ((uint64_t)b.unit << UNIT_SHIFT);
+    memset(head, 0, geo_infos[geo].n_blocks * sizeof(tag_t));
+    seg_store_slab(b.seg, b.unit, geo, U_SLAB, holder_token(f->id, 1));
+    if (ret_geo)
+        *ret_geo = geo;
+    return (tag_t *)(void *)head;
+}
+
+static void cut_large(struct fake *f, struct block b, tag_t tag)
+{
+    uint64_t *entries = segment_entries(b.seg->base, &b.seg->shape);
+    for (uint32_t i = 1; i < b.n_units && b.unit + i < b.seg->shape.n_table; i++)
+        entries[b.unit + i] = unit_entry_plain(U_CUT, holder_token(f->id, 0));
+    segment_tags(b.seg->base, &b.seg->shape)[b.unit] = tag;
+    __atomic_store_n(&entries[b.unit], unit_entry_large(b.n_units, f->id), __ATOMIC_RELEASE);
+}
+
+static uint64_t granted(void)
+{
+    return w.tenant->control->header.granted_bytes / UNIT_BYTES;
+}
+
+static tag_t owner_of(struct block b)
+{
+    return tenant_owner(w.tenant, b.seg, b.unit);
+}
+
+static unsigned count_files(const char *dir)
+{
+    unsigned n = 0;
+    DIR *d = opendir(dir);
+    while (d && readdir(d))
+        n++;
+    if (d)
+        closedir(d);
+    return n;
+}
+
+static unsigned count_maps(void)
+{
+    char line[1024];
+    unsigned n = 0;
+    FILE *f = fopen("/proc/self/maps", "re");
+    while (fgets(line, sizeof(line), f))
+        n += strstr(line, "memfd:") != NULL;
+    fclose(f);
+    return n;
+}
+
+/* ---- attach ---- */
+
+static void test_attaching_shows_the_client_in_the_control_page(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    struct control_client *page = &w.tenant->control->client[a.id];
+    assert_int_equal(page->gen, client_handle_gen(a.client));
+    assert_int_equal(page->pid, getpid());
+    assert_string_equal(page->name, "fake");
+    assert_int_not_equal(a.id, b.id);
+    assert_int_equal(w.tenant->control->header.n_clients, 2);
+    kill_it(&a);
+    assert_int_equal(page->gen, 0);
+    assert_int_equal(w.tenant->control->header.n_clients, 1);
+    kill_it(&b);
+    finish();
+}
+
+static void refuse_page(int fd)
+{
+    struct fake f;
+    struct msg_request req = {.op = MSG_ATTACH};
+    strcpy(req.attach.tenant, "t");
+    connect_as(&f, 0);
+    assert_int_equal(ask_with(&f, &req, fd), -EPROTO);
+    assert_true(f.reply.text[0] != 0);
+    hang_up(&f);
+}
+
+static int page_fd(uint64_t size, unsigned seals)
+{
+    int fd = memfd_create("life", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_int_equal(ftruncate(fd, (off_t)size), 0);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, seals), 0);
+    return fd;
+}
+
+static void test_what_is_no_mapped_life_page_does_not_attach(void **state)
+{
+    (void)state;
+    int pipe_fds[2];
+    start(MIB(64), BIG_BYTES);
+    refuse_page(-1);
+    refuse_page(open("/dev/null", O_RDWR | O_CLOEXEC));
+    assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+    refuse_page(pipe_fds[1]);
+    close(pipe_fds[0]);
+    refuse_page(page_fd(4096, 0)); /* nobody maps it */
+    refuse_page(page_fd(4096, F_SEAL_SEAL));
+    refuse_page(page_fd(4096, F_SEAL_WRITE));
+    refuse_page(page_fd(100, 0));
+    refuse_page(page_fd(GIB(1), 0));
+    int fd = page_fd(4096, 0); /* mapped, but its content says nothing */
+    void *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    refuse_page(fd);
+    munmap(p, 4096);
+    assert_int_equal(w.core.n_clients, 0);
+    finish();
+}
+
+static void test_access_and_unknown_tenants_have_their_errors(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct msg_request req = {.op = MSG_ATTACH};
+    start(MIB(64), BIG_BYTES);
+    connect_as(&f, 4242);
+    strcpy(req.attach.tenant, "t");
+    assert_int_equal(ask(&f, req), -EACCES);
+    strcpy(req.attach.tenant, "nobody's");
+    assert_int_equal(ask(&f, req), -ENOENT);
+    struct msg_request drop = {.op = MSG_TENANT_DROP};
+    strcpy(drop.tenant_drop.tenant, "t");
+    assert_int_equal(ask(&f, drop), -EACCES);
+    assert_int_equal(ask(&f, (struct msg_request){.op = MSG_PUBLISH_ALL}), -EINVAL);
+    hang_up(&f);
+    finish();
+}
+
+static void test_another_version_or_layout_is_told_apart(void **state)
+{
+    (void)state;
+    struct fake f = {.fd = -1, .is_open = true};
+    struct creds creds = {.pid = getpid()};
+    struct msg_request hello = {.op = MSG_HELLO};
+    start(MIB(64), BIG_BYTES);
+    dispatch_accept(&w.core, &f.session, &f, &creds);
+    strcpy(hello.hello.magic, "ACRE");
+    hello.hello.version_min = hello.hello.version_max = 99;
+    assert_int_equal(ask(&f, hello), -EPROTONOSUPPORT);
+    hello.hello.version_min = 1;
+    hello.hello.fingerprint = layout_fingerprint() + 1;
+    assert_int_equal(ask(&f, hello), -EPROTONOSUPPORT);
+    assert_int_equal(ask(&f, (struct msg_request){.op = MSG_STATUS}), 1);
+    assert_true(f.told_to_close);
+    hang_up(&f);
+    finish();
+}
+
+static void test_a_hang_up_while_the_page_is_asked_leaves_nothing(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
+    start(MIB(64), BIG_BYTES);
+    connect_as(&f, 0);
+    make_page(&f);
+    strcpy(req.attach.tenant, "t");
+    dispatch_request(&w.core, &f.session, &req, 0, fcntl(f.life_fd, F_DUPFD_CLOEXEC, 0), w.now_ns);
+    dispatch_hangup(&w.core, &f.session, w.now_ns);
+    f.is_open = false;
+    run_jobs();
+    assert_int_equal(w.core.n_clients, 0);
+    unmap_page(&f);
+    finish();
+}
+
+/* ---- descriptors and their acknowledgement ---- */
+
+static void test_a_descriptor_must_be_acknowledged_and_one_request_may_wait_for_it(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct msg_request look = {.op = MSG_LOOK, .serial = 5};
+    struct msg_request status = {.op = MSG_STATUS, .serial = 6};
+    start(MIB(64), BIG_BYTES);
+    connect_as(&f, 0);
+    strcpy(look.look.tenant, "t");
+    dispatch_request(&w.core, &f.session, &look, 0, -1, w.now_ns);
+    assert_true(f.fd >= 0);
+    uint64_t nonce = f.reply.ack_nonce;
+    assert_int_not_equal(nonce, 0);
+    dispatch_request(&w.core, &f.session, &status, 0, -1, w.now_ns);
+    assert_int_equal(f.reply.serial, 5);
+    struct msg_request ack = {.op = MSG_ACK};
+    ack.ack.nonce = nonce;
+    dispatch_request(&w.core, &f.session, &ack, 0, -1, w.now_ns);
+    assert_int_equal(f.reply.serial, 6);
+    assert_int_equal(f.reply.op, MSG_STATUS);
+    assert_false(f.told_to_close);
+    dispatch_request(&w.core, &f.session, &look, 0, -1, w.now_ns);
+    ack.ack.nonce = nonce; /* of the one before */
+    dispatch_request(&w.core, &f.session, &ack, 0, -1, w.now_ns);
+    assert_true(f.told_to_close);
+    hang_up(&f);
+
+    connect_as(&f, 0);
+    dispatch_request(&w.core, &f.session, &look, 0, -1, w.now_ns);
+    dispatch_request(&w.core, &f.session, &status, 0, dup(0), w.now_ns);
+    assert_false(f.told_to_close);
+    dispatch_request(&w.core, &f.session, &status, 0, -1, w.now_ns);
+    assert_true(f.told_to_close);
+    hang_up(&f);
+    finish();
+}
+
+static void test_segments_are_writable_for_clients_and_read_only_for_lookers(void **state)
+{
+    (void)state;
+    struct fake f, looker;
+    struct msg_request look = {.op = MSG_LOOK}, map = {.op = MSG_MAP_SEGMENT};
+    start(MIB(64), BIG_BYTES);
+    attach(&f);
+    connect_as(&looker, 0);
+    assert_int_equal(ask(&looker, map), -EINVAL);
+    strcpy(look.look.tenant, "t");
+    assert_int_equal(ask(&looker, look), 0);
+    assert_int_equal(ask(&looker, map), -ENOENT);
+    struct block b = grow(&f, 1);
+    map.map_segment.slot = b.seg->slot;
+    assert_int_equal(ask(&f, map), 0);
+    assert_int_equal(fcntl(f.fd, F_GETFL) & O_ACCMODE, O_RDWR);
+    assert_int_equal(ask(&looker, map), 0);
+    assert_int_equal(fcntl(looker.fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+    struct segment_shape shape;
+    const char *why;
+    assert_int_equal(segment_check(f.fd, b.seg->slot, w.tenant->heap_id, &shape, &why), 0);
+    hang_up(&looker);
+    kill_it(&f);
+    finish();
+}
+
+/* ---- grants ---- */
+
+static void test_grants_begin_small_and_grow_with_what_is_held(void **state)
+{
+    (void)state;
+    struct fake f;
+    uint64_t held = 0, largest = 0;
+    start(GIB(1), BIG_BYTES);
+    attach(&f);
+    struct block b = grow(&f, 1);
+    assert_int_equal(b.n_units, 4);
+    for (int i = 0; i < 60; i++) {
+        held += b.n_units;
+        assert_true(b.n_units <= held / 2 + 4 || held == b.n_units);
+        largest = MAX(largest, b.n_units);
+        b = grow(&f, 1);
+    }
+    assert_int_equal(largest, 512);
+    assert_int_equal(granted(), held + b.n_units);
+    assert_int_equal(w.tenant->control->client[f.id].granted_bytes, granted() * UNIT_BYTES);
+    kill_it(&f);
+    assert_int_equal(granted(), 0);
+    finish();
+}
+
+static void test_exact_runs_are_exact_and_aligned(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b;
+    start(GIB(1), BIG_BYTES);
+    attach(&f);
+    for (unsigned align = 0; align <= 10; align++) {
+        assert_int_equal(grow_as(&f, 37, true, align, 0, &b), 0);
+        assert_int_equal(b.n_units, 37);
+        assert_int_equal(b.unit % (1u << align), 0);
+    }
+    assert_int_equal(grow_as(&f, 5, false, 6, 0, &b), 0);
+    assert_true(b.n_units >= 5 && b.unit % 64 == 0);
+    assert_int_equal(grow_as(&f, 0, true, 0, 0, NULL), -EINVAL);
+    assert_int_equal(grow_as(&f, 1, true, 64, 0, NULL), -EINVAL);
+    assert_int_equal(grow_as(&f, 1, true, 40, 0, NULL), -ENOMEM);
+    assert_int_equal(grow_as(&f, 1, false, 0, N_CLASSES + 1, NULL), -EINVAL);
+    assert_int_equal(grow_as(&f, UINT32_MAX, true, 0, 0, NULL), -ENOMEM);
+    kill_it(&f);
+    finish();
+}
+
+static void test_max_is_a_wall_and_all_of_it_can_be_had(void **state)
+{
+    (void)state;
+    struct fake f;
+    uint64_t n = 0;
+    int r;
+    start(MIB(20), BIG_BYTES);
+    attach(&f);
+    while ((r = grow_as(&f, 1, true, 0, 0, NULL)) == 0)
+        n++;
+    assert_int_equal(r, -ENOMEM);
+    assert_non_null(strstr(f.reply.text, "20480 KiB"));
+    assert_int_equal(w.tenant->budget.charged_bytes, MIB(20));
+    assert_in_range(n * UNIT_BYTES, MIB(20) * 99 / 100, MIB(20));
+    assert_int_equal(granted(), n);
+    kill_it(&f);
+    assert_int_equal(granted(), 0);
+    assert_int_equal(w.tenant->budget.charged_bytes, MIB(20));
+    finish();
+}
+
+static void test_the_capacity_is_a_wall_between_tenants(void **state)
+{
+    (void)state;
+    struct fake f;
+    int r;
+    start(GIB(1), MIB(10));
+    attach(&f);
+    while ((r = grow_as(&f, 1, false, 0, 0, NULL)) == 0)
+        ;
+    assert_int_equal(r, -ENOMEM);
+    assert_true(w.core.ledger.charged_bytes <= MIB(10));
+    kill_it(&f);
+    finish();
+}
+
+static void test_four_hundred_small_clients_fit_into_64_mib(void **state)
+{
+    (void)state;
+    static struct fake f[400];
+    start(MIB(64), BIG_BYTES);
+    for (int i = 0; i < 400; i++) {
+        attach(&f[i]);
+        for (int k = 0; k < 3; k++)
+            assert_int_equal(grow_as(&f[i], 4, false, 0, 0, NULL), 0);
+    }
+    for (int i = 0; i < 400; i++)
+        kill_it(&f[i]);
+    assert_int_equal(granted(), 0);
+    finish();
+}
+
+static void test_a_block_beyond_a_slot_has_a_segment_of_its_own(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block big, small;
+    start(GIB(8), BIG_BYTES);
+    attach(&f);
+    small = grow(&f, 1);
+    assert_int_equal(grow_as(&f, 2 * SLOT_UNITS, true, 0, 0, &big), 0);
+    assert_int_equal(big.n_units, 2 * SLOT_UNITS);
+    assert_int_equal(big.seg->n_slots, 3);
+    assert_ptr_equal(tenant_seg(w.tenant, big.seg->slot + 2), big.seg);
+    assert_null(tenant_seg(w.tenant, big.seg->slot + 3));
+    cut_large(&f, big, f.id);
+    core_assert_valid(&w.core);
+    struct msg_request fl = {.op = MSG_FREE_LARGE};
+    fl.free_large.off = seg_off(big.seg, big.unit);
+    assert_int_equal(ask(&f, fl), -EINVAL); /* it lives */
+    segment_tags(big.seg->base, &big.seg->shape)[big.unit] = TAG_FREE;
+    assert_int_equal(ask(&f, fl), 0);
+    assert_int_equal(granted(), small.n_units);
+    struct block again; /* the segment serves again, for a block of its kind */
+    assert_int_equal(grow_as(&f, 2 * SLOT_UNITS - 7, true, 0, 0, &again), 0);
+    assert_ptr_equal(again.seg, big.seg);
+    cut_large(&f, again, TAG_HEAP);
+    kill_it(&f);
+    assert_int_equal(owner_of(again), OWNER_ORPHAN);
+    assert_int_equal(granted(), 2 * SLOT_UNITS - 7);
+    core_assert_valid(&w.core);
+    finish();
+}
+
+static void test_only_whole_own_runs_are_taken_back(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    struct block x = grow(&a, 4), y = grow(&b, 4);
+    assert_int_equal(release(&b, x), -EINVAL);
+    assert_int_equal(release(&a, (struct block){x.seg, x.unit, x.n_units + 1}), -EINVAL);
+    assert_int_equal(release(&a, (struct block){x.seg, 0, 1}), -EINVAL);
+    assert_int_equal(release(&a, (struct block){x.seg, x.unit, 0}), -EINVAL);
+    assert_int_equal(release(&a, (struct block){x.seg, x.unit, UINT32_MAX}), -EINVAL);
+    assert_int_equal(granted(), x.n_units + y.n_units);
+    assert_int_equal(release(&a, (struct block){x.seg, x.unit + 1, 2}), 0);
+    assert_int_equal(release(&a, (struct block){x.seg, x.unit + 1, 2}), -EINVAL);
+    assert_int_equal(granted(), x.n_units + y.n_units - 2);
+    assert_int_equal(unit_entry_state(seg_entry(x.seg, x.unit + 1)), U_FREE);
+    core_assert_valid(&w.core);
+    kill_it(&a);
+    kill_it(&b);
+    finish();
+}
+
+static void test_uncut_units_of_others_serve_before_anyone_is_refused(void **state)
+{
+    (void)state;
+    struct fake sleeper, worker;
+    int r;
+    start(MIB(8), BIG_BYTES);
+    attach(&sleeper);
+    attach(&worker);
+    struct block used = grow(&sleeper, 1);
+    cut_slab(&sleeper, used, 0, NULL)[0] = sleeper.id;
+    while ((r = grow_as(&sleeper, 1, true, 0, 0, NULL)) == 0)
+        ;
+    assert_int_equal(r, -ENOMEM);
+    assert_int_equal(grow_as(&worker, 100, true, 0, 0, NULL), 0);
+    assert_int_equal(owner_of(used), sleeper.id);
+    core_assert_valid(&w.core);
+    kill_it(&sleeper);
+    kill_it(&worker);
+    assert_int_equal(granted(), 0);
+    finish();
+}
+
+/* ---- large blocks ---- */
+
+static void test_a_large_block_comes_back_by_whoever_freed_it(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    struct block x;
+    struct msg_request fl = {.op = MSG_FREE_LARGE};
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    assert_int_equal(grow_as(&a, 20, true, 0, 0, &x), 0);
+    fl.free_large.off = seg_off(x.seg, x.unit);
+    assert_int_equal(ask(&b, fl), -EINVAL); /* uncut */
+    cut_large(&a, x, b.id);
+    assert_int_equal(ask(&b, fl), -EINVAL); /* alive */
+    segment_tags(x.seg->base, &x.seg->shape)[x.unit] = TAG_FREE;
+    fl.free_large.off += UNIT_BYTES;
+    assert_int_equal(ask(&b, fl), -EINVAL); /* inside */
+    fl.free_large.off -= UNIT_BYTES;
+    assert_int_equal(ask(&b, fl), 0);
+    assert_int_equal(granted(), 0);
+    assert_int_equal(ask(&b, fl), -EINVAL);
+    fl.free_large.off = UINT64_MAX;
+    assert_int_equal(ask(&b, fl), -EINVAL);
+    kill_it(&a);
+    kill_it(&b);
+    finish();
+}
+
+static void test_a_large_block_given_to_the_dead_comes_back_from_the_living(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    struct block x;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    assert_int_equal(grow_as(&a, 20, true, 0, 0, &x), 0);
+    cut_large(&a, x, b.id); /* a holds the units, b owns the block */
+    kill_it(&b);
+    assert_int_equal(granted(), 0);
+    core_assert_valid(&w.core);
+    kill_it(&a);
+    finish();
+}
+
+static void test_large_blocks_whose_freer_died_are_found_before_a_refusal(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    struct block x;
+    start(MIB(4), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    assert_int_equal(grow_as(&a, 400, true, 0, 0, &x), 0);
+    cut_large(&a, x, TAG_FREE);
+    assert_int_equal(grow_as(&b, 300, true, 0, 0, NULL), 0);
+    core_assert_valid(&w.core);
+    kill_it(&a);
+    kill_it(&b);
+    finish();
+}
+
+/* ---- death ---- */
+
+static void test_what_the_dead_owned_comes_back_and_what_others_own_stays(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    struct block lost = grow(&a, 4), kept = grow(&a, 4), others = grow(&b, 4);
+    tag_t *l = cut_slab(&a, lost, 2, NULL), *k = cut_slab(&a, kept, 2, NULL);
+    tag_t *o = cut_slab(&b, others, 2, NULL);
+    l[0] = l[7] = a.id;
+    k[0] = a.id;
+    k[1] = b.id;
+    k[2] = TAG_HEAP;
+    o[3] = a.id;
+    o[4] = b.id;
+    kill_it(&a);
+    assert_int_equal(k[0], TAG_FREE);
+    assert_int_equal(k[1], b.id);
+    assert_int_equal(k[2], TAG_HEAP);
+    assert_int_equal(o[3], TAG_FREE);
+    assert_int_equal(o[4], b.id);
+    assert_int_equal(segment_hints(others.seg->base, &others.seg->shape)[others.unit], 1);
+    assert_int_equal(owner_of(lost), OWNER_NONE);
+    assert_int_equal(owner_of(kept), OWNER_ORPHAN);
+    assert_int_equal(unit_entry_state(seg_entry(kept.seg, kept.unit)), U_PARKED);
+    assert_int_equal(unit_entry_holder(seg_entry(kept.seg, kept.unit)), 0);
+    assert_int_equal(w.tenant->control->header.sweep_seq % 2, 0);
+    core_assert_valid(&w.core);
+    kill_it(&b);
+    assert_int_equal(k[1], TAG_FREE);
+    assert_int_equal(owner_of(kept), OWNER_ORPHAN); /* the heap's block is in it */
+    finish();
+}
+
+static void test_orphans_go_to_who_asks_for_their_class_or_free_when_empty(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    struct block x;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    struct block one = grow(&a, 4), two = grow(&a, 4);
+    unsigned geo;
+    tag_t *t1 = cut_slab(&a, one, 5, &geo), *t2 = cut_slab(&a, two, 6, NULL);
+    t1[0] = t2[0] = TAG_HEAP;
+    kill_it(&a);
+    attach(&b);
+    assert_int_equal(grow_as(&b, 1, false, 0, 1 + 5, &x), 0);
+    assert_true(b.reply.grow.slab);
+    assert_ptr_equal(x.seg, one.seg);
+    assert_int_equal(x.unit, one.unit);
+    assert_int_equal(x.n_units, 1u << geo_infos[geo].order);
+    assert_int_equal(unit_entry_state(seg_entry(x.seg, x.unit)), U_PARKED);
+    assert_int_equal(unit_entry_holder(seg_entry(x.seg, x.unit)), holder_token(b.id, 0));
+    assert_int_equal(grow_as(&b, 1, false, 0, 1 + 5, &x), 0);
+    assert_false(b.reply.grow.slab); /* there was one */
+    uint64_t before = granted();
+    t2[0] = TAG_FREE; /* somebody frees the last block, with its hint */
+    segment_hints(two.seg->base, &two.seg->shape)[two.unit] = 1;
+    pass(2 * SECOND);
+    assert_true(granted() < before);
+    assert_int_equal(owner_of(two), OWNER_NONE);
+    core_assert_valid(&w.core);
+    kill_it(&b);
+    finish();
+}
+
+static void test_a_full_orphan_is_not_granted(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    unsigned geo;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    struct block one = grow(&a, 4);
+    tag_t *t = cut_slab(&a, one, 20, &geo);
+    for (unsigned i = 0; i < geo_infos[geo].n_blocks; i++)
+        t[i] = TAG_HEAP;
+    kill_it(&a);
+    attach(&b);
+    assert_int_equal(grow_as(&b, 1, false, 0, 1 + 20, NULL), 0);
+    assert_false(b.reply.grow.slab);
+    kill_it(&b);
+    finish();
+}
+
+static void test_a_client_that_hung_up_and_lives_is_asked_again_and_may_resume(void **state)
+{
+    (void)state;
+    struct fake a, again;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    struct block x = grow(&a, 4);
+    hang_up(&a);
+    pass(20 * SECOND);
+    pass(20 * SECOND);
+    assert_int_equal(w.core.n_clients, 1);
+    assert_int_equal(owner_of(x), a.id);
+    assert_true(core_deadline(&w.core) <= w.now_ns + SECOND);
+
+    struct msg_request req = {.op = MSG_ATTACH};
+    strcpy(req.attach.tenant, "t");
+    req.attach.resume_client = a.client;
+    memset(req.attach.secret, 0x11, sizeof(req.attach.secret));
+    connect_as(&again, 0);
+    assert_int_equal(ask(&again, req), -ESRCH); /* a wrong secret */
+    memset(req.attach.secret, 0x5a, sizeof(req.attach.secret));
+    assert_int_equal(ask(&again, req), 0);
+    assert_int_equal(again.reply.attach.client, a.client);
+    again.client = a.client;
+    again.id = a.id;
+    assert_int_equal(release(&again, x), 0);
+    unmap_page(&a);
+    hang_up(&again);
+    assert_int_equal(w.core.n_clients, 0);
+    connect_as(&again, 0);
+    assert_int_equal(ask(&again, req), -ESRCH);
+    hang_up(&again);
+    finish();
+}
+
+static void test_resuming_ends_the_old_connection(void **state)
+{
+    (void)state;
+    struct fake a, again;
+    struct msg_request req = {.op = MSG_ATTACH};
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    strcpy(req.attach.tenant, "t");
+    req.attach.resume_client = a.client;
+    memset(req.attach.secret, 0x5a, sizeof(req.attach.secret));
+    connect_as(&again, 0);
+    assert_int_equal(ask(&again, req), 0);
+    assert_true(a.told_to_close);
+    hang_up(&a);
+    assert_int_equal(w.core.n_clients, 1);
+    unmap_page(&a);
+    hang_up(&again);
+    assert_int_equal(w.core.n_clients, 0);
+    finish();
+}
+
+static void test_a_page_sealed_against_sealing_dies_with_its_hang_up(void **state)
+{
+    (void)state;
+    struct fake a;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    assert_int_equal(fcntl(a.life_fd, F_ADD_SEALS, F_SEAL_SEAL), 0);
+    hang_up(&a);
+    assert_int_equal(w.core.n_clients, 0);
+    unmap_page(&a);
+    finish();
+}
+
+static void test_detaching_is_answered_when_the_memory_is_back(void **state)
+{
+    (void)state;
+    struct fake a;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    struct block x = grow(&a, 4);
+    cut_slab(&a, x, 1, NULL)[0] = a.id;
+    unmap_page(&a);
+    assert_int_equal(ask(&a, (struct msg_request){.op = MSG_DETACH}), 0);
+    assert_int_equal(granted(), 0);
+    assert_int_equal(w.core.n_clients, 0);
+    assert_int_equal(ask(&a, (struct msg_request){.op = MSG_STATUS}), 0);
+    make_page(&a);
+    assert_int_equal(attach_page(&a), 0); /* the same connection, a new client */
+    assert_int_equal(ask(&a, (struct msg_request){.op = MSG_DETACH}),
+                     1); /* while it maps its page */
+    unmap_page(&a);
+    pass(SECOND);
+    assert_int_equal(a.reply.error, 0);
+    assert_int_equal(w.core.n_clients, 0);
+    hang_up(&a);
+    finish();
+}
+
+static void test_who_asks_while_the_dead_are_swept_gets_what_they_leave(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    start(MIB(4), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    struct block x;
+    assert_int_equal(grow_as(&a, 400, true, 0, 0, &x), 0);
+    cut_large(&a, x, a.id);
+    unmap_page(&a);
+    dispatch_hangup(&w.core, &a.session, w.now_ns); /* no job has run yet */
+    struct msg_request req = {.op = MSG_GROW, .serial = 77};
+    req.grow.n_units = 400;
+    req.grow.exact = true;
+    unsigned before = b.n_replies;
+    dispatch_request(&w.core, &b.session, &req, 0, -1, w.now_ns);
+    assert_int_equal(b.n_replies, before);
+    run_jobs();
+    assert_int_equal(b.n_replies, before + 1);
+    assert_int_equal(b.reply.error, 0);
+    close_fd(&a.fd);
+    kill_it(&b);
+    finish();
+}
+
+static void test_publishing_all_makes_it_outlive_the_client(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    struct block large;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    struct block x = grow(&a, 4);
+    tag_t *t = cut_slab(&a, x, 3, NULL);
+    t[0] = a.id;
+    t[1] = b.id;
+    assert_int_equal(grow_as(&a, 9, true, 0, 0, &large), 0);
+    cut_large(&a, large, a.id);
+    assert_int_equal(ask(&a, (struct msg_request){.op = MSG_PUBLISH_ALL}), 0);
+    assert_int_equal(t[0], TAG_HEAP);
+    assert_int_equal(t[1], b.id);
+    assert_int_equal(w.tenant->control->client[a.id].gen, client_handle_gen(a.client));
+    kill_it(&a);
+    kill_it(&b);
+    assert_int_equal(t[0], TAG_HEAP);
+    assert_int_equal(t[1], TAG_FREE);
+    assert_int_equal(owner_of(large), OWNER_ORPHAN);
+    assert_int_equal(core_published_bytes(&w.core), 64 + 9 * UNIT_BYTES);
+    finish();
+}
+
+/* ---- roots ---- */
+
+static int root_do(struct fake *f, enum root_op op, const char *name, uint64_t expected,
+                   uint64_t desired)
+{
+    struct msg_request req = {.op = MSG_ROOT};
+    req.root.op = op;
+    strcpy(req.root.name, name);
+    req.root.expected = expected;
+    req.root.desired = desired;
+    return ask(f, req);
+}
+
+static void test_roots_publish_and_keep_their_rules(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    struct block large;
+    unsigned geo;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    struct block x = grow(&a, 4);
+    tag_t *t = cut_slab(&a, x, 3, &geo);
+    t[0] = a.id;
+    t[1] = b.id;
+    t[2] = TAG_HEAP;
+    uint64_t first = seg_off(x.seg, x.unit) + geo_table[geo].first, size = geo_table[geo].size;
+    assert_int_equal(root_do(&a, ROOT_GET, "r", 0, 0), -ENOENT);
+    assert_int_equal(root_do(&a, ROOT_SET, "", 0, first), -EINVAL);
+    assert_int_equal(root_do(&a, ROOT_SET, "r", 0, first + 8), -EINVAL);
+    assert_int_equal(root_do(&a, ROOT_SET, "r", 0, seg_off(x.seg, x.unit)), -EINVAL);
+    assert_int_equal(root_do(&a, ROOT_SET, "r", 0, first + 3 * size), -EINVAL); /* free */
+    assert_int_equal(root_do(&a, ROOT_SET, "r", 0, 0), -EINVAL);
+    assert_int_equal(root_do(&a, ROOT_SET, "r", 0, UINT64_MAX), -EINVAL);
+    assert_int_equal(root_do(&a, ROOT_SET, "r", 0, first + size), -EPERM);
+    assert_int_equal(t[0], a.id);
+    assert_int_equal(root_do(&a, ROOT_SET, "r", 0, first), 0);
+    assert_int_equal(t[0], TAG_HEAP);
+    assert_int_equal(root_do(&b, ROOT_GET, "r", 0, 0), 0);
+    assert_int_equal(b.reply.root.off, first);
+    assert_int_equal(root_do(&b, ROOT_CAS, "r", 0, first + size), -EEXIST);
+    assert_int_equal(root_do(&b, ROOT_CAS, "r", first + 1, first + size), -EAGAIN);
+    assert_int_equal(t[1], b.id); /* a refused change publishes nothing */
+    assert_int_equal(root_do(&b, ROOT_CAS, "r", first, first + size), 0);
+    assert_int_equal(t[1], TAG_HEAP);
+    assert_int_equal(root_do(&b, ROOT_CAS, "s", 0, first + 2 * size), 0);
+    assert_int_equal(root_do(&b, ROOT_CAS, "s", first + 2 * size, 0), 0);
+    assert_int_equal(root_do(&b, ROOT_GET, "s", 0, 0), -ENOENT);
+    assert_int_equal(root_do(&b, ROOT_DEL, "r", 0, 0), 0);
+    assert_int_equal(root_do(&b, ROOT_DEL, "r", 0, 0), -ENOENT);
+    assert_int_equal(grow_as(&a, 9, true, 0, 0, &large), 0);
+    cut_large(&a, large, a.id);
+    assert_int_equal(root_do(&a, ROOT_SET, "l", 0, seg_off(large.seg, large.unit) + 1), -EINVAL);
+    assert_int_equal(root_do(&a, ROOT_SET, "l", 0, seg_off(large.seg, large.unit)), 0);
+    kill_it(&a);
+    assert_int_equal(root_do(&b, ROOT_GET, "l", 0, 0), 0);
+    kill_it(&b);
+    finish();
+}
+
+static void test_roots_are_a_thousand_and_24(void **state)
+{
+    (void)state;
+    struct fake a;
+    char name[ROOT_NAME_BYTES];
+    unsigned geo;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    struct block x = grow(&a, 4);
+    cut_slab(&a, x, 3, &geo)[0] = a.id;
+    uint64_t off = seg_off(x.seg, x.unit) + geo_table[geo].first;
+    for (int i = 0; i < 1024; i++) {
+        snprintf(name, sizeof(name), "root %d", i);
+        assert_int_equal(root_do(&a, ROOT_CAS, name, 0, off), 0);
+    }
+    assert_int_equal(root_do(&a, ROOT_SET, "one more", 0, off), -ENOSPC);
+    assert_int_equal(root_do(&a, ROOT_DEL, "root 500", 0, 0), 0);
+    assert_int_equal(root_do(&a, ROOT_SET, "one more", 0, off), 0);
+    kill_it(&a);
+    finish();
+}
+
+/* ---- giving back to the system ---- */
+
+static uint64_t resident(void)
+{
+    uint64_t n = 0;
+    struct stat st;
+    for (uint32_t slot = 0; slot < w.tenant->n_slots; slot++)
+        if (w.tenant->segs[slot] && fstat(w.tenant->segs[slot]->fd, &st) == 0)
+            n += (uint64_t)st.st_blocks * 512;
+    return n;
+}
+
+static void test_freed_pages_go_back_at_the_second_tick(void **state)
+{
+    (void)state;
+    struct fake a;
+    struct block x;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    assert_int_equal(grow_as(&a, 512, true, 0, 0, &x), 0);
+    memset(x.seg->base + ((uint64_t)x.unit << UNIT_SHIFT), 1, MIB(4));
+    assert_int_equal(release(&a, x), 0);
+    assert_true(resident() >= MIB(4));
+    pass(SECOND + 1);
+    assert_true(resident() >= MIB(4));
+    pass(SECOND + 1);
+    assert_true(resident() < MIB(1));
+    core_assert_valid(&w.core);
+    assert_int_equal(grow_as(&a, 512, true, 0, 0, &x), 0); /* all of it is there again */
+    pass(SECOND);
+    assert_int_equal(core_deadline(&w.core), UINT64_MAX); /* and the daemon sleeps */
+    kill_it(&a);
+    finish();
+}
+
+static void test_a_heap_without_clients_can_be_dropped(void **state)
+{
+    (void)state;
+    struct fake a, admin;
+    struct msg_request drop = {.op = MSG_TENANT_DROP}, look = {.op = MSG_LOOK};
+    struct msg_request map = {.op = MSG_MAP_SEGMENT};
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    connect_as(&admin, 0);
+    strcpy(drop.tenant_drop.tenant, "t");
+    strcpy(look.look.tenant, "t");
+    assert_int_equal(ask(&admin, look), 0);
+    struct block x = grow(&a, 4);
+    cut_slab(&a, x, 3, NULL)[0] = TAG_HEAP;
+    assert_int_equal(ask(&admin, drop), -EBUSY);
+    assert_int_equal(ask(&a, map), 0);
+    void *held =
+        mmap(NULL, 4096, PROT_READ, MAP_SHARED, a.fd, 0); /* a descriptor that somebody keeps */
+    kill_it(&a);
+    assert_int_equal(ask(&admin, drop), 0);
+    assert_int_equal(admin.reply.tenant_drop.freed_bytes, MIB(4));
+    assert_int_equal(w.tenant->budget.charged_bytes, 0);
+    assert_int_equal(w.core.ledger.charged_bytes, MIB(4)); /* not free while it is mapped */
+    pass(2 * SECOND);
+    assert_int_equal(w.core.ledger.charged_bytes, MIB(4));
+    munmap(held, 4096);
+    pass(2 * SECOND);
+    assert_int_equal(w.core.ledger.charged_bytes, 0);
+    assert_int_equal(ask(&admin, map), -ESTALE);
+    hang_up(&admin);
+    attach(&a); /* a new heap */
+    assert_int_equal(root_do(&a, ROOT_GET, "r", 0, 0), -ENOENT);
+    kill_it(&a);
+    finish();
+}
+
+static void test_a_thousand_lives_leave_nothing_behind(void **state)
+{
+    (void)state;
+    struct fake a;
+    unsigned fds = 0, maps = 0;
+    start(MIB(64), BIG_BYTES);
+    for (int round = 0; round < 1000; round++) {
+        attach(&a);
+        struct block x = grow(&a, 4);
+        cut_slab(&a, x, (unsigned)round % 10, NULL)[0] = a.id;
+        kill_it(&a);
+        if (round == 0) {
+            fds = count_files("/proc/self/fd");
+            maps = count_maps();
+        }
+    }
+    assert_int_equal(granted(), 0);
+    assert_int_equal(count_files("/proc/self/fd"), fds);
+    assert_int_equal(count_maps(), maps);
+    assert_true(a.id < 400); /* ids are used again */
+    finish();
+}
+
+/* ---- hostile memory ---- */
+
+static void scribble(struct seg *seg, unsigned percent)
+{
+    uint64_t *entries = segment_entries(seg->base, &seg->shape);
+    tag_t *tags = segment_tags(seg->base, &seg->shape);
+    for (uint32_t u = 0; u < seg->shape.n_table; u++) {
+        if ((unsigned)rand() % 100 >= percent)
+            continue;
+        entries[u] = unit_entry_slab((enum unit_state)(rand() % 10), (unsigned)rand() % 256,
+                                     rand() % 3 ? 0 : (unsigned)rand() % 70, (uint32_t)rand());
+        if (rand() % 4 == 0)
+            entries[u] = unit_entry_large((uint32_t)rand() % 600, (tag_t)(rand() % 6));
+        tags[u] = (tag_t)(rand() % 6);
+        if (u >= seg->shape.n_meta)
+            memset(seg->base + ((uint64_t)u << UNIT_SHIFT), rand() % 4, 64);
+    }
+}
+
+static void scribble_all(void)
+{
+    for (uint32_t slot = 0; slot < w.tenant->n_slots; slot++)
+        if (w.tenant->segs[slot])
+            scribble(w.tenant->segs[slot], 1 + (unsigned)rand() % 60);
+}
+
+static void test_garbage_in_the_segments_harms_no_books(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 12; seed++) {
+        struct fake f[4];
+        srand(seed);
+        start(MIB(16), BIG_BYTES);
+        for (int i = 0; i < 4; i++)
+            attach(&f[i]);
+        for (int step = 0; step < 200; step++) {
+            struct fake *a = &f[rand() % 4];
+            struct msg_request fl = {.op = MSG_FREE_LARGE};
+            fl.free_large.off = (uint64_t)rand() % 2048 * UNIT_BYTES;
+            (void)grow_as(a, 1 + (uint32_t)rand() % 40, rand() % 2, (unsigned)rand() % 4,
+                          (unsigned)rand() % (N_CLASSES + 1), NULL);
+            scribble_all();
+            (void)ask(a, fl);
+            (void)root_do(a, ROOT_SET, "r", 0, (uint64_t)rand() % MIB(16));
+            if (rand() % 8 == 0)
+                (void)ask(a, (struct msg_request){.op = MSG_PUBLISH_ALL});
+            if (rand() % 8 == 0) {
+                kill_it(a);
+                attach(a);
+            }
+            if (rand() % 8 == 0)
+                pass(SECOND);
+        }
+        core_assert_valid(&w.core);
+        for (int i = 0; i < 4; i++)
+            kill_it(&f[i]);
+        core_assert_valid(&w.core);
+        assert_int_equal(w.core.n_clients, 0);
+        finish();
+    }
+}
+
+/* ---- anything in any order ---- */
+
+#define MODEL_CLIENTS 6
+#define MODEL_BLOCKS  40
+
+static void test_random_lives_keep_the_books_right(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 6; seed++) {
+        struct fake f[MODEL_CLIENTS];
+        struct block held[MODEL_CLIENTS][MODEL_BLOCKS];
+        unsigned n_held[MODEL_CLIENTS] = {0};
+        srand(seed);
+        start(MIB(32), BIG_BYTES);
+        w.shuffle = true;
+        for (int i = 0; i < MODEL_CLIENTS; i++)
+            attach(&f[i]);
+        for (int step = 0; step < 600; step++) {
+            unsigned i = (unsigned)rand() % MODEL_CLIENTS;
+            unsigned what = (unsigned)rand() % 10;
+            if (what < 5 && n_held[i] < MODEL_BLOCKS) {
+                struct block *b = &held[i][n_held[i]];
+                if (grow_as(&f[i], 1 + (uint32_t)rand() % 60, true, 0, 0, b) == 0) {
+                    cut_large(&f[i], *b, f[i].id); /* so that nobody takes it back */
+                    n_held[i]++;
+                }
+            } else if (what < 8 && n_held[i] > 0) {
+                struct block b = held[i][--n_held[i]];
+                assert_int_equal(owner_of(b), f[i].id);
+                assert_int_equal(release(&f[i], b), 0);
+            } else if (what == 8) {
+                kill_it(&f[i]);
+                n_held[i] = 0;
+                attach(&f[i]);
+            } else {
+                pass(SECOND / 2);
+            }
+            uint64_t sum = 0;
+            for (unsigned c = 0; c < MODEL_CLIENTS; c++)
+                for (unsigned k = 0; k < n_held[c]; k++)
+                    sum += held[c][k].n_units;
+            assert_int_equal(granted(), sum);
+            if (step % 16 == 0)
+                core_assert_valid(&w.core);
+        }
+        for (int i = 0; i < MODEL_CLIENTS; i++)
+            kill_it(&f[i]);
+        assert_int_equal(granted(), 0);
+        finish();
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_attaching_shows_the_client_in_the_control_page),
+        cmocka_unit_test(test_what_is_no_mapped_life_page_does_not_attach),
+        cmocka_unit_test(test_access_and_unknown_tenants_have_their_errors),
+        cmocka_unit_test(test_another_version_or_layout_is_told_apart),
+        cmocka_unit_test(test_a_hang_up_while_the_page_is_asked_leaves_nothing),
+        cmocka_unit_test(test_a_descriptor_must_be_acknowledged_and_one_request_may_wait_for_it),
+        cmocka_unit_test(test_segments_are_writable_for_clients_and_read_only_for_lookers),
+        cmocka_unit_test(test_grants_begin_small_and_grow_with_what_is_held),
+        cmocka_unit_test(test_exact_runs_are_exact_and_aligned),
+        cmocka_unit_test(test_max_is_a_wall_and_all_of_it_can_be_had),
+        cmocka_unit_test(test_the_capacity_is_a_wall_between_tenants),
+        cmocka_unit_test(test_four_hundred_small_clients_fit_into_64_mib),
+        cmocka_unit_test(test_a_block_beyond_a_slot_has_a_segment_of_its_own),
+        cmocka_unit_test(test_only_whole_own_runs_are_taken_back),
+        cmocka_unit_test(test_uncut_units_of_others_serve_before_anyone_is_refused),
+        cmocka_unit_test(test_a_large_block_comes_back_by_whoever_freed_it),
+        cmocka_unit_test(test_a_large_block_given_to_the_dead_comes_back_from_the_living),
+        cmocka_unit_test(test_large_blocks_whose_freer_died_are_found_before_a_refusal),
+        cmocka_unit_test(test_what_the_dead_owned_comes_back_and_what_others_own_stays),
+        cmocka_unit_test(test_orphans_go_to_who_asks_for_their_class_or_free_when_empty),
+        cmocka_unit_test(test_a_full_orphan_is_not_granted),
+        cmocka_unit_test(test_a_client_that_hung_up_and_lives_is_asked_again_and_may_resume),
+        cmocka_unit_test(test_resuming_ends_the_old_connection),
+        cmocka_unit_test(test_a_page_sealed_against_sealing_dies_with_its_hang_up),
+        cmocka_unit_test(test_detaching_is_answered_when_the_memory_is_back),
+        cmocka_unit_test(test_who_asks_while_the_dead_are_swept_gets_what_they_leave),
+        cmocka_unit_test(test_publishing_all_makes_it_outlive_the_client),
+        cmocka_unit_test(test_roots_publish_and_keep_their_rules),
+        cmocka_unit_test(test_roots_are_a_thousand_and_24),
+        cmocka_unit_test(test_freed_pages_go_back_at_the_second_tick),
+        cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
+        cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
+        cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),
+        cmocka_unit_test(test_random_lives_keep_the_books_right),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
