@@ -210,8 +210,8 @@ static int open_text(const char *path, char **ret_text, FILE **ret_stream)
 
 static int parse_file(cfg_t *cfg, const char *path, char *text, size_t n_text)
 {
-    char *content;
-    FILE *stream;
+    char *content = NULL;
+    FILE *stream = NULL;
     int r = open_text(path, &content, &stream);
     if (r == 0) {
         cfg->filename = strdup(path); /* for the sentences; cfg_free() frees it */

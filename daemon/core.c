@@ -61,7 +61,6 @@ void core_deinit(struct core *core)
     zombie_deinit(core);
     ledger_deinit(&core->ledger);
     close_fd(&core->bell_fd);
-    free(core->closer);
     free(core->tenants);
     free(core->tags);
 }
@@ -158,52 +157,6 @@ void core_tick(struct core *core, uint64_t now_ns)
         tick(core);
     for (uint32_t i = 0; i < core->n_tenants; i++)
         reaper_pump(core->tenants[i]);
-    core_flush(core);
-}
-
-/* ---- foreign descriptors ---- */
-
-struct closer {
-    struct job job;
-    uint32_t n;
-    int fds[CLOSER_FDS];
-};
-
-static void closer_work(struct job *job)
-{
-    struct closer *c = (struct closer *)job;
-    for (uint32_t i = 0; i < c->n; i++)
-        (void)close(c->fds[i]);
-}
-
-static void closer_done(struct core *core, struct job *job)
-{
-    (void)core;
-    free(job);
-}
-
-void core_close_foreign(struct core *core, int fd)
-{
-    if (fd < 0)
-        return;
-    if (core->closer && core->closer->n == CLOSER_FDS)
-        core_flush(core);
-    if (!core->closer)
-        core->closer = calloc(1, sizeof(*core->closer));
-    if (core->closer)
-        core->closer->fds[core->closer->n++] = fd;
-    else
-        (void)close(fd); /* without memory: better slow than leaking */
-}
-
-void core_flush(struct core *core)
-{
-    struct closer *c = core->closer;
-    if (!c)
-        return;
-    core->closer = NULL;
-    c->job = (struct job){closer_work, closer_done};
-    core_submit(core, &c->job);
 }
 
 /* ---- jobs ---- */
@@ -220,7 +173,6 @@ void core_job_done(struct core *core, struct job *job, uint64_t now_ns)
     core->n_jobs--;
     core->now_ns = now_ns;
     job->done(core, job);
-    core_flush(core);
 }
 
 uint64_t core_published_bytes(const struct core *core)

@@ -26,6 +26,8 @@ struct tenant;
 struct client;
 struct attach;
 
+#define NOBODY_UID ((uid_t)-1)
+
 /* Work that may block. work() sees only the job; done() runs in the loop and frees it. */
 struct job {
     void (*work)(struct job *job);
@@ -40,6 +42,9 @@ struct core_io {
     /* Hang up on the peer; dispatch_hangup() follows from the loop. */
     void (*close)(void *peer);
     void (*submit)(void *ctx, struct job *job);
+    /* Closes a descriptor that a client has sent, in a thread that may stick in it. uid: of who
+     * sent what it should not have sent; NOBODY_UID for a life page. fd may be -1. */
+    void (*close_foreign)(void *ctx, int fd, uid_t uid);
     /* A pidfd of the process that connected, or -1. */
     int (*open_pidfd)(void *peer);
 };
@@ -79,8 +84,6 @@ TAILQ_HEAD(session_queue, session);
 TAILQ_HEAD(attach_queue, attach);
 LIST_HEAD(tenant_list, tenant);
 
-#define CLOSER_FDS 64u
-
 struct core {
     struct core_io io;
     struct ledger ledger;
@@ -90,10 +93,9 @@ struct core {
     struct session_list sessions;
     uint32_t n_jobs; /* submitted, not done */
     uint64_t now_ns, started_ns, tick_at_ns;
-    int bell_fd;      /* an epoll of pidfds, or -1 */
-    bool is_stopping; /* nothing new is begun */
-    const char *mode; /* "system" or "user" */
-    struct closer *closer;
+    int bell_fd;            /* an epoll of pidfds, or -1 */
+    bool is_stopping;       /* nothing new is begun */
+    const char *mode;       /* "system" or "user" */
     struct zombie *zombies; /* segments of dropped heaps that somebody may map */
     tag_t *tags;            /* scratch for one slab's owner map */
 };
@@ -112,12 +114,6 @@ struct tenant *core_find_tenant(const struct core *core, const char *name);
 /* Deferred work: when it is due (UINT64_MAX never), and doing it. */
 uint64_t core_deadline(const struct core *core);
 void core_tick(struct core *core, uint64_t now_ns);
-
-/* Closes a descriptor that came from a client in a worker: the last close of a foreign file may
- * block. */
-void core_close_foreign(struct core *core, int fd);
-/* Hands what was collected to a worker; called at the end of each turn by the entry points. */
-void core_flush(struct core *core);
 
 void core_submit(struct core *core, struct job *job);
 /* The driver's: job->work() has run. */

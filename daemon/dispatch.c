@@ -94,6 +94,20 @@ void dispatch_done(struct session *s)
     reply_done(s->core, s);
 }
 
+/* ---- descriptors that came along ---- */
+
+static void close_page(struct core *core, int fd)
+{
+    core->io.close_foreign(core->io.ctx, fd, NOBODY_UID);
+}
+
+/* It may be anything: closing it may take for ever, and is its sender's fault. */
+static void close_unwanted(struct core *core, const struct session *s, int fd)
+{
+    if (fd >= 0)
+        core->io.close_foreign(core->io.ctx, fd, s->creds.uid);
+}
+
 /* ---- hello ---- */
 
 static void do_hello(struct core *core, struct session *s, const struct msg_request *req)
@@ -154,11 +168,11 @@ static int life_fd_for(struct core *core, struct session *s, struct tenant *t,
     if (req->attach.resume_client == 0) {
         if (fd >= 0 && life_check_descriptor(fd, &why) == 0)
             return fd;
-        core_close_foreign(core, fd);
+        close_unwanted(core, s, fd);
         reply_error(core, s, -EPROTO, "%s", why ? why : "attaching takes a life page");
         return -1;
     }
-    core_close_foreign(core, fd);
+    close_unwanted(core, s, fd);
     struct client *c = client_find(t, req->attach.resume_client);
     if (!c || c->uid != s->creds.uid || !life_has_secret(c->life_fd, req->attach.secret)) {
         reply_error(core, s, -ESRCH, "there is no such client to resume");
@@ -179,7 +193,7 @@ static void do_attach(struct core *core, struct session *s, const struct msg_req
     else
         t = admit(core, s, req->attach.tenant);
     if (!t) {
-        core_close_foreign(core, fd);
+        close_unwanted(core, s, fd);
         return;
     }
     int life_fd = life_fd_for(core, s, t, req, fd);
@@ -187,7 +201,7 @@ static void do_attach(struct core *core, struct session *s, const struct msg_req
         return;
     a = calloc(1, sizeof(*a));
     if (!a) {
-        core_close_foreign(core, life_fd);
+        close_page(core, life_fd);
         reply_error(core, s, -ENOMEM, "acred is out of memory");
         return;
     }
@@ -224,7 +238,7 @@ static void attach_new(struct core *core, struct session *s, struct attach *a, b
     int r = client_add(a->tenant, a->name, s->creds.pid, s->creds.uid, a->life_fd, pidfd, &c);
     if (r < 0) {
         close_fd(&pidfd);
-        core_close_foreign(core, a->life_fd);
+        close_page(core, a->life_fd);
         reply_error(core, s, r, "tenant \"%s\" has %u clients, which is all it can have",
                     a->tenant->name, a->tenant->clients.n);
         return;
@@ -236,7 +250,7 @@ static void attach_new(struct core *core, struct session *s, struct attach *a, b
 static void attach_again(struct core *core, struct session *s, struct attach *a)
 {
     struct client *c = client_find(a->tenant, a->resume);
-    core_close_foreign(core, a->life_fd);
+    close_page(core, a->life_fd);
     if (!c) {
         reply_error(core, s, -ESRCH, "there is no such client to resume");
         return;
@@ -258,9 +272,9 @@ void dispatch_attach_answer(struct core *core, struct attach *a, bool is_alive, 
     if (s)
         s->attach = NULL;
     if (!s) {
-        core_close_foreign(core, a->life_fd);
+        close_page(core, a->life_fd);
     } else if (!is_alive) {
-        core_close_foreign(core, a->life_fd);
+        close_page(core, a->life_fd);
         reply_error(core, s, -EPROTO, "the life page is not mapped");
     } else if (a->resume != 0) {
         attach_again(core, s, a);
@@ -604,7 +618,7 @@ static void do_request(struct core *core, struct session *s, const struct msg_re
         do_attach(core, s, req, fd);
         return;
     }
-    core_close_foreign(core, fd); /* no other request brings one */
+    close_unwanted(core, s, fd); /* no other request brings one */
     if (takes_client(req->op)) {
         if (s->client && s->client->state == CLIENT_LIVES)
             do_memory(core, s, req);
@@ -638,7 +652,7 @@ static void hold(struct core *core, struct session *s, const struct msg_request 
             return;
         }
     }
-    core_close_foreign(core, fd);
+    close_unwanted(core, s, fd);
     close_session(core, s);
 }
 
@@ -671,26 +685,25 @@ void dispatch_request(struct core *core, struct session *s, const struct msg_req
     core->now_ns = now_ns;
     acre_assert(s->wait == WAIT_NONE);
     if (error < 0 && req->serial != 0 && s->greeted && !s->closing && s->ack_nonce == 0) {
-        core_close_foreign(core, fd); /* perhaps of a newer client: it may learn and go on */
+        close_unwanted(core, s, fd); /* perhaps of a newer client: it may learn and go on */
         s->serial = req->serial;
         reply_error(core, s, -EPROTO, "acred %s does not understand this request", ACRED_VERSION);
     } else if (error < 0 || s->closing || (req->op == MSG_HELLO) == s->greeted) {
-        core_close_foreign(core, fd);
+        close_unwanted(core, s, fd);
         if (!s->closing)
             close_session(core, s);
     } else if (req->op == MSG_HELLO) {
-        core_close_foreign(core, fd);
+        close_unwanted(core, s, fd);
         s->serial = req->serial;
         do_hello(core, s, req);
     } else if (req->op == MSG_ACK) {
-        core_close_foreign(core, fd);
+        close_unwanted(core, s, fd);
         do_ack(core, s, req);
     } else if (s->ack_nonce != 0) {
         hold(core, s, req, fd);
     } else {
         do_request(core, s, req, fd);
     }
-    core_flush(core);
 }
 
 void dispatch_hangup(struct core *core, struct session *s, uint64_t now_ns)
@@ -702,7 +715,7 @@ void dispatch_hangup(struct core *core, struct session *s, uint64_t now_ns)
     if (s->wait == WAIT_MEMORY)
         TAILQ_REMOVE(&s->client->tenant->waiters, s, in_waiters);
     if (s->held) {
-        core_close_foreign(core, s->held_fd);
+        close_unwanted(core, s, s->held_fd);
         free(s->held);
     }
     if (s->client) {
@@ -710,5 +723,4 @@ void dispatch_hangup(struct core *core, struct session *s, uint64_t now_ns)
         s->client->publishing = false;
         reaper_ring(s->client);
     }
-    core_flush(core);
 }

@@ -64,7 +64,7 @@ static void on_closed(uv_handle_t *handle)
 {
     struct peer *p = handle->data;
     struct server *server = p->server;
-    (void)close(p->sock);
+    server_close_connection(server, p->sock, peer_uid(p));
     if (p->out) {
         close_fd(&p->out->fd);
         free(p->out);
@@ -153,8 +153,7 @@ int peer_io_open_pidfd(void *peer)
 static void close_foreign(struct peer *p, struct wire_fds *fds)
 {
     for (unsigned i = 0; i < fds->n; i++)
-        core_close_foreign(server_core(p->server), fds->fd[i]);
-    core_flush(server_core(p->server));
+        server_close_foreign(p->server, fds->fd[i], peer_uid(p));
 }
 
 /* One packet. false: nothing more now, or the peer is closed. */
@@ -225,7 +224,7 @@ int peer_new(struct server *server, struct peer_list *list, int sock)
     if (r == 0)
         r = uv_poll_init(server_loop(server), &p->poll, sock);
     if (r < 0) {
-        (void)close(sock);
+        server_close_connection(server, sock, NOBODY_UID);
         free(p);
         return r;
     }

@@ -80,7 +80,6 @@ void reaper_bells(struct core *core, uint64_t now_ns)
         (void)epoll_ctl(core->bell_fd, EPOLL_CTL_DEL, c->pidfd, NULL);
         reaper_ring(c);
     }
-    core_flush(core);
 }
 
 /* ---- asking ---- */

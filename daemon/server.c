@@ -18,6 +18,7 @@
 
 #include <uv.h>
 
+#include "daemon/closer.h"
 #include "daemon/dispatch.h"
 #include "daemon/log.h"
 #include "daemon/peer.h"
@@ -40,6 +41,7 @@ struct server {
     uv_timer_t deadline, idle, accept_pause;
     uv_prepare_t prepare;
     struct peer_list peers;
+    struct closer *closer;
     int listen_fd;
     uint32_t n_peers, n_peers_max, n_fds_max;
     uint64_t idle_ns;
@@ -87,6 +89,16 @@ static void submit(void *ctx, struct job *job)
     worker_submit(ctx, job);
 }
 
+void server_close_foreign(void *server, int fd, uid_t uid)
+{
+    closer_close(((struct server *)server)->closer, fd, uid, false);
+}
+
+void server_close_connection(struct server *server, int sock, uid_t uid)
+{
+    closer_close(server->closer, sock, uid, true);
+}
+
 /* ---- accepting ---- */
 
 static bool has_room(const struct server *s)
@@ -94,24 +106,24 @@ static bool has_room(const struct server *s)
     return s->n_peers * FDS_PER_PEER + s->core.n_clients * FDS_PER_CLIENT < s->n_fds_max;
 }
 
-static bool user_has_room(const struct server *s, int sock)
+static bool user_has_room(const struct server *s, uid_t uid)
 {
-    struct ucred u;
-    socklen_t n = sizeof(u);
-    if (s->n_peers < s->n_peers_max / 2)
-        return true; /* nobody can have more than half yet */
-    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &u, &n) < 0)
+    if (closer_n_pending(s->closer, uid) >= s->n_fds_max / 8)
         return false;
-    return u.uid == 0 || u.uid == geteuid() || server_count_uid(s, u.uid) < s->n_peers_max / 2;
+    return uid == 0 || uid == geteuid() || s->n_peers < s->n_peers_max / 2 ||
+           server_count_uid(s, uid) < s->n_peers_max / 2;
 }
 
 static void accept_one(struct server *s, int sock)
 {
-    if (!user_has_room(s, sock)) {
-        (void)close(sock);
+    struct ucred u = {.uid = NOBODY_UID};
+    socklen_t n = sizeof(u);
+    int r = getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &u, &n) < 0 ? -errno : 0;
+    if (r < 0 || !user_has_room(s, u.uid)) {
+        server_close_connection(s, sock, u.uid);
         return;
     }
-    int r = peer_new(s, &s->peers, sock);
+    r = peer_new(s, &s->peers, sock);
     if (r < 0)
         log_line(LOG_WARNING, "cannot serve a connection: %s", strerror(-r));
     else
@@ -296,6 +308,7 @@ int server_new(struct server **ret_server, const struct server_options *options)
                          .reply = peer_io_reply,
                          .close = peer_io_close,
                          .submit = submit,
+                         .close_foreign = server_close_foreign,
                          .open_pidfd = peer_io_open_pidfd};
     /* Questions to hostile pages can keep a thread for 160 ms: one tenant keeps one thread at most.
      */
@@ -305,10 +318,16 @@ int server_new(struct server **ret_server, const struct server_options *options)
     s->idle_ns = options->idle_ns;
     LIST_INIT(&s->peers);
     raise_limits(s);
-    int r = core_init(&s->core, &io, options->capacity_bytes, options->mode, wire_now_ns());
+    int r = closer_new(&s->closer);
+    if (r < 0) {
+        free(s);
+        return r;
+    }
+    r = core_init(&s->core, &io, options->capacity_bytes, options->mode, wire_now_ns());
     if (r == 0 && (r = uv_loop_init(&s->loop)) < 0)
         core_deinit(&s->core);
     if (r < 0) {
+        closer_leave(s->closer);
         free(s);
         return r;
     }
@@ -344,5 +363,6 @@ void server_free(struct server *s)
     int r = uv_loop_close(&s->loop);
     acre_assert(r == 0);
     core_deinit(&s->core);
+    closer_leave(s->closer);
     free(s);
 }

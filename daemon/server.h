@@ -26,6 +26,8 @@ struct uv_loop_s *server_loop(struct server *server);
 uint64_t server_now_ns(struct server *server);
 /* A peer is gone: there is room for another. */
 void server_peer_gone(struct server *server);
+void server_close_connection(struct server *server, int sock, uid_t uid);
+void server_close_foreign(void *server, int fd, uid_t uid);
 /* Something has happened: set timers anew at the end of the turn. */
 void server_touch(struct server *server);
 bool server_is_stopping(const struct server *server);

@@ -70,6 +70,13 @@ static void io_submit(void *ctx, struct job *job)
     w.jobs[w.n_jobs++] = job;
 }
 
+static void io_close_foreign(void *ctx, int fd, uid_t uid)
+{
+    (void)ctx;
+    (void)uid;
+    close_fd(&fd);
+}
+
 static int io_open_pidfd(void *peer)
 {
     (void)peer;
@@ -100,7 +107,7 @@ static void pass(uint64_t ns)
 
 static void start(uint64_t max_bytes, uint64_t capacity_bytes)
 {
-    struct core_io io = {NULL, io_reply, io_close, io_submit, io_open_pidfd};
+    struct core_io io = {NULL, io_reply, io_close, io_submit, io_close_foreign, io_open_pidfd};
     struct access_list none = {0};
     memset(&w, 0, sizeof(w));
     w.now_ns = SECOND;
