@@ -15,10 +15,6 @@
 
 #include "proto/wire.h"
 
-/* More packets than these do not fit into a connection's queue (net.unix.max_dgram_qlen is 512 at
- * most by default). */
-#define PACKETS_MAX 512
-
 struct item {
     TAILQ_ENTRY(item) in_queue;
     int fd;
@@ -49,23 +45,6 @@ static void close_file(int fd)
     (void)close(fd);
 }
 
-/* Descriptors in the queue would be closed with the connection, lingering as their sender has set
- * them. */
-static void empty_queue(int sock)
-{
-    uint8_t buf[WIRE_PACKET_MAX];
-    struct wire_fds fds;
-    size_t n;
-    (void)shutdown(sock, SHUT_RDWR); /* nothing is added from here on */
-    for (int i = 0; i < PACKETS_MAX; i++) {
-        int r = wire_recv_fds(sock, buf, &n, &fds); /* an empty packet looks like the end: on */
-        for (unsigned k = 0; k < fds.n; k++)
-            close_file(fds.fd[k]);
-        if (r == -EAGAIN || r == -ENOTCONN)
-            break;
-    }
-}
-
 static void *run(void *arg)
 {
     struct user *u = arg;
@@ -75,7 +54,7 @@ static void *run(void *arg)
     while ((item = TAILQ_FIRST(&u->items))) {
         pthread_mutex_unlock(&c->mutex);
         if (item->is_connection)
-            empty_queue(item->fd);
+            wire_drain(item->fd, close_file); /* else these close with it, lingering */
         close_file(item->fd);
         pthread_mutex_lock(&c->mutex);
         TAILQ_REMOVE(&u->items, item, in_queue);
@@ -108,9 +87,9 @@ static void start_thread(struct user *u)
 static struct user *find_user(struct closer *c, uid_t uid)
 {
     struct user *u;
-    LIST_FOREACH(u, &c->users, in_closer)
-    if (u->uid == uid)
-        return u;
+    LIST_FOREACH (u, &c->users, in_closer)
+        if (u->uid == uid)
+            return u;
     return NULL;
 }
 

@@ -162,11 +162,10 @@ static void collect_asks(struct tenant *t, struct ask_job *j)
 {
     struct attach *a;
     struct client *c;
-    TAILQ_FOREACH(a, &t->attaches, in_queue)
-    if (j->n < ASKS_MAX)
-        add_attach(j, a);
-    TAILQ_FOREACH(c, &t->rang, in_queue)
-    {
+    TAILQ_FOREACH (a, &t->attaches, in_queue)
+        if (j->n < ASKS_MAX / 2) /* who comes must not hide who goes */
+            add_attach(j, a);
+    TAILQ_FOREACH (c, &t->rang, in_queue) {
         if (j->n == ASKS_MAX)
             return;
         if (c->ask_at_ns > t->core->now_ns)
@@ -301,8 +300,7 @@ static void sweep_done(struct tenant *t, const struct sweep_found *found)
             bury(c);
     }
     t->is_sweeping = false;
-    LIST_FOREACH(s, &t->core->sessions, in_core)
-    {
+    LIST_FOREACH (s, &t->core->sessions, in_core) {
         if (s->wait != WAIT_PUBLISH || !s->client->publishing || s->client->tenant != t)
             continue;
         s->client->publishing = false;
@@ -316,13 +314,11 @@ static void mark_actions(struct tenant *t, uint8_t *actions)
 {
     struct client *c;
     struct session *s;
-    TAILQ_FOREACH(c, &t->dying, in_queue)
-    {
+    TAILQ_FOREACH (c, &t->dying, in_queue) {
         c->state = CLIENT_SWEEPING;
         actions[c->id] = SWEEP_FREE;
     }
-    LIST_FOREACH(s, &t->core->sessions, in_core)
-    {
+    LIST_FOREACH (s, &t->core->sessions, in_core) {
         if (s->wait != WAIT_PUBLISH || s->client->tenant != t || s->client->state != CLIENT_LIVES)
             continue;
         s->client->publishing = true;
@@ -367,8 +363,8 @@ uint64_t reaper_deadline(const struct tenant *t)
     if (!t->is_open)
         return UINT64_MAX;
     if (!t->is_asking)
-        TAILQ_FOREACH(c, &t->rang, in_queue)
-    deadline_ns = MIN(deadline_ns, c->ask_at_ns);
+        TAILQ_FOREACH (c, &t->rang, in_queue)
+            deadline_ns = MIN(deadline_ns, c->ask_at_ns);
     if (!t->is_sweeping &&
         (!TAILQ_EMPTY(&t->dying) || t->wants_publish)) /* there was no memory to begin */
         deadline_ns = MIN(deadline_ns, t->core->now_ns + ASK_WAIT_NS_MIN);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * msg.h - the protocol's messages as plain structs of bounded size: what codec.c makes of acre.proto and all other code
- * sees. Strings are 0-terminated and never truncated silently: a longer one does not decode.
+ * msg.h - the protocol's messages as plain structs of bounded size: what codec.c makes of
+ * acre.proto and all other code sees. Strings are 0-terminated and never truncated silently: a
+ * longer one does not decode.
  */
 #ifndef ACRE_PROTO_MSG_H
 #define ACRE_PROTO_MSG_H
@@ -11,9 +12,9 @@
 
 #define PROTO_VERSION_MIN 1u
 #define PROTO_VERSION_MAX 1u
-#define MSG_TEXT_BYTES 256u
-#define MSG_RUNS_MAX 64u
-#define MSG_TENANTS_MAX 64u
+#define MSG_TEXT_BYTES    256u
+#define MSG_RUNS_MAX      64u
+#define MSG_TENANTS_MAX   64u
 
 enum msg_op {
     MSG_NONE = 0,

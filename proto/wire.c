@@ -132,6 +132,39 @@ int wire_recv(int sock, void *buf, size_t *ret_n, int *ret_fd)
     return recv_one_fd(sock, buf, ret_n, ret_fd, 0);
 }
 
+static void each_fd(struct msghdr *msg, void (*take)(int fd))
+{
+    struct wire_fds fds;
+    collect_fds(msg, &fds);
+    for (unsigned i = 0; i < fds.n; i++)
+        take(fds.fd[i]);
+}
+
+void wire_drain(int sock, void (*take)(int fd))
+{
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(WIRE_FDS_MAX * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    /* An empty packet reads like the end; but only a packet carries credentials. */
+    int on = 1;
+    (void)setsockopt(sock, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+    (void)shutdown(sock, SHUT_RDWR); /* nothing is added from here on */
+    for (;;) {
+        char byte;
+        struct iovec iov = {&byte, 1};
+        struct msghdr msg = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof(control.bytes)};
+        ssize_t r = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        if (r < 0 ? errno != EINTR : !CMSG_FIRSTHDR(&msg))
+            break;
+        if (r >= 0)
+            each_fd(&msg, take);
+    }
+}
+
 /* ---- sockets ---- */
 
 static int make_address(const char *path, struct sockaddr_un *ret)

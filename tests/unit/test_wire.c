@@ -120,6 +120,37 @@ static void test_more_than_one_descriptor_is_refused_and_none_leaks(void **state
     close(sv[1]);
 }
 
+static unsigned n_taken;
+
+static void take(int fd)
+{
+    close(fd);
+    n_taken++;
+}
+
+static void test_draining_finds_what_lies_behind_empty_packets(void **state)
+{
+    (void)state;
+    uint8_t buf[WIRE_PACKET_MAX];
+    size_t n;
+    int sv[2], fd;
+    unsigned before = count_fds();
+    pair(sv);
+    send_fds(sv[0], 2, 1);
+    assert_int_equal(send(sv[0], "", 0, 0), 0);
+    send_fds(sv[0], WIRE_FDS_MAX, 0);
+    assert_int_equal(send(sv[0], "", 0, 0), 0);
+    send_fds(sv[0], 3, 1);
+    n_taken = 0;
+    wire_drain(sv[1], take);
+    assert_int_equal(n_taken, 2 + WIRE_FDS_MAX + 3);
+    assert_int_equal(wire_send(sv[0], "x", 1, -1), -EPIPE);
+    assert_int_equal(wire_recv(sv[0], buf, &n, &fd), -ECONNRESET);
+    close(sv[0]);
+    close(sv[1]);
+    assert_int_equal(count_fds(), before);
+}
+
 static void test_a_packet_that_is_too_long_is_dropped_alone(void **state)
 {
     (void)state;
@@ -327,6 +358,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_packet_and_its_descriptor_arrive),
         cmocka_unit_test(test_more_than_one_descriptor_is_refused_and_none_leaks),
+        cmocka_unit_test(test_draining_finds_what_lies_behind_empty_packets),
         cmocka_unit_test(test_a_packet_that_is_too_long_is_dropped_alone),
         cmocka_unit_test(test_listening_replaces_a_stale_socket_and_nothing_else),
         cmocka_unit_test(test_connecting_tells_nobody_from_somebody_else),
