@@ -70,9 +70,13 @@ expect_same "$work/want" "$work/got" "the usual call"
 [ ! -s "$work/err" ] || fail "something on stderr that is no terminal"
 ok "by default the ten most frequent words are shown, and no progress where there is no terminal"
 
-script -qec "'$WORDINDEX' --socket '$socket' --tenant words noun verb" "$work/screen" >/dev/null </dev/null
-grep -q ' % of 0.5 MB' "$work/screen" || fail "no progress on a terminal"
-ok "a terminal sees the progress"
+if script -qec true /dev/null </dev/null >/dev/null 2>&1; then
+    script -qec "'$WORDINDEX' --socket '$socket' --tenant words noun verb" "$work/screen" </dev/null >/dev/null
+    grep -q ' % of 0.5 MB' "$work/screen" || fail "no progress on a terminal"
+    ok "a terminal sees the progress"
+else
+    echo "skipped - a terminal sees the progress: this machine has no pseudo-terminals"
+fi
 
 plain_count "${real[@]}" >"$work/want"
 index --workers 4 --kill-one --seed 7 --keep kept "${real[@]}" >/dev/null
