@@ -1,46 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* clang-format off: diagrams */
 /*
  * layout.h - every structure that lies in shared memory, and nothing else. A change here bumps
  * LAYOUT_VERSION, the diagram, the asserts and the checker together.
  *
- * HEAP          offset 0 ........................................... HEAP_BYTES (256 GiB)
- *               | slot 0 (1 GiB) | slot 1 | slot 2 | ... | slot 255 |
- *               slot k holds segment k at its start; a segment for one block beyond a slot spans
- * several. offset = slot << 30 | unit << 13 | byte. Offset 0 is the header of segment 0: never a
- * block.
+ * HEAP       offset 0 ............................................. HEAP_BYTES (256 GiB)
+ *            | slot 0 (1 GiB) | slot 1 | slot 2 | ... | slot 255 |
+ *            slot k holds segment k at its start; a segment for one block beyond a slot spans
+ *            several. offset = slot << 30 | unit << 13 | byte. Offset 0 is the header of segment 0:
+ *            never a block.
  *
- * SEGMENT       unit 0                     n_meta                                        n_units
- *  (one memfd)  | struct seg_header (4 KiB) | entry[n_table] | tag[n_table] | hint[n_table] | units
- * ... | 8 bytes          2 bytes        1 byte n_table = n_units, but for a segment that spans
- * slots n_table = n_meta + 1: it holds one block.
+ * SEGMENT    unit 0                                                    n_meta           n_units
+ *  (one      | struct seg_header | entry[n_table] | tag[n_table] | hint[n_table] | units ... |
+ *   memfd)     4 KiB               8 bytes each     2 bytes        1 byte
+ *            n_table = n_units, but for a segment that spans slots n_table = n_meta + 1: it holds
+ *            one block.
  *
- * SLAB          | tag[n_blocks] (2 bytes each) | pad | block 0 | block 1 | ... | block n-1 | rest |
- *  (2^order     0                                first                          first+limit
- *   units)      tags stand before the blocks: for small blocks they share the first page with them.
+ * SLAB       | tag[n_blocks] (2 bytes each) | pad | block 0 | block 1 | ... | block n-1 | rest |
+ *  (2^order  0                                    first                            first+limit
+ *   units)   tags stand before the blocks: for small blocks they share the first page with them.
  *
- * UNIT ENTRY    63 .............. 32 31 ....... 16 15 ..... 8 7 ..... 0
- *               holder token         back          state      geo          U_SLAB, U_PARKED
- *               holder token         0             state      0            U_UNCUT, U_CUT,
- * U_RELEASING number of units      holder's id   U_LARGE    0            head of a large block (id
- * 0: an orphan) holder token = client id << 16 | index of the thread cache in that client; 0:
+ * UNIT ENTRY 63 ............. 32 31 ........ 16 15 .... 8 7 .... 0
+ *            holder token        back           state     geo       U_SLAB, U_PARKED
+ *            holder token        0              state     0         U_UNCUT, U_CUT, U_RELEASING
+ *            number of units     holder's id    U_LARGE   0         head of a large block
+ *                                                                   (id 0: an orphan)
+ *            holder token = client id << 16 | index of the thread cache in that client; 0:
  * nobody's. back = units from here to the slab's head. geo = index into sizeclass.h's geometries, 0
  * = no slab.
  *
- * WHO WRITES    header           the daemon, before any client sees the segment. Read-only for
- * clients. entry            U_FREE -> U_UNCUT, U_UNCUT -> U_FREE: the daemon (CAS; the grant and
- * its taking back). U_UNCUT -> U_CUT: the client it was granted to (CAS: the daemon may take it at
- *                                the same moment). U_CUT -> U_SLAB/U_LARGE/U_UNCUT, U_SLAB ->
- * U_RELEASING: the holder (store, release). U_LARGE -> U_CUT: its freer by CAS (daemon may do it
- * too). Of dead clients: the daemon alone. tag              0 -> id: the slab's holder. id ->
- * 0/heap/other id: whom it names. heap -> *: whom the application lets. dead id -> 0: the daemon by
- * CAS. (DESIGN.md section 5) hint             1: whoever freed (after the tag). 0: the slab's
- * holder, then a fence, then its scan. All of it can be scribbled on by a hostile client of the
- * tenant: the daemon copies, checks, and keeps its own books (daemon/books.h).
+ * WHO WRITES
+ *   header   the daemon, before any client sees the segment. Read-only for clients.
+ *   entry    U_FREE -> U_UNCUT, U_UNCUT -> U_FREE: the daemon (the grant; its taking back, by CAS).
+ *            U_UNCUT -> U_CUT: the client it was granted to (CAS: the daemon may take it at the
+ *            same moment). U_CUT -> U_SLAB/U_LARGE/U_UNCUT, U_SLAB -> U_RELEASING: the holder
+ *            (store, release). U_LARGE -> U_CUT: its freer by CAS (daemon may do it too). Of dead
+ *            clients: the daemon alone.
+ *   tag      0 -> id: the slab's holder. id -> 0/heap/other id: whom it names. heap -> *: whom the
+ *            application lets. dead id -> 0: the daemon by CAS. (DESIGN.md section 5)
+ *   hint     1: whoever freed (after the tag). 0: the slab's holder, then a fence, then its scan.
+ *   All of it can be scribbled on by a hostile client of the tenant: the daemon copies, checks, and
+ *   keeps its own books (daemon/books.h).
  *
- * CONTROL       one memfd per tenant, written by the daemon alone (clients cannot map it writable):
- * F_SEAL_FUTURE_WRITE. | struct control_header (4 KiB) | control_segment[256] |
- * control_client[65536] |   sparse
+ * CONTROL    one memfd per tenant, written by the daemon alone (clients cannot map it writable):
+ *            F_SEAL_FUTURE_WRITE.
+ *            | struct control_header (4 KiB) | control_segment[256] | control_client[65536] |
+ * sparse
  */
+/* clang-format on */
 #ifndef ACRE_SHM_LAYOUT_H
 #define ACRE_SHM_LAYOUT_H
 
