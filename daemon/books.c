@@ -9,16 +9,17 @@
  *
  * WHO, WHEN. Written by the daemon's loop alone. Nobody else has the descriptor.
  *   grant    owner = id, then the unit entries, then the reply. Killed after the first: the units
- * are the client's, which does not know of them; their entries are U_FREE, so that a restart gives
- * them back (it compares), or the client's death does. return   entries = U_FREE, then owner = 0,
- * then the buddy (private). Killed after the first: as above. orphan   entries = U_PARKED, then
- * owner = 65535. Killed between: the owner is still the dead client, whose record says
- *            BOOKS_CLIENT_DIES: its reaping is done again from the start, and every step of it is
- * idempotent. segment  sealed and charged, n_slots, then size_bytes (release): a segment is there
- * when its size is. client   gen, pid, uid, name, then state (release). DIES from the proof of
- * death to the end of the reaping. root     name, then off (release); a change is one store of off,
- * a deletion the store of 0. All fields are aligned and at most 8 bytes: each store is there or is
- * not.
+ *            are a client's that does not know of them, their entries say U_FREE: a restart that
+ *            compares gives them back, or the client's death does.
+ *   return   entries = U_FREE, then owner = 0, then the buddy (private). Killed between: as above.
+ *   orphan   entries = U_PARKED, then owner = 65535. Killed between: the owner is still the dead
+ *            client, whose record says DIES: its reaping is done again from the start, and every
+ *            step of that is idempotent.
+ *   segment  sealed and charged, n_slots, then size_bytes (release): it is there when its size is.
+ *   client   gen, pid, uid, name, then state (release). DIES from the proof of death to the end of
+ *            the reaping.
+ *   root     name, then off (release); a change is one store of off, a deletion the store of 0.
+ * All fields are aligned and at most 8 bytes: each store is there or is not.
  *
  * COST. Two bytes a unit: 256 KiB for each full GiB. Pages that were never written take no memory.
  */

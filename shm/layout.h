@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* clang-format off: diagrams */
+/* clang-format off */
 /*
  * layout.h - every structure that lies in shared memory, and nothing else. A change here bumps
  * LAYOUT_VERSION, the diagram, the asserts and the checker together.
@@ -44,8 +44,7 @@
  *
  * CONTROL    one memfd per tenant, written by the daemon alone (clients cannot map it writable):
  *            F_SEAL_FUTURE_WRITE.
- *            | struct control_header (4 KiB) | control_segment[256] | control_client[65536] |
- * sparse
+ *            | struct control_header (4 KiB) | control_segment[256] | control_client[65536] | sparse
  */
 /* clang-format on */
 #ifndef ACRE_SHM_LAYOUT_H
