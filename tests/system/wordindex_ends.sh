@@ -98,3 +98,15 @@ n_killed=$(grep -c 'taken over' "$work/err") || fail "no worker was killed"
 expect_same "$work/want" "$work/got" "after $n_killed kills from outside"
 expect_live words "$before"
 ok "workers that others kill are replaced, and the answer is exact ($n_killed kills)"
+
+"$WORDINDEX" "${there[@]}" --workers 4 "${long[@]}" "${long[@]}" >"$work/got" 2>"$work/err" &
+job=$!
+starting $job
+kill -KILL "$daemon"
+wait "$daemon" 2>/dev/null || true
+daemon=
+code=0
+wait $job || code=$?
+[ "$code" -eq 3 ] || [ "$code" -eq 0 ] || fail "exit code $code after the daemon's death"
+[ "$code" -eq 0 ] || [ "$(wc -l <"$work/err")" -eq 1 ] || fail "not one line"
+ok "when the daemon is killed, the job ends with one sentence and exit code 3, or did not need it any more"

@@ -18,7 +18,7 @@ int complain(const char *format, ...)
     return EXIT_FINDING;
 }
 
-static int exit_code(int r)
+int exit_code_of(int r)
 {
     switch (r) {
     case -ECONNREFUSED:
@@ -35,5 +35,5 @@ int complain_acre(int r, const char *what)
 {
     const char *figures = acre_last_error(); /* of this failure: nothing of Acre was called since */
     complain("%s: %s", what, *figures ? figures : acre_strerror(r));
-    return exit_code(r);
+    return exit_code_of(r);
 }

@@ -109,7 +109,7 @@ static int count_part(struct worker *w, const struct text *text)
 static int fail(struct job *job, int r)
 {
     if (job && atomic_exchange(&job->failed, true))
-        return EXIT_FINDING;
+        return exit_code_of(r);
     return complain_acre(r, r == -ENOMEM ? "the heap is full" : "cannot go on");
 }
 
