@@ -40,7 +40,7 @@
 #define HINT_PROBES  32u
 #define BLIND_PROBES 64u
 
-/* ---- a window of tags as a mask: bit i set if tag i is 0 ---- */
+/* ---- a window of tags as a mask: bit i set if tag i is 0, for the first n of them ---- */
 
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
 static uint64_t scan16(const __m128i *v)
@@ -51,19 +51,20 @@ static uint64_t scan16(const __m128i *v)
     return (uint64_t)(unsigned)_mm_movemask_epi8(_mm_packs_epi16(lo, hi));
 }
 
-static uint64_t window_scan(const _Atomic tag_t *tags)
+/* Also looks at what lies behind the map, other threads' bytes maybe, and forgets it. */
+static uint64_t window_scan(const _Atomic tag_t *tags, uint32_t n)
 {
     const __m128i *v = (const __m128i *)(const void *)tags;
     uint64_t mask = scan16(v) | scan16(v + 2) << 16 | scan16(v + 4) << 32 | scan16(v + 6) << 48;
     atomic_thread_fence(memory_order_acquire);
-    return mask;
+    return n >= WINDOW ? mask : mask & ((1ull << n) - 1);
 }
 #else
-static uint64_t window_scan(const _Atomic tag_t *tags)
+static uint64_t window_scan(const _Atomic tag_t *tags, uint32_t n)
 {
     uint64_t mask = 0;
 
-    for (unsigned i = 0; i < WINDOW; i++)
+    for (unsigned i = 0; i < MIN(n, WINDOW); i++)
         mask |= (uint64_t)(atomic_load_explicit(&tags[i], memory_order_acquire) == 0) << i;
     return mask;
 }
@@ -85,7 +86,7 @@ static bool slab_is_empty(const struct slab *s)
 
     for (uint32_t idx = 0; idx < n; idx += WINDOW) {
         uint64_t valid = window_valid(idx, n);
-        if ((window_scan(slab_map(s) + idx) & valid) != valid)
+        if (window_scan(slab_map(s) + idx, n - idx) != valid)
             return false;
     }
     return true;
@@ -132,7 +133,7 @@ static bool bin_next_window(struct bin *bin)
     while (bin->next_idx < n) {
         uint32_t idx = bin->next_idx;
         bin->next_idx += WINDOW;
-        bin->mask = window_scan(slab_map(bin->cur) + idx) & window_valid(idx, n);
+        bin->mask = window_scan(slab_map(bin->cur) + idx, n - idx);
         if (bin->mask != 0) {
             bin->block_bytes = geo->size;
             bin->win_tag = slab_map(bin->cur) + idx;
