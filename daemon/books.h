@@ -4,7 +4,8 @@
  * maps.
  *
  *   | struct books_header (4 KiB) | segment[256] | client[65536] | root[1024] | owner[HEAP_UNITS] |
- * sparse: ~68 MiB, touched pages only
+ *
+ * About 68 MiB, sparse: untouched pages take no memory.
  *
  * The theory (who writes what in which order, and what a kill between two stores leaves) stands in
  * books.c.

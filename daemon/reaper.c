@@ -13,8 +13,9 @@
  *   2. loop: control gen = 0, books say DIES. Nobody can give to it any more.
  *   3. worker: one sweep for all that are dying (sweep.c). Their tags are 0 then.
  *   4. loop: each unit that the books give to the dead: a slab with a living tag in it, or a large
- * block with one, becomes an orphan; all else is free.
+ *      block with one, becomes an orphan; all else is free.
  *   5. the id goes to the end of the queue, the control page and the books forget it.
+ *
  * A daemon killed in between finds DIES in the books and begins again at 3; every step is
  * idempotent.
  *

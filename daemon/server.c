@@ -71,11 +71,6 @@ void server_touch(struct server *server)
     server->is_touched = true;
 }
 
-bool server_is_stopping(const struct server *server)
-{
-    return server->is_stopping;
-}
-
 uint32_t server_count_uid(const struct server *server, uid_t uid)
 {
     uint32_t n = 0;

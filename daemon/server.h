@@ -30,7 +30,6 @@ void server_close_connection(struct server *server, int sock, uid_t uid);
 void server_close_foreign(void *server, int fd, uid_t uid);
 /* Something has happened: set timers anew at the end of the turn. */
 void server_touch(struct server *server);
-bool server_is_stopping(const struct server *server);
 /* Peers of the uid that are connected. */
 uint32_t server_count_uid(const struct server *server, uid_t uid);
 

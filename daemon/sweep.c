@@ -8,14 +8,16 @@
  *
  * What makes it safe to write into memory that others use:
  *   1. While it runs, control.sweep_seq is odd, and nothing that was a slab becomes anything else:
- * a holder that wants to take an empty slab apart writes U_RELEASING, fences, looks at sweep_seq,
- * and steps back if it is odd; the sweep makes it odd, fences, reads the entry, and leaves
- * U_RELEASING alone. The daemon frees no orphan meanwhile.
+ *      a holder that wants to take an empty slab apart writes U_RELEASING, fences, looks at
+ *      sweep_seq, and steps back if it is odd; the sweep makes it odd, fences, reads the entry, and
+ *      leaves U_RELEASING alone. The daemon frees no orphan meanwhile.
  *   2. The tags of large blocks lie in the unit tables, never under user data.
  *   3. Geometry comes from a copy that census_walk() has checked against the segment's size. A
- * hostile client can make the sweep change 16-bit words that equal a dead id: in its own tenant,
- * where it can do so itself. The dead client's generation went to 0 before (loop), and a membarrier
- * follows: who gives a block to it either sees that, or its tag is seen here.
+ *      hostile client can make the sweep change 16-bit words that equal a dead id: in its own
+ *      tenant, where it can do so itself.
+ *
+ * The dead client's generation went to 0 before (loop), and a membarrier follows: who gives a block
+ * to it either sees that, or its tag is seen here.
  */
 #include "daemon/sweep.h"
 

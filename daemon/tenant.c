@@ -10,10 +10,10 @@
  *
  * INVARIANTS
  *   1. owner != 0 in the books  <=>  the unit counts in granted_units, and in its client's holdings
- * or as an orphan.
+ *      or as an orphan.
  *   2. budget.charged = sum of segment sizes = control's sealed_bytes.
  *   3. A client's units in a segment lie in [lo, hi) of its holding there: so a death walks what it
- * held, not the heap.
+ *      held, not the heap.
  *
  * SIZES. First 4 MiB, then always as much again as there is: few slots for a large heap, little
  * waste for a small one. Max is the tenant's own and may be used up to the last unit; of the
