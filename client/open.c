@@ -229,7 +229,11 @@ static int heap_attach(struct acre_heap *heap, bool may_start)
     if (r != -ECONNREFUSED || !may_start)
         return r;
     r = daemon_start();
-    return r < 0 ? r : attach_ensure(heap);
+    if (r == 0)
+        r = attach_ensure(heap);
+    if (r == 0)
+        (void)fail(0, "%s", ""); /* that nobody had answered is no failure any more */
+    return r;
 }
 
 static int open_locked(struct acre_heap **ret_heap, const struct acre_options *o,
