@@ -75,19 +75,30 @@ static __attribute__((noinline)) void *small_alloc_slow(struct acre_heap *heap, 
     }
 }
 
-void *acre_alloc(struct acre_heap *heap, size_t size)
+static inline void *small_alloc(struct acre_heap *heap, unsigned class_idx)
 {
-    struct cache *cache = cache_here(heap);
-
-    if (UNLIKELY(size > SMALL_MAX_BYTES))
-        return large_alloc(heap, size, 1, false);
-    unsigned class_idx = class_of_size((uint32_t)size);
-    if (LIKELY(cache != NULL)) {
+    if (LIKELY(tls_last.serial == heap->serial)) {
+        struct cache *cache = tls_last.cache;
         void *block = bin_pop(cache, class_idx, cache->id);
         if (LIKELY(block != NULL))
             return block;
     }
     return small_alloc_slow(heap, class_idx, false);
+}
+
+/* Apart, so that the path of small blocks needs no registers for it. */
+static __attribute__((noinline)) void *alloc_beyond_table(struct acre_heap *heap, size_t size)
+{
+    if (UNLIKELY(size > SMALL_MAX_BYTES))
+        return large_alloc(heap, size, 1, false);
+    return small_alloc(heap, class_of_size((uint32_t)size));
+}
+
+void *acre_alloc(struct acre_heap *heap, size_t size)
+{
+    if (UNLIKELY(size > CLASS_TABLE_BYTES))
+        return alloc_beyond_table(heap, size);
+    return small_alloc(heap, class_table[(size + 15) >> 4]);
 }
 
 /* Everything that the fast path did not take: NULL, large blocks, misuse. Keeps errno. */
@@ -112,47 +123,64 @@ static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *ad
     errno = saved_errno;
 }
 
+/* The tag is 0 already; what is left is to let the slab's holder know. Another thread's or
+ * process's slab, a full stack, or this thread used another heap last. */
+static __attribute__((noinline)) void free_tell(struct acre_heap *heap, void *address,
+                                                uint64_t entry, _Atomic tag_t *tag)
+{
+    uint64_t off = (uint64_t)((char *)address - heap->base);
+    unsigned slot = (unsigned)(off >> SLOT_SHIFT), geo = unit_entry_geo(entry);
+    uint32_t head = (uint32_t)((off & (SLOT_BYTES - 1)) >> UNIT_SHIFT) - unit_entry_back(entry);
+
+    if (tls_last.serial != heap->serial) {
+        struct cache *cache = cache_here(heap);
+        struct bin *bin = cache ? &cache->bins[geo_class(geo)] : NULL;
+        if (bin && unit_entry_holder(entry) == cache->token && bin->n_stack < STACK_BLOCKS) {
+            cache->stacks[geo_class(geo)][bin->n_stack++] = (struct free_block){address, tag};
+            return;
+        }
+    }
+    uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_relaxed);
+    /* Unconditionally: testing it first could lose it (DESIGN.md section 13). Pairs with
+     * slab_open(). */
+    atomic_store_explicit(heap_hints(heap, slot, tables) + head, 1, memory_order_release);
+}
+
 void acre_free(struct acre_heap *heap, void *address)
 {
-    uint64_t off = (uint64_t)((uintptr_t)address - (uintptr_t)heap->base);
+    uintptr_t at = (uintptr_t)address;
+    uint64_t slot = (at - (uintptr_t)heap->base) >> SLOT_SHIFT;
+    uint32_t unit = (uint32_t)(at >> UNIT_SHIFT) & (SLOT_UNITS - 1); /* base is a slot's multiple */
 
-    if (UNLIKELY(off >= HEAP_BYTES)) {
+    if (UNLIKELY(slot >= HEAP_SLOTS ||
+                 unit >= slot_n_table(atomic_load_explicit(&heap->slots[slot].tables,
+                                                           memory_order_relaxed)))) {
         free_slow(heap, address);
         return;
     }
-    unsigned slot = (unsigned)(off >> SLOT_SHIFT);
-    uint32_t in_slot = (uint32_t)(off & (SLOT_BYTES - 1)), unit = in_slot >> UNIT_SHIFT;
-    uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_relaxed);
-    if (UNLIKELY(unit >= slot_n_table(tables))) {
-        free_slow(heap, address);
-        return;
-    }
-    uint64_t entry = atomic_load_explicit(&heap_entries(heap, slot)[unit], memory_order_acquire);
-    const struct geo *geo = &geo_table[unit_entry_geo(entry)]; /* geo 0: limit 0, so slow */
-    uint32_t head = (unit - unit_entry_back(entry)) << UNIT_SHIFT;
-    uint32_t d = in_slot - head - geo->first;
-    uint64_t product = (uint64_t)d * geo->recip;
-    _Atomic tag_t *tag =
-        (_Atomic tag_t *)((char *)address - (in_slot - head)) + (uint32_t)(product >> 32);
-    if (UNLIKELY(d >= geo->limit || (uint32_t)product >= geo->recip ||
+    const _Atomic uint64_t *entries =
+        (const _Atomic uint64_t *)((at & ~(SLOT_BYTES - 1)) + SEG_HEADER_BYTES);
+    uint64_t entry = atomic_load_explicit(&entries[unit], memory_order_acquire);
+    const struct geo *geo = &geo_table[unit_entry_geo(entry)]; /* no slab: limit 0, so slow */
+    uint32_t in_slab = (uint32_t)(at & (UNIT_BYTES - 1)) + (unit_entry_back(entry) << UNIT_SHIFT);
+    uint64_t product = (uint64_t)(in_slab - geo->first) * geo->recip;
+    _Atomic tag_t *tag = (_Atomic tag_t *)(at - in_slab) + (product >> 32);
+    if (UNLIKELY(in_slab - geo->first >= geo->limit || (uint32_t)product >= geo->recip ||
                  atomic_load_explicit(tag, memory_order_relaxed) == TAG_FREE)) {
         free_slow(heap, address);
         return;
     }
     atomic_store_explicit(tag, TAG_FREE, memory_order_release);
 
-    struct cache *cache = cache_here(heap);
-    if (LIKELY(cache != NULL && unit_entry_holder(entry) == cache->token)) {
-        struct bin *bin = &cache->bins[geo->class_idx];
-        if (LIKELY(bin->n_stack < STACK_BLOCKS)) {
-            cache->stacks[geo->class_idx][bin->n_stack++] = (struct free_block){address, tag};
-            return;
-        }
+    struct cache *cache = tls_last.cache;
+    unsigned class_idx = geo_class(unit_entry_geo(entry));
+    if (UNLIKELY(tls_last.serial != heap->serial || unit_entry_holder(entry) != cache->token ||
+                 cache->bins[class_idx].n_stack == STACK_BLOCKS)) {
+        free_tell(heap, address, entry, tag);
+        return;
     }
-    /* Unconditionally: testing it first could lose it (DESIGN.md section 13). Pairs with
-     * slab_open(). */
-    atomic_store_explicit(heap_hints(heap, slot, tables) + (head >> UNIT_SHIFT), 1,
-                          memory_order_release);
+    struct bin *bin = &cache->bins[class_idx];
+    cache->stacks[class_idx][bin->n_stack++] = (struct free_block){address, tag};
 }
 
 /* Smallest class whose blocks hold size bytes at this alignment; N_CLASSES if none. */
@@ -179,11 +207,7 @@ void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, unsigned fl
     if (class_idx == N_CLASSES) {
         block = large_alloc(heap, size, align ? align : 1, heap_owned);
     } else {
-        struct cache *cache = cache_here(heap);
-        if (LIKELY(cache != NULL))
-            block = bin_pop(cache, class_idx, heap_owned ? TAG_HEAP : cache->id);
-        if (UNLIKELY(block == NULL))
-            block = small_alloc_slow(heap, class_idx, heap_owned);
+        block = heap_owned ? small_alloc_slow(heap, class_idx, true) : small_alloc(heap, class_idx);
     }
     if (block && (flags & ACRE_ZERO))
         memset(block, 0, size);

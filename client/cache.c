@@ -14,7 +14,17 @@
 
 #include "client/heap.h"
 
-__thread struct tls_cache tls_caches[HEAPS_MAX];
+__thread struct tls_cache tls_last, tls_caches[HEAPS_MAX];
+
+struct cache *cache_here(const struct acre_heap *heap)
+{
+    const struct tls_cache *t = &tls_caches[heap->index];
+
+    if (t->serial != heap->serial)
+        return NULL;
+    tls_last = *t;
+    return t->cache;
+}
 
 static bool thread_exists(int tid)
 {
@@ -71,7 +81,7 @@ struct cache *cache_acquire(struct acre_heap *heap)
         errno = -fail(ENOMEM, "no private memory left for a thread cache");
         return NULL;
     }
-    tls_caches[heap->index] = (struct tls_cache){heap->serial, c};
+    tls_last = tls_caches[heap->index] = (struct tls_cache){heap->serial, c};
     cache_watch_thread();
     errno = saved_errno;
     return c;
@@ -127,6 +137,7 @@ static void thread_ended(void *arg)
         heaps_unlock();
         *t = (struct tls_cache){0};
     }
+    tls_last = (struct tls_cache){0};
 }
 
 static void key_init(void)

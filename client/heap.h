@@ -115,17 +115,15 @@ struct acre_heap {
 };
 
 struct tls_cache {
-    uint64_t serial;
+    uint64_t serial; /* of the heap; unique among all heaps ever opened in this process. 0: none */
     struct cache *cache;
 };
-extern __thread struct tls_cache tls_caches[HEAPS_MAX]
-    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+#define TLS_MODEL __attribute__((tls_model("initial-exec"), visibility("hidden")))
+extern __thread struct tls_cache tls_last TLS_MODEL; /* the heap that this thread used last */
+extern __thread struct tls_cache tls_caches[HEAPS_MAX] TLS_MODEL;
 
-static inline struct cache *cache_here(const struct acre_heap *heap)
-{
-    const struct tls_cache *t = &tls_caches[heap->index];
-    return LIKELY(t->serial == heap->serial) ? t->cache : NULL;
-}
+/* This thread's cache of the heap, which becomes its last used; NULL if it has none. */
+struct cache *cache_here(const struct acre_heap *heap);
 
 static inline _Atomic uint64_t *heap_entries(const struct acre_heap *heap, unsigned slot)
 {

@@ -6,6 +6,7 @@
 struct geo geo_table[256];
 struct geo_info geo_infos[256];
 uint32_t class_bytes[N_CLASSES];
+uint8_t class_table[CLASS_TABLE_BYTES / 16 + 1];
 uint8_t class_order_min[N_CLASSES];
 uint8_t class_order_max[N_CLASSES];
 
@@ -49,13 +50,9 @@ static void fill_class(unsigned c)
         unsigned g = geo_of(c, order + i);
         uint32_t n = slab_blocks((uint32_t)UNIT_BYTES << (order + i), size, align);
         uint32_t recip = (uint32_t)((0x100000000ull + size - 1) / size);
-        if (!recip_is_exact(n, size, recip))
-            continue; /* 25 blocks of 20 KiB and 18 of 28 KiB: larger than a busy client's slabs */
-        geo_table[g] = (struct geo){.recip = recip,
-                                    .size = size,
-                                    .first = slab_first(n, align),
-                                    .limit = n * size,
-                                    .class_idx = c};
+        acre_assert(recip_is_exact(n, size, recip));
+        geo_table[g] = (struct geo){
+            .recip = recip, .size = size, .first = slab_first(n, align), .limit = n * size};
         geo_infos[g] = (struct geo_info){
             .n_blocks = (uint16_t)n, .class_idx = (uint8_t)c, .order = (uint8_t)(order + i)};
         /* Up to 1 KiB a busy slab is 64 KiB; above, as large as it takes to hold 16 blocks. */
@@ -73,6 +70,8 @@ static void init(void)
     acre_assert(class_bytes[N_CLASSES - 1] == SMALL_MAX_BYTES);
     for (unsigned c = 0; c < N_CLASSES; c++)
         fill_class(c);
+    for (unsigned i = 0; i < ARRAY_LEN(class_table); i++)
+        class_table[i] = (uint8_t)class_of_size(16 * i);
 }
 
 void sizeclass_init(void)

@@ -24,8 +24,8 @@
 
 #define N_CLASSES       40u
 #define SMALL_MAX_BYTES 32768u
-#define GEO_ORDERS      5u
-#define N_GEOS          (1u + N_CLASSES * GEO_ORDERS)
+#define GEO_ORDERS      4u
+#define N_GEOS          (GEO_ORDERS * (1u + N_CLASSES))
 #define SLAB_ORDER_MAX  6u /* 512 KiB */
 /* Blocks are aligned to the largest power of two that divides their size, at most this. */
 #define SLAB_ALIGN_MAX  1024u
@@ -35,8 +35,8 @@ struct geo {
     uint32_t size;  /* bytes of a block */
     uint32_t first; /* bytes from the slab's head to block 0; the tag map lies at 0 */
     uint32_t limit; /* n_blocks * size */
-    uint32_t class_idx;
 };
+static_assert(sizeof(struct geo) == 16, "indexed by a shift");
 
 struct geo_info {
     uint16_t n_blocks;
@@ -49,6 +49,9 @@ struct geo_info {
 extern struct geo geo_table[256];
 extern struct geo_info geo_infos[256];
 extern uint32_t class_bytes[N_CLASSES];
+/* Class of a size up to CLASS_TABLE_BYTES, by (size + 15) >> 4. */
+#define CLASS_TABLE_BYTES 1024u
+extern uint8_t class_table[CLASS_TABLE_BYTES / 16 + 1];
 extern uint8_t class_order_min[N_CLASSES]; /* smallest slab that holds a block */
 extern uint8_t class_order_max[N_CLASSES]; /* what a busy client uses */
 
@@ -69,7 +72,13 @@ static inline unsigned class_of_size(uint32_t size)
 
 static inline unsigned geo_of(unsigned class_idx, unsigned order)
 {
-    return 1 + class_idx * GEO_ORDERS + (order - class_order_min[class_idx]);
+    return (1 + class_idx) * GEO_ORDERS + (order - class_order_min[class_idx]);
+}
+
+/* geo is one of a slab: at least GEO_ORDERS. */
+static inline unsigned geo_class(unsigned geo)
+{
+    return geo / GEO_ORDERS - 1;
 }
 
 /* Alignment that every block of the class has. */

@@ -117,11 +117,9 @@ static void every_class_has_all_orders_from_its_least_to_its_greatest(void **sta
 }
 
 /* Without this bound two geometries gave wrong block numbers near their end. */
-static void a_geometry_whose_reciprocal_is_not_exact_does_not_exist(void **state)
+static void every_geometrys_reciprocal_is_exact(void **state)
 {
     (void)state;
-    assert_int_equal(geo_infos[geo_of(class_of_size(20480), 6)].n_blocks, 0);
-    assert_int_equal(geo_infos[geo_of(class_of_size(28672), 6)].n_blocks, 0);
     for_each_geo(g)
     {
         const struct geo *geo = &geo_table[g];
@@ -130,11 +128,25 @@ static void a_geometry_whose_reciprocal_is_not_exact_does_not_exist(void **state
     }
 }
 
+static void a_geometry_tells_its_class(void **state)
+{
+    (void)state;
+    for (unsigned c = 0; c < N_CLASSES; c++)
+        for (unsigned order = class_order_min[c]; order <= class_order_max[c]; order++) {
+            assert_int_equal(geo_class(geo_of(c, order)), c);
+            assert_int_equal(geo_infos[geo_of(c, order)].class_idx, c);
+            assert_int_equal(geo_infos[geo_of(c, order)].order, order);
+            assert_true(geo_infos[geo_of(c, order)].n_blocks > 0);
+        }
+}
+
 static void geometry_zero_is_no_slab(void **state)
 {
     (void)state;
-    assert_int_equal(geo_infos[0].n_blocks, 0);
-    assert_int_equal(geo_table[0].limit, 0);
+    for (unsigned g = 0; g < GEO_ORDERS; g++) {
+        assert_int_equal(geo_infos[g].n_blocks, 0);
+        assert_int_equal(geo_table[g].limit, 0);
+    }
     for (unsigned g = N_GEOS; g < 256; g++)
         assert_int_equal(geo_infos[g].n_blocks, 0);
 }
@@ -144,9 +156,9 @@ static void the_fingerprint_stays_the_same_and_sees_the_tables(void **state)
     (void)state;
     uint64_t before = layout_fingerprint();
     assert_int_equal(layout_fingerprint(), before);
-    geo_table[1].recip++;
+    geo_table[GEO_ORDERS].recip++;
     assert_true(layout_fingerprint() != before);
-    geo_table[1].recip--;
+    geo_table[GEO_ORDERS].recip--;
 }
 
 static int setup(void **state)
@@ -167,7 +179,8 @@ int main(void)
         cmocka_unit_test(no_slab_has_room_for_one_more_block),
         cmocka_unit_test(every_block_has_the_alignment_of_its_class),
         cmocka_unit_test(every_class_has_all_orders_from_its_least_to_its_greatest),
-        cmocka_unit_test(a_geometry_whose_reciprocal_is_not_exact_does_not_exist),
+        cmocka_unit_test(every_geometrys_reciprocal_is_exact),
+        cmocka_unit_test(a_geometry_tells_its_class),
         cmocka_unit_test(geometry_zero_is_no_slab),
         cmocka_unit_test(the_fingerprint_stays_the_same_and_sees_the_tables),
     };
