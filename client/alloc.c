@@ -123,27 +123,31 @@ static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *ad
     errno = saved_errno;
 }
 
-/* The tag is 0 already; what is left is to let the slab's holder know. Another thread's or
- * process's slab, a full stack, or this thread used another heap last. */
-static __attribute__((noinline)) void free_tell(struct acre_heap *heap, void *address,
-                                                uint64_t entry, _Atomic tag_t *tag)
+/* Pairs with slab_open(). Unconditionally: testing the byte first could lose the hint (DESIGN.md
+ * section 13). */
+static inline void hint_store(const struct acre_heap *heap, uintptr_t at, uint64_t entry)
 {
-    uint64_t off = (uint64_t)((char *)address - heap->base);
-    unsigned slot = (unsigned)(off >> SLOT_SHIFT), geo = unit_entry_geo(entry);
-    uint32_t head = (uint32_t)((off & (SLOT_BYTES - 1)) >> UNIT_SHIFT) - unit_entry_back(entry);
-
-    if (tls_last.serial != heap->serial) {
-        struct cache *cache = cache_here(heap);
-        struct bin *bin = cache ? &cache->bins[geo_class(geo)] : NULL;
-        if (bin && unit_entry_holder(entry) == cache->token && bin->n_stack < STACK_BLOCKS) {
-            cache->stacks[geo_class(geo)][bin->n_stack++] = (struct free_block){address, tag};
-            return;
-        }
-    }
+    unsigned slot = (unsigned)((at - (uintptr_t)heap->base) >> SLOT_SHIFT);
     uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_relaxed);
-    /* Unconditionally: testing it first could lose it (DESIGN.md section 13). Pairs with
-     * slab_open(). */
-    atomic_store_explicit(heap_hints(heap, slot, tables) + head, 1, memory_order_release);
+    uint32_t unit = (uint32_t)(at >> UNIT_SHIFT) & (SLOT_UNITS - 1);
+
+    atomic_store_explicit((_Atomic uint8_t *)((at & ~(SLOT_BYTES - 1)) + (tables >> 32)) + unit -
+                              unit_entry_back(entry),
+                          1, memory_order_release);
+}
+
+/* The tag is 0 already, but this thread used another heap last: look for its cache of this one. */
+static __attribute__((noinline)) void free_tell_other(struct acre_heap *heap, void *address,
+                                                      uint64_t entry, _Atomic tag_t *tag)
+{
+    struct cache *cache = cache_here(heap);
+    unsigned class_idx = geo_class(unit_entry_geo(entry));
+    struct bin *bin = cache ? &cache->bins[class_idx] : NULL;
+
+    if (bin && unit_entry_holder(entry) == cache->token && bin->n_stack < STACK_BLOCKS)
+        cache->stacks[class_idx][bin->n_stack++] = (struct free_block){address, tag};
+    else
+        hint_store(heap, (uintptr_t)address, entry);
 }
 
 void acre_free(struct acre_heap *heap, void *address)
@@ -172,15 +176,17 @@ void acre_free(struct acre_heap *heap, void *address)
     }
     atomic_store_explicit(tag, TAG_FREE, memory_order_release);
 
-    struct cache *cache = tls_last.cache;
-    unsigned class_idx = geo_class(unit_entry_geo(entry));
-    if (UNLIKELY(tls_last.serial != heap->serial || unit_entry_holder(entry) != cache->token ||
-                 cache->bins[class_idx].n_stack == STACK_BLOCKS)) {
-        free_tell(heap, address, entry, tag);
+    if (UNLIKELY(tls_last.serial != heap->serial)) {
+        free_tell_other(heap, address, entry, tag);
         return;
     }
+    struct cache *cache = tls_last.cache;
+    unsigned class_idx = geo_class(unit_entry_geo(entry));
     struct bin *bin = &cache->bins[class_idx];
-    cache->stacks[class_idx][bin->n_stack++] = (struct free_block){address, tag};
+    if (unit_entry_holder(entry) == cache->token && bin->n_stack < STACK_BLOCKS)
+        cache->stacks[class_idx][bin->n_stack++] = (struct free_block){address, tag};
+    else
+        hint_store(heap, at, entry);
 }
 
 /* Smallest class whose blocks hold size bytes at this alignment; N_CLASSES if none. */

@@ -65,12 +65,21 @@ struct bin {
 };
 static_assert(sizeof(struct bin) == 64, "one line");
 
+/* A large block that this thread freed and may use again: see large.c. */
+struct kept {
+    uint32_t unit, n_units;
+};
+#define KEPT_MAX       8u
+#define KEPT_UNITS_MAX 512u /* 4 MiB, as the pool */
+
 struct cache {
     uint32_t token; /* holder_token(id, index); 0: wiped or never used */
     tag_t id;
-    struct cache *next; /* all caches of the process */
-    bool busy;          /* a living thread has it (pool_lock) */
-    int tid;            /* which */
+    struct cache *next;          /* all caches of the process */
+    bool busy;                   /* a living thread has it (pool_lock) */
+    int tid;                     /* which */
+    uint32_t n_kept, kept_units; /* oldest first */
+    struct kept kept[KEPT_MAX];
     struct bin bins[N_CLASSES] __attribute__((aligned(64)));
     struct free_block stacks[N_CLASSES][STACK_BLOCKS];
 };
@@ -224,6 +233,8 @@ bool cache_inherit(struct acre_heap *heap, struct cache *cache, unsigned class_i
 void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned);
 /* The tag is 0 already. */
 void large_free_units(struct acre_heap *heap, uint64_t off, uint64_t entry);
+/* Gives back the large blocks that a cache keeps. */
+void large_release_kept(struct acre_heap *heap, struct cache *cache);
 
 /* ---- block.c: any address, checked ---- */
 enum block_fault { BLOCK_OK = 0, BLOCK_FOREIGN, BLOCK_INTERIOR };

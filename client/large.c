@@ -5,22 +5,30 @@
  *
  * MODEL. The head's entry is U_LARGE with the number of units and the client whose units they are;
  * all others are U_CUT. The tag is set before the entry says U_LARGE, so U_LARGE with tag 0 means
- * one thing: freed, units not yet returned.
+ * one thing: freed. A block that its own client has freed may be kept for a while by the thread
+ * that freed it, entry and all, marked LARGE_KEPT: using it again touches two words, not its units.
  *
- * ALLOC   units U_CUT -> tag = owner -> entry = U_LARGE (the commit)
- * FREE    tag = 0 (the commit) -> entry U_LARGE -> U_CUT by CAS -> units back to the pool or the
- * daemon. The CAS, because the daemon, when memory is short, returns the units of freed blocks
- * itself. Another client's block: the daemon is told, and verifies.
+ * ALLOC   kept: entry U_LARGE|KEPT -> U_CUT by CAS, else units U_CUT from pool or daemon; then
+ *         tag = owner -> entry = U_LARGE (the commit)
+ * FREE    tag = 0 (the commit) -> entry U_LARGE -> U_LARGE|KEPT by CAS, noted in the thread's cache
+ * EVICT   entry U_LARGE|KEPT -> U_CUT by CAS -> units back to the pool or the daemon
+ *         All by CAS, because the daemon, when memory is short, returns the units of freed blocks
+ *         itself: kept ones are not hoarded. A thread's note may be stale (taken back, perhaps
+ * granted to us again and live, perhaps kept by another thread): the mark in the entry decides,
+ * since whoever takes it away owns the units. Another client's block: the daemon is told, and
+ *         verifies.
  *
  * A KILL before the commit: U_CUT units of a dead client. After a free's commit: U_LARGE with tag
  * 0, found by the daemon.
  *
- * COST. Up to POOL_LARGE_UNITS from the pool, without the daemon; above, one request. A block's
- * units are claimed one CAS each.
+ * COST. Kept: one CAS for each of alloc and free, at most KEPT_MAX notes looked at. Up to
+ * POOL_LARGE_UNITS from the pool, one CAS a unit; above, one request to the daemon.
  */
+#include <string.h>
+
 #include "client/heap.h"
 
-#define POOL_LARGE_UNITS 64u /* 512 KiB */
+#define POOL_LARGE_UNITS 256u /* 2 MiB: half of what the pool keeps */
 #define ALIGN_ORDER_MAX  (SLOT_SHIFT - UNIT_SHIFT - 1)
 
 static uint32_t take_from_pool(struct acre_heap *heap, uint32_t n_units)
@@ -55,37 +63,133 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
     return pool_grow_exact(heap, n_units, align_order, ret_unit);
 }
 
+/* ---- blocks that a thread keeps ---- */
+
+static _Atomic uint64_t *entry_of(const struct acre_heap *heap, uint32_t unit)
+{
+    return heap_entries(heap, unit / SLOT_UNITS) + unit % SLOT_UNITS;
+}
+
+static uint64_t entry_kept(const struct acre_heap *heap, struct kept k)
+{
+    return unit_entry_large(k.n_units, self_id(heap)) | LARGE_KEPT;
+}
+
+/* The mark goes, and with it everybody else's claim. False: the note was stale. */
+static bool kept_claim(struct acre_heap *heap, struct kept k)
+{
+    uint64_t expected = entry_kept(heap, k);
+
+    return atomic_compare_exchange_strong(entry_of(heap, k.unit), &expected,
+                                          unit_entry_plain(U_CUT, holder_token(self_id(heap), 0)));
+}
+
+static struct kept kept_remove(struct cache *cache, uint32_t i)
+{
+    struct kept k = cache->kept[i];
+
+    cache->n_kept--;
+    cache->kept_units -= k.n_units;
+    memmove(&cache->kept[i], &cache->kept[i + 1], (cache->n_kept - i) * sizeof(k));
+    return k;
+}
+
+static void units_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
+{
+    if (n_units <= POOL_LARGE_UNITS)
+        pool_give(heap, unit, n_units);
+    else
+        pool_release(heap, unit, n_units);
+}
+
+static void kept_evict_oldest(struct acre_heap *heap, struct cache *cache)
+{
+    struct kept k = kept_remove(cache, 0);
+
+    if (kept_claim(heap, k))
+        units_give(heap, k.unit, k.n_units);
+}
+
+void large_release_kept(struct acre_heap *heap, struct cache *cache)
+{
+    while (cache->n_kept > 0)
+        kept_evict_oldest(heap, cache);
+}
+
+/* The youngest that fits without wasting more than an eighth. */
+static bool kept_take(struct acre_heap *heap, uint32_t n_units, size_t align, struct kept *ret)
+{
+    struct cache *cache = cache_here(heap);
+
+    for (uint32_t i = cache ? cache->n_kept : 0; i-- > 0;) {
+        const struct kept *k = &cache->kept[i];
+        if (k->n_units < n_units || k->n_units > n_units + n_units / 8 ||
+            ((uint64_t)k->unit << UNIT_SHIFT) % align != 0)
+            continue;
+        *ret = kept_remove(cache, i);
+        if (kept_claim(heap, *ret))
+            return true;
+    }
+    return false;
+}
+
+/* False: the block is the caller's to give back. */
+static bool kept_add(struct acre_heap *heap, struct kept k, uint64_t entry)
+{
+    struct cache *cache = cache_here(heap);
+
+    if (!cache || cache->token == 0)
+        cache = cache_acquire(heap);
+    if (!cache || k.n_units > KEPT_UNITS_MAX)
+        return false;
+    while (cache->n_kept == KEPT_MAX || cache->kept_units + k.n_units > KEPT_UNITS_MAX)
+        kept_evict_oldest(heap, cache);
+    /* Failing: the daemon has just taken it. */
+    if (atomic_compare_exchange_strong(entry_of(heap, k.unit), &entry, entry_kept(heap, k))) {
+        cache->kept[cache->n_kept++] = k;
+        cache->kept_units += k.n_units;
+    }
+    return true;
+}
+
+/* ---- alloc and free ---- */
+
+static void *large_commit(struct acre_heap *heap, struct kept run, bool heap_owned)
+{
+    unsigned slot = run.unit / SLOT_UNITS;
+    uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_relaxed);
+
+    atomic_store_explicit(heap_tags(heap, slot, tables) + run.unit % SLOT_UNITS,
+                          heap_owned ? TAG_HEAP : self_id(heap), memory_order_relaxed);
+    atomic_store_explicit(entry_of(heap, run.unit), unit_entry_large(run.n_units, self_id(heap)),
+                          memory_order_release);
+    return heap->base + ((uint64_t)run.unit << UNIT_SHIFT);
+}
+
 void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned)
 {
     unsigned align_order = align <= UNIT_BYTES ? 0 : log2_ceil_u64(align) - UNIT_SHIFT;
     uint64_t n_units = size == 0 ? 1 : (size >> UNIT_SHIFT) + (size % UNIT_BYTES != 0);
-    int saved_errno = errno, r;
-    uint32_t unit;
+    struct kept run = {.n_units = (uint32_t)n_units};
+    int saved_errno = errno, r = 0;
 
     if (n_units >= HEAP_UNITS || align_order > ALIGN_ORDER_MAX)
         r = fail(ENOMEM, "%zu bytes aligned to %zu cannot be had: a heap has %llu GiB", size, align,
                  HEAP_BYTES >> 30);
-    else
-        r = take_units(heap, (uint32_t)n_units, align_order, &unit);
+    else if (!kept_take(heap, (uint32_t)n_units, align, &run))
+        r = take_units(heap, (uint32_t)n_units, align_order, &run.unit);
     if (r < 0) {
         errno = -r;
         return NULL;
     }
-    unsigned slot = unit / SLOT_UNITS;
-    uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_relaxed);
-    atomic_store_explicit(heap_tags(heap, slot, tables) + unit % SLOT_UNITS,
-                          heap_owned ? TAG_HEAP : self_id(heap), memory_order_relaxed);
-    atomic_store_explicit(heap_entries(heap, slot) + unit % SLOT_UNITS,
-                          unit_entry_large((uint32_t)n_units, self_id(heap)), memory_order_release);
     errno = saved_errno;
-    return heap->base + ((uint64_t)unit << UNIT_SHIFT);
+    return large_commit(heap, run, heap_owned);
 }
 
 void large_free_units(struct acre_heap *heap, uint64_t off, uint64_t entry)
 {
-    uint32_t unit = (uint32_t)(off >> UNIT_SHIFT), n_units = unit_entry_large_units(entry);
+    struct kept run = {(uint32_t)(off >> UNIT_SHIFT), unit_entry_large_units(entry)};
     tag_t self = self_id(heap);
-    _Atomic uint64_t *e = heap_entries(heap, unit / SLOT_UNITS) + unit % SLOT_UNITS;
 
     if (self == 0 || unit_entry_large_holder(entry) != self) {
         struct msg_request req = {.op = MSG_FREE_LARGE, .free_large = {.off = off}};
@@ -94,10 +198,9 @@ void large_free_units(struct acre_heap *heap, uint64_t off, uint64_t entry)
         (void)heap_call(heap, &req, &reply);
         return;
     }
-    if (!atomic_compare_exchange_strong(e, &entry, unit_entry_plain(U_CUT, holder_token(self, 0))))
+    if (kept_add(heap, run, entry))
         return;
-    if (n_units <= POOL_LARGE_UNITS)
-        pool_give(heap, unit, n_units);
-    else
-        pool_release(heap, unit, n_units);
+    if (atomic_compare_exchange_strong(entry_of(heap, run.unit), &entry,
+                                       unit_entry_plain(U_CUT, holder_token(self, 0))))
+        units_give(heap, run.unit, run.n_units);
 }

@@ -281,6 +281,7 @@ static void bin_forget(struct bin *bin)
 
 void cache_release_empty(struct acre_heap *heap, struct cache *cache)
 {
+    large_release_kept(heap, cache);
     for (unsigned c = 0; c < N_CLASSES; c++) {
         struct bin *bin = &cache->bins[c];
         bin_forget(bin);

@@ -24,7 +24,8 @@
  *            holder token        back           state     geo       U_SLAB, U_PARKED
  *            holder token        0              state     0         U_UNCUT, U_CUT, U_RELEASING
  *            number of units     holder's id    U_LARGE   0         head of a large block
- *                                                                   (id 0: an orphan)
+ *                                                                   (id 0: an orphan; LARGE_KEPT
+ *                                                                   for geo: freed and kept)
  *            holder token = client id << 16 | index of the thread cache in that client; 0:
  * nobody's. back = units from here to the slab's head. geo = index into sizeclass.h's geometries, 0
  * = no slab.
@@ -107,6 +108,10 @@ static inline uint64_t unit_entry_plain(enum unit_state state, uint32_t holder)
 {
     return (uint64_t)holder << 32 | (uint64_t)state << 8;
 }
+/* A large block that was freed, and whose holder may use it again without asking: as it was, but
+ * for this in the geo's place (no slab has it). The daemon takes it if memory is short. */
+#define LARGE_KEPT 1u
+
 /* holder_id: the client whose units they are (the block's owner is its tag); 0 for an orphan. */
 static inline uint64_t unit_entry_large(uint32_t n_units, tag_t holder_id)
 {

@@ -62,9 +62,7 @@ static void a_double_free_is_reported(void **state)
         void *block = acre_alloc(heap, size);
         acre_free(heap, block);
         acre_free(heap, block);
-        /* A large block's units are gone at once: then no block starts there. */
-        expect_report(size > 32768 ? ACRE_MISUSE_INTERIOR : ACRE_MISUSE_DOUBLE_FREE, "acre_free",
-                      block);
+        expect_report(ACRE_MISUSE_DOUBLE_FREE, "acre_free", block);
     }
     expect_unharmed();
 }

@@ -103,6 +103,50 @@ static void uncut_units_are_taken_back_from_a_client_that_sleeps(void **state)
     expect_settled(&d, "small", 0, 0);
 }
 
+static bool keeper(void *arg)
+{
+    struct acre_heap *heap;
+    int *pipes = arg;
+    void *blocks[4];
+    char c;
+
+    CHECK(acre_open(&heap, d.socket, "small") == 0);
+    for (unsigned i = 0; i < 4; i++)
+        CHECK((blocks[i] = acre_alloc(heap, 1 << 20)) != NULL);
+    for (unsigned i = 0; i < 4; i++)
+        acre_free(heap, blocks[i]);
+    /* What one thread keeps serves it again at once. */
+    CHECK(acre_alloc(heap, (1 << 20) - 5) == blocks[3]);
+    acre_free(heap, blocks[3]);
+    CHECK(write(pipes[1], "x", 1) == 1 && read(pipes[2], &c, 1) == 1);
+    /* Gone meanwhile; the notes of this thread are stale, and it notices. */
+    for (unsigned i = 0; i < 4; i++)
+        CHECK(acre_alloc(heap, 1 << 20) == NULL && errno == ENOMEM);
+    return true;
+}
+
+static void kept_large_blocks_are_taken_from_a_client_that_sleeps(void **state)
+{
+    (void)state;
+    static void *blocks[100];
+    int *pipes = shared_page(4 * sizeof(int));
+    char c;
+    size_t n;
+
+    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(pipe(pipes + 2), 0);
+    pid_t pid = child_start(keeper, pipes);
+    assert_int_equal(read(pipes[0], &c, 1), 1);
+    struct acre_heap *heap = heap_open(&d, "small");
+    size_t bytes = fill(heap, 1 << 20, blocks, 100, &n);
+    assert_int_equal(write(pipes[3], "x", 1), 1);
+    assert_true(child_ok(pid));
+    acre_close(heap);
+    /* Segments of 4, 4, 8 and 4 MiB, each with its tables: 16 blocks, 12 if those were hoarded. */
+    assert_int_equal(bytes, 16 << 20);
+    expect_settled(&d, "small", 0, 0);
+}
+
 static void a_block_beyond_a_slot_works(void **state)
 {
     (void)state;
@@ -163,6 +207,7 @@ int main(void)
         cmocka_unit_test(a_tenant_of_20_mib_works),
         cmocka_unit_test(over_max_is_null_and_enomem_with_a_sentence),
         cmocka_unit_test(uncut_units_are_taken_back_from_a_client_that_sleeps),
+        cmocka_unit_test(kept_large_blocks_are_taken_from_a_client_that_sleeps),
         cmocka_unit_test(a_block_beyond_a_slot_works),
         cmocka_unit_test(tenants_do_not_share_budgets),
     };
