@@ -172,8 +172,17 @@ static uint64_t units_for_run(uint32_t n, unsigned align_order)
     return align_order == 0 ? MAX((uint64_t)n + 1, SLOT_UNITS + 1) : UINT64_MAX;
 }
 
+/* A few units more than it needs can cost a segment one more unit for its tables, which moves an
+ * aligned run by its alignment. */
+static bool run_fits(uint64_t n_units, uint32_t n, unsigned align_order)
+{
+    uint32_t n_meta = segment_shape((uint32_t)n_units).n_meta;
+    return round_up_u64(n_meta, 1ull << align_order) + n <= n_units;
+}
+
 /* How large to make it, at least `need` units; 0: there is no room. */
-static uint64_t choose_units(const struct tenant *t, uint64_t need)
+static uint64_t choose_units(const struct tenant *t, uint64_t need, uint32_t n,
+                             unsigned align_order)
 {
     uint64_t max_left = budget_left(&t->budget) / UNIT_BYTES;
     uint64_t cap_left = ledger_left(&t->core->ledger) / UNIT_BYTES;
@@ -188,7 +197,9 @@ static uint64_t choose_units(const struct tenant *t, uint64_t need)
     if (max_left - want < SEG_UNITS_MIN &&
         max_left <= cap_left) /* no rest that is too small to be used */
         want = MIN(max_left, SLOT_UNITS);
-    return want >= SEG_UNITS_MIN ? want : 0;
+    if (want < SEG_UNITS_MIN)
+        return 0;
+    return run_fits(want, n, align_order) ? want : need;
 }
 
 static void publish_seg(struct tenant *t, const struct seg *seg)
@@ -210,7 +221,7 @@ int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct se
     uint64_t need = units_for_run(n, align_order);
     if (need > HEAP_UNITS)
         return -ENOMEM;
-    uint64_t n_units = choose_units(t, need);
+    uint64_t n_units = choose_units(t, need, n, align_order);
     if (n_units == 0)
         return -ENOMEM;
     if ((n_units + SLOT_UNITS - 1) / SLOT_UNITS > HEAP_SLOTS - t->n_slots)

@@ -544,6 +544,27 @@ static void test_exact_runs_are_exact_and_aligned(void **state)
     finish();
 }
 
+static void test_an_aligned_run_fits_into_the_segment_made_for_it(void **state)
+{
+    (void)state;
+    uint32_t n_units = 512; /* the smallest segment whose tables take three units */
+    while (segment_shape(n_units).n_meta < 3)
+        n_units++;
+    for (unsigned align = 0; align < 4; align++) {
+        for (uint32_t n = n_units - 16; n <= n_units; n++) {
+            struct fake f;
+            start(BIG_BYTES, BIG_BYTES);
+            attach(&f);
+            assert_int_equal(grow_as(&f, n_units - 4, true, 2, 0, NULL), 0);
+            assert_int_equal(w.tenant->budget.charged_bytes / UNIT_BYTES, n_units);
+            assert_int_equal(grow_as(&f, n, true, align, 0, NULL), 0);
+            core_assert_valid(&w.core);
+            kill_it(&f);
+            finish();
+        }
+    }
+}
+
 static void test_max_is_a_wall_and_all_of_it_can_be_had(void **state)
 {
     (void)state;
@@ -1277,6 +1298,7 @@ int main(void)
         cmocka_unit_test(test_segments_are_writable_for_clients_and_read_only_for_lookers),
         cmocka_unit_test(test_grants_begin_small_and_grow_with_what_is_held),
         cmocka_unit_test(test_exact_runs_are_exact_and_aligned),
+        cmocka_unit_test(test_an_aligned_run_fits_into_the_segment_made_for_it),
         cmocka_unit_test(test_max_is_a_wall_and_all_of_it_can_be_had),
         cmocka_unit_test(test_the_capacity_is_a_wall_between_tenants),
         cmocka_unit_test(test_four_hundred_small_clients_fit_into_64_mib),
