@@ -711,7 +711,7 @@ void dispatch_hangup(struct core *core, struct session *s, uint64_t now_ns)
     core->now_ns = now_ns;
     LIST_REMOVE(s, in_core);
     if (s->attach)
-        s->attach->session = NULL;
+        reaper_forget_attach(s->attach);
     if (s->wait == WAIT_MEMORY)
         TAILQ_REMOVE(&s->client->tenant->waiters, s, in_waiters);
     if (s->held) {

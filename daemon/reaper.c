@@ -156,7 +156,8 @@ static void add_attach(struct ask_job *j, struct attach *a)
 {
     struct ask *ask = &j->asks[j->n++];
     *ask = (struct ask){.attach = a, .life_fd = a->life_fd, .pidfd = -1};
-    ask->pid = a->session ? a->session->creds.pid : 0;
+    ask->pid = a->session->creds.pid;
+    a->is_asked = true;
 }
 
 static void collect_asks(struct tenant *t, struct ask_job *j)
@@ -199,6 +200,17 @@ void reaper_ask_attach(struct attach *attach)
 {
     TAILQ_INSERT_TAIL(&attach->tenant->attaches, attach, in_queue);
     reaper_pump(attach->tenant);
+}
+
+void reaper_forget_attach(struct attach *a)
+{
+    struct core *core = a->tenant->core;
+    a->session = NULL;
+    if (a->is_asked)
+        return;
+    TAILQ_REMOVE(&a->tenant->attaches, a, in_queue);
+    core->io.close_foreign(core->io.ctx, a->life_fd, NOBODY_UID);
+    free(a);
 }
 
 /* ---- after the sweep ---- */

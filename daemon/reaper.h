@@ -9,7 +9,8 @@
 struct attach {
     TAILQ_ENTRY(attach) in_queue;
     struct tenant *tenant;
-    struct session *session; /* NULL: it has hung up meanwhile */
+    struct session *session; /* NULL: it has hung up while the page was asked */
+    bool is_asked;           /* a worker has the page */
     uint64_t resume;         /* handle of the client that it wants to be again; 0: a new client */
     int life_fd;             /* of the new client, or a duplicate of the old one's */
     char name[CLIENT_NAME_BYTES];
@@ -23,6 +24,9 @@ void reaper_bells(struct core *core, uint64_t now_ns);
 
 /* The page of an attach is to be asked. The answer goes to dispatch_attach_answer(). */
 void reaper_ask_attach(struct attach *attach);
+/* Its session hangs up. A page that no worker has goes at once: else connections that come and go
+ * could pile up descriptors behind pages that take long. */
+void reaper_forget_attach(struct attach *attach);
 
 /* The clients in WAIT_PUBLISH are waiting. */
 void reaper_publish(struct tenant *tenant);

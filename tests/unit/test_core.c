@@ -431,6 +431,32 @@ static void test_a_hang_up_while_the_page_is_asked_leaves_nothing(void **state)
     finish();
 }
 
+static void test_attaches_that_wait_are_forgotten_with_their_connections(void **state)
+{
+    (void)state;
+    static struct fake f[100];
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
+    strcpy(req.attach.tenant, "t");
+    start(MIB(64), BIG_BYTES);
+    for (int i = 0; i < 100; i++) {
+        connect_as(&f[i], 0);
+        make_page(&f[i]);
+    }
+    unsigned n_files = count_files("/proc/self/fd");
+    for (int i = 0; i < 100; i++) /* the first one's page is being asked, the others wait for it */
+        dispatch_request(&w.core, &f[i].session, &req, 0,
+                         fcntl(f[i].life_fd, F_DUPFD_CLOEXEC, 0), w.now_ns);
+    w.core.is_stopping = true; /* as on SIGTERM: nothing new is begun */
+    for (int i = 0; i < 100; i++) {
+        dispatch_hangup(&w.core, &f[i].session, w.now_ns);
+        f[i].is_open = false;
+    }
+    assert_true(count_files("/proc/self/fd") <= n_files + 6); /* one page and the heap's */
+    finish();
+    for (int i = 0; i < 100; i++)
+        unmap_page(&f[i]);
+}
+
 /* ---- descriptors and their acknowledgement ---- */
 
 static void test_a_descriptor_must_be_acknowledged_and_one_request_may_wait_for_it(void **state)
@@ -1294,6 +1320,7 @@ int main(void)
         cmocka_unit_test(test_access_and_unknown_tenants_have_their_errors),
         cmocka_unit_test(test_another_version_or_layout_is_told_apart),
         cmocka_unit_test(test_a_hang_up_while_the_page_is_asked_leaves_nothing),
+        cmocka_unit_test(test_attaches_that_wait_are_forgotten_with_their_connections),
         cmocka_unit_test(test_a_descriptor_must_be_acknowledged_and_one_request_may_wait_for_it),
         cmocka_unit_test(test_segments_are_writable_for_clients_and_read_only_for_lookers),
         cmocka_unit_test(test_grants_begin_small_and_grow_with_what_is_held),
