@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "goal.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MI PEER_MIMALLOC
+
+/* clang-format off */
+const struct goal goals[] = {
+    {"pair", "64 B",   MI, 0.75, 0.60, true},
+    {"pair", "16 B",   MI, 1.00, 0.80, true},
+    {"pair", "256 B",  MI, 1.00, 0.80, true},
+    {"pair", "1 KiB",  MI, 1.00, 0.80, true},
+    {"pair", "4 KiB",  MI, 1.00, 0.80, true},
+    {"pair", "16 KiB", MI, 1.00, 0.80, true},
+    {"pair", "64 KiB", MI, 1.00, 0.70, true},
+    {"pair", "1 MiB",  MI, 1.00, 0.70, true},
+    {"batch", "in order", MI, 1.10, 0.90, true},
+    {"batch", "reverse",  MI, 1.10, 0.90, true},
+    {"batch", "random",   MI, 1.10, 0.90, true},
+    {"handoff", "64 B, depth 1024",       MI, 0.40, 0.30, false},
+    {"handoff", "64 B, depth 1024, give", MI, 0.40, 0.30, false},
+    {"handoff", "64 B, depth 1024",       PEER_BOOST, 0.02, 0.0125, false},
+    {"handoff", "64 B, depth 1024, give", PEER_BOOST, 0.02, 0.0125, false},
+    {"handoff", "64 B, depth 32",         MI, 0.50, 0.35, false},
+    {"handoff", "64 B, depth 32, give",   MI, 0.50, 0.35, false},
+    {"churn", "1 thread",  GOAL_BEST, 1.05, 0.90, true},
+    {"churn", "2 threads", GOAL_BEST, 1.05, 0.90, true},
+    {"larson",  "2 threads", MI, 0.85, 0.75, true},
+    {"xmalloc", "2 threads", MI, 0.60, 0.40, true},
+    {"sh6", "1 thread",  MI, 1.15, 0.95, true},
+    {"sh8", "2 threads", MI, 0.60, 0.40, true},
+    {"sh8", "2 threads", PEER_TCMALLOC, 1.50, 1.00, false},
+    {"fresh", "page, huge pages", PEER_KERNEL, 0.05, 0.03, false},
+    {"fresh", "page, 4 KiB pages", PEER_KERNEL, 0.35, 0.28, false},
+    {"fresh", "4,000,000 x 112 B", MI, 1.00, 0.50, false},
+    {"grow", "round trip", PEER_KERNEL, 2.0, 1.4, false},
+    {"tail", "free p99.99",  MI, 1.0, 0.7, false},
+    {"tail", "malloc p99.9", MI, 1.0, 0.7, false},
+    {"space", "peak, 64 MiB", MI, 1.0, 0.9, false},
+    {"space", "trimmed", GOAL_ABSOLUTE, 2.0, 1.3, false},
+    {"space", "a client", GOAL_ABSOLUTE, 256, 96, false},
+};
+/* clang-format on */
+const unsigned n_goals = sizeof(goals) / sizeof(goals[0]);
+
+const struct goal goal_of_mean = {"all of these", "geometric mean", GOAL_BEST, 1.10, 0.90, false};
+
+static double ratio_to_best(const struct row *row)
+{
+    double best = NAN, ratio = NAN;
+    for (unsigned peer = PEER_ACRE + 1; peer < PEERS; peer++) {
+        double value = row_values(row, (enum peer_idx)peer).median;
+        if (isnan(value) || value >= best)
+            continue;
+        best = value;
+        ratio = row_ratios(row, (enum peer_idx)peer).median;
+    }
+    return ratio;
+}
+
+double goal_figure(const struct goal *goal, const struct row *row)
+{
+    switch (goal->peer) {
+    case GOAL_BEST:
+        return ratio_to_best(row);
+    case GOAL_ABSOLUTE:
+        return row_values(row, PEER_ACRE).median;
+    default:
+        return row_ratios(row, (enum peer_idx)goal->peer).median;
+    }
+}
+
+const char *goal_against(const struct goal *goal)
+{
+    return goal->peer == GOAL_BEST       ? "best peer"
+           : goal->peer == GOAL_ABSOLUTE ? "Acre alone"
+                                         : peers[goal->peer].name;
+}
+
+const char *goal_verdict(const struct goal *goal, double figure)
+{
+    return figure <= goal->aim ? "aim" : figure <= goal->must ? "must" : "missed";
+}
+
+static bool is_in_mean(const struct row *row)
+{
+    for (unsigned i = 0; i < n_goals; i++)
+        if (goals[i].is_in_mean && strcmp(goals[i].workload, row->workload->name) == 0 &&
+            strcmp(goals[i].metric, row->metric) == 0)
+            return true;
+    return false;
+}
+
+double goal_mean(const struct bench *bench, unsigned *ret_n)
+{
+    double sum = 0;
+    *ret_n = 0;
+    for (unsigned i = 0; i < bench->n_rows; i++) {
+        double ratio = is_in_mean(&bench->rows[i]) ? ratio_to_best(&bench->rows[i]) : NAN;
+        if (isnan(ratio))
+            continue;
+        sum += log(ratio);
+        ++*ret_n;
+    }
+    return *ret_n ? exp(sum / *ret_n) : NAN;
+}

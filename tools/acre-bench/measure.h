@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* measure.h - in a child: clocks, the processor's counter, and the result on its way to the
+ * parent. */
+#ifndef BENCH_MEASURE_H
+#define BENCH_MEASURE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "peers.h"
+
+struct child {
+    enum peer_idx peer;
+    enum mem_kind kind;
+    const char *socket;
+    bool is_quick;
+};
+
+/* CLOCK_MONOTONIC in ns. */
+uint64_t now_ns(void);
+
+/* Tells the parent one figure. instructions < 0: not counted. */
+void report(const char *metric, const char *unit, double value, double instructions);
+
+/*
+ * The cost of one step of a load that can go on for ever: finds how many steps take a few
+ * milliseconds, runs some rounds of that many, and reports the median round. What comes before the
+ * first round is warm-up. ops: a step's operations.
+ */
+void measure_steady(const struct child *child, const char *metric, heap_loop *loop, struct mem mem,
+                    void *arg, double ops);
+
+/* The processor's count of this process's own instructions, threads included; < 0: no counter. */
+struct counter {
+    int fd;
+};
+struct counter counter_open(void);
+double counter_read(const struct counter *counter);
+
+/* Pins the calling thread to the n-th processor that this process may use; nothing if there are
+ * fewer. */
+void pin_to(unsigned n);
+
+#endif

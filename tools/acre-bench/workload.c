@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "workload.h"
+
+#include <string.h>
+
+const struct workload *const workloads[] = {&work_pair, &work_batch, &work_handoff, NULL};
+
+const struct workload *workload_by_name(const char *name)
+{
+    for (unsigned i = 0; workloads[i]; i++)
+        if (strcmp(workloads[i]->name, name) == 0)
+            return workloads[i];
+    return NULL;
+}
