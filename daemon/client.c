@@ -106,6 +106,47 @@ void client_unhold(struct client *client, uint32_t slot, uint32_t n)
     }
 }
 
+/* ---- whose clients ---- */
+
+static struct user_clients *find_user(const struct core *core, uid_t uid)
+{
+    struct user_clients *u;
+    LIST_FOREACH (u, &core->users, in_core)
+        if (u->uid == uid)
+            return u;
+    return NULL;
+}
+
+uint32_t client_count(const struct core *core, uid_t uid)
+{
+    const struct user_clients *u = find_user(core, uid);
+    return u ? u->n : 0;
+}
+
+static int count(struct core *core, uid_t uid)
+{
+    struct user_clients *u = find_user(core, uid);
+    if (!u) {
+        u = calloc(1, sizeof(*u));
+        if (!u)
+            return -ENOMEM;
+        u->uid = uid;
+        LIST_INSERT_HEAD(&core->users, u, in_core);
+    }
+    u->n++;
+    return 0;
+}
+
+void client_uncount(struct core *core, uid_t uid)
+{
+    struct user_clients *u = find_user(core, uid);
+    acre_assert(u && u->n > 0);
+    if (--u->n > 0)
+        return;
+    LIST_REMOVE(u, in_core);
+    free(u);
+}
+
 /* ---- a client's life ---- */
 
 static uint64_t realtime_ns(void)
@@ -132,11 +173,13 @@ int client_add(struct tenant *t, const char *name, pid_t pid, uid_t uid, int lif
                struct client **ret_client)
 {
     struct client *c = calloc(1, sizeof(*c));
-    tag_t id = c ? client_table_take_id(&t->clients) : 0;
+    int r = c ? count(t->core, uid) : -ENOMEM;
+    tag_t id = r == 0 ? client_table_take_id(&t->clients) : 0;
     if (id == 0) {
-        int r = c ? -EAGAIN : -ENOMEM;
+        if (r == 0)
+            client_uncount(t->core, uid);
         free(c);
-        return r;
+        return r == 0 ? -EAGAIN : r;
     }
     c->tenant = t;
     c->id = id;
@@ -165,6 +208,7 @@ void client_remove(struct client *c)
     t->clients.by_id[c->id] = NULL;
     t->clients.n--;
     t->core->n_clients--;
+    client_uncount(t->core, c->uid);
     t->control->header.n_clients = t->clients.n;
     memset(&t->control->client[c->id], 0, sizeof(t->control->client[c->id]));
     books_set_client_state(t->books, c->id, BOOKS_CLIENT_NONE);

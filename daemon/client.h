@@ -9,6 +9,7 @@
 #include "shm/base.h"
 #include "shm/layout.h"
 
+struct core;
 struct tenant;
 struct session;
 
@@ -58,6 +59,11 @@ void client_table_deinit(struct client_table *table);
 /* 0: all are taken. */
 tag_t client_table_take_id(struct client_table *table);
 void client_table_give_id(struct client_table *table, tag_t id);
+
+/* Clients of the user in all tenants. */
+uint32_t client_count(const struct core *core, uid_t uid);
+/* One of the user's has ended. */
+void client_uncount(struct core *core, uid_t uid);
 
 /*
  * A new client of an open heap, in the table, the control page and the books. life_fd and pidfd (or

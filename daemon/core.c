@@ -23,7 +23,9 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     sizeclass_init();
     *core = (struct core){.io = *io, .mode = mode, .now_ns = now_ns, .started_ns = now_ns};
     core->tick_at_ns = UINT64_MAX;
+    core->n_user_clients_max = UINT32_MAX;
     LIST_INIT(&core->sessions);
+    LIST_INIT(&core->users);
     ledger_init(&core->ledger, capacity_bytes);
     core->bell_fd = epoll_create1(EPOLL_CLOEXEC);
     if (core->bell_fd < 0)
@@ -42,6 +44,7 @@ static void drop_clients(struct tenant *t)
         struct client *c = t->clients.by_id[id];
         if (!c)
             continue;
+        client_uncount(t->core, c->uid);
         close_fd(&c->life_fd);
         close_fd(&c->pidfd);
         free(c->holdings);
@@ -58,6 +61,7 @@ void core_deinit(struct core *core)
         drop_clients(core->tenants[i]);
         tenant_free(core->tenants[i]);
     }
+    acre_assert(LIST_EMPTY(&core->users));
     zombie_deinit(core);
     ledger_deinit(&core->ledger);
     close_fd(&core->bell_fd);

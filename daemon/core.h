@@ -79,6 +79,14 @@ struct session {
     uint64_t looking_heap_id;
 };
 
+/* How many clients, attached or dying, a user has in all tenants. */
+struct user_clients {
+    LIST_ENTRY(user_clients) in_core;
+    uid_t uid;
+    uint32_t n;
+};
+
+LIST_HEAD(user_list, user_clients);
 LIST_HEAD(session_list, session);
 TAILQ_HEAD(session_queue, session);
 TAILQ_HEAD(attach_queue, attach);
@@ -89,7 +97,9 @@ struct core {
     struct ledger ledger;
     struct tenant **tenants; /* by name */
     uint32_t n_tenants;
-    uint32_t n_clients; /* attached or dying, of all tenants */
+    uint32_t n_clients;          /* attached or dying, of all tenants */
+    struct user_list users;      /* that have clients */
+    uint32_t n_user_clients_max; /* of a user who is no admin: a client outlives its connection */
     struct session_list sessions;
     uint32_t n_jobs; /* submitted, not done */
     uint64_t now_ns, started_ns, tick_at_ns;

@@ -234,6 +234,13 @@ static void reply_attached(struct core *core, struct session *s, struct client *
 static void attach_new(struct core *core, struct session *s, struct attach *a, bool other_cgroup)
 {
     struct client *c;
+    if (!access_is_admin(&s->creds) &&
+        client_count(core, s->creds.uid) >= core->n_user_clients_max) {
+        close_page(core, a->life_fd);
+        reply_error(core, s, -EAGAIN, "user %u has %u clients, which is all that a user can have",
+                    (unsigned)s->creds.uid, client_count(core, s->creds.uid));
+        return;
+    }
     int pidfd = core->io.open_pidfd(s->peer);
     int r = client_add(a->tenant, a->name, s->creds.pid, s->creds.uid, a->life_fd, pidfd, &c);
     if (r < 0) {

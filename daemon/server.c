@@ -7,7 +7,8 @@
  * DESCRIPTORS. A peer costs its socket, a client its life page and a pidfd; a client can outlive
  * its peer. New peers are accepted only while all of them together leave the reserve alone, which
  * is for segments and for what is on its way; else they wait in the backlog. No user but root and
- * the daemon's own may have more than half of the peers.
+ * the daemon's own may have more than half of the peers, or of the clients: hung up and still
+ * mapped, they cost their descriptors all the same.
  */
 #include "daemon/server.h"
 
@@ -326,6 +327,7 @@ int server_new(struct server **ret_server, const struct server_options *options)
         free(s);
         return r;
     }
+    s->core.n_user_clients_max = s->n_peers_max / 2;
     init_handles(s);
     *ret_server = s;
     return 0;

@@ -444,8 +444,8 @@ static void test_attaches_that_wait_are_forgotten_with_their_connections(void **
     }
     unsigned n_files = count_files("/proc/self/fd");
     for (int i = 0; i < 100; i++) /* the first one's page is being asked, the others wait for it */
-        dispatch_request(&w.core, &f[i].session, &req, 0,
-                         fcntl(f[i].life_fd, F_DUPFD_CLOEXEC, 0), w.now_ns);
+        dispatch_request(&w.core, &f[i].session, &req, 0, fcntl(f[i].life_fd, F_DUPFD_CLOEXEC, 0),
+                         w.now_ns);
     w.core.is_stopping = true; /* as on SIGTERM: nothing new is begun */
     for (int i = 0; i < 100; i++) {
         dispatch_hangup(&w.core, &f[i].session, w.now_ns);
@@ -909,6 +909,35 @@ static void test_a_client_that_hung_up_and_lives_is_asked_again_and_may_resume(v
     finish();
 }
 
+static void test_a_user_has_so_many_clients_and_no_more(void **state)
+{
+    (void)state;
+    struct fake f[4];
+    start(MIB(64), BIG_BYTES);
+    w.tenant->access.everyone = true;
+    w.core.n_user_clients_max = 2;
+    for (int i = 0; i < 2; i++) {
+        connect_as(&f[i], 1000);
+        make_page(&f[i]);
+        assert_int_equal(attach_page(&f[i]), 0);
+        hang_up(&f[i]); /* and stays mapped: it lives, and costs its descriptors */
+    }
+    connect_as(&f[2], 1000);
+    make_page(&f[2]);
+    assert_int_equal(attach_page(&f[2]), -EAGAIN);
+    connect_as(&f[3], 1001); /* the others go on */
+    make_page(&f[3]);
+    assert_int_equal(attach_page(&f[3]), 0);
+    unmap_page(&f[0]);
+    pass(SECOND);
+    pass(SECOND);
+    assert_int_equal(attach_page(&f[2]), 0);
+    kill_it(&f[2]);
+    kill_it(&f[3]);
+    finish(); /* one lives on: the daemon leaves all the same */
+    unmap_page(&f[1]);
+}
+
 static void test_resuming_ends_the_old_connection(void **state)
 {
     (void)state;
@@ -1339,6 +1368,7 @@ int main(void)
         cmocka_unit_test(test_orphans_go_to_who_asks_for_their_class_or_free_when_empty),
         cmocka_unit_test(test_a_full_orphan_is_not_granted),
         cmocka_unit_test(test_a_client_that_hung_up_and_lives_is_asked_again_and_may_resume),
+        cmocka_unit_test(test_a_user_has_so_many_clients_and_no_more),
         cmocka_unit_test(test_resuming_ends_the_old_connection),
         cmocka_unit_test(test_a_page_sealed_against_sealing_dies_with_its_hang_up),
         cmocka_unit_test(test_detaching_is_answered_when_the_memory_is_back),
