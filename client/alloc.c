@@ -36,12 +36,11 @@ static inline void tag_commit(_Atomic tag_t *tag, tag_t owner)
     atomic_store_explicit(tag, owner, memory_order_relaxed);
 }
 
-static inline void *bin_pop(struct cache *cache, unsigned class_idx, tag_t owner)
+/* NULL: neither stack nor mask has a block. */
+static inline void *bin_pop(struct bin *bin, tag_t owner)
 {
-    struct bin *bin = &cache->bins[class_idx];
-
-    if (LIKELY(bin->n_stack > 0)) {
-        const struct free_block *f = &cache->stacks[class_idx][--bin->n_stack];
+    if (LIKELY(!stack_is_empty(bin))) {
+        const struct free_block *f = --bin->top;
         tag_commit(f->tag, owner);
         return f->block;
     }
@@ -54,6 +53,11 @@ static inline void *bin_pop(struct cache *cache, unsigned class_idx, tag_t owner
     return NULL;
 }
 
+static inline void bin_push(struct bin *bin, void *block, _Atomic tag_t *tag)
+{
+    *bin->top++ = (struct free_block){block, tag};
+}
+
 static __attribute__((noinline)) void *small_alloc_slow(struct acre_heap *heap, unsigned class_idx,
                                                         bool heap_owned)
 {
@@ -64,7 +68,7 @@ static __attribute__((noinline)) void *small_alloc_slow(struct acre_heap *heap, 
     if (!cache)
         return NULL;
     for (;;) {
-        void *block = bin_pop(cache, class_idx, heap_owned ? TAG_HEAP : cache->id);
+        void *block = bin_pop(&cache->bins[class_idx], heap_owned ? TAG_HEAP : cache->id);
         if (block)
             return block;
         int r = bin_refill(heap, cache, class_idx);
@@ -79,7 +83,7 @@ static inline void *small_alloc(struct acre_heap *heap, unsigned class_idx)
 {
     if (LIKELY(tls_last.serial == heap->serial)) {
         struct cache *cache = tls_last.cache;
-        void *block = bin_pop(cache, class_idx, cache->id);
+        void *block = bin_pop(&cache->bins[class_idx], cache->id);
         if (LIKELY(block != NULL))
             return block;
     }
@@ -123,31 +127,32 @@ static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *ad
     errno = saved_errno;
 }
 
-/* Pairs with slab_open(). Unconditionally: testing the byte first could lose the hint (DESIGN.md
- * section 13). */
-static inline void hint_store(const struct acre_heap *heap, uintptr_t at, uint64_t entry)
+/* What follows the 0 when the block is not pushed: a hint for the slab's holder, stored
+ * unconditionally, since testing the byte first could lose it (DESIGN.md section 13). Pairs with
+ * slab_open(). Apart, so that the path of own blocks needs no registers for it. */
+static __attribute__((noinline)) void free_hint(const struct acre_heap *heap, uintptr_t at,
+                                                uint64_t entry)
 {
     unsigned slot = (unsigned)((at - (uintptr_t)heap->base) >> SLOT_SHIFT);
-    uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_relaxed);
+    uint64_t tables = atomic_load_explicit(&heap->slot_tables[slot], memory_order_relaxed);
     uint32_t unit = (uint32_t)(at >> UNIT_SHIFT) & (SLOT_UNITS - 1);
+    uintptr_t hints = (at & ~(SLOT_BYTES - 1)) + (tables >> 32);
 
-    atomic_store_explicit((_Atomic uint8_t *)((at & ~(SLOT_BYTES - 1)) + (tables >> 32)) + unit -
-                              unit_entry_back(entry),
-                          1, memory_order_release);
+    atomic_store_explicit((_Atomic uint8_t *)hints + unit - unit_entry_back(entry), 1,
+                          memory_order_release);
 }
 
-/* The tag is 0 already, but this thread used another heap last: look for its cache of this one. */
-static __attribute__((noinline)) void free_tell_other(struct acre_heap *heap, void *address,
+/* This thread used another heap last: look for its cache of this one. */
+static __attribute__((noinline)) void free_other_heap(struct acre_heap *heap, void *address,
                                                       uint64_t entry, _Atomic tag_t *tag)
 {
     struct cache *cache = cache_here(heap);
-    unsigned class_idx = geo_class(unit_entry_geo(entry));
-    struct bin *bin = cache ? &cache->bins[class_idx] : NULL;
+    struct bin *bin = cache ? &cache->bins[geo_class(unit_entry_geo(entry))] : NULL;
 
-    if (bin && unit_entry_holder(entry) == cache->token && bin->n_stack < STACK_BLOCKS)
-        cache->stacks[class_idx][bin->n_stack++] = (struct free_block){address, tag};
+    if (bin && unit_entry_holder(entry) == cache->token && !stack_is_full(bin))
+        bin_push(bin, address, tag);
     else
-        hint_store(heap, (uintptr_t)address, entry);
+        free_hint(heap, (uintptr_t)address, entry);
 }
 
 void acre_free(struct acre_heap *heap, void *address)
@@ -157,7 +162,7 @@ void acre_free(struct acre_heap *heap, void *address)
     uint32_t unit = (uint32_t)(at >> UNIT_SHIFT) & (SLOT_UNITS - 1); /* base is a slot's multiple */
 
     if (UNLIKELY(slot >= HEAP_SLOTS ||
-                 unit >= slot_n_table(atomic_load_explicit(&heap->slots[slot].tables,
+                 unit >= slot_n_table(atomic_load_explicit(&heap->slot_tables[slot],
                                                            memory_order_relaxed)))) {
         free_slow(heap, address);
         return;
@@ -166,27 +171,31 @@ void acre_free(struct acre_heap *heap, void *address)
         (const _Atomic uint64_t *)((at & ~(SLOT_BYTES - 1)) + SEG_HEADER_BYTES);
     uint64_t entry = atomic_load_explicit(&entries[unit], memory_order_acquire);
     const struct geo *geo = &geo_table[unit_entry_geo(entry)]; /* no slab: limit 0, so slow */
-    uint32_t in_slab = (uint32_t)(at & (UNIT_BYTES - 1)) + (unit_entry_back(entry) << UNIT_SHIFT);
-    uint64_t product = (uint64_t)(in_slab - geo->first) * geo->recip;
+    uint32_t in_slab = (uint32_t)(at & (UNIT_BYTES - 1)) + unit_entry_back_bytes(entry);
+    uint32_t d = in_slab - geo->first;
+    uint64_t product = d * geo->recip;
+    if (UNLIKELY(d >= geo->limit || (uint32_t)product >= (uint32_t)geo->recip)) {
+        free_slow(heap, address);
+        return;
+    }
     _Atomic tag_t *tag = (_Atomic tag_t *)(at - in_slab) + (product >> 32);
-    if (UNLIKELY(in_slab - geo->first >= geo->limit || (uint32_t)product >= geo->recip ||
-                 atomic_load_explicit(tag, memory_order_relaxed) == TAG_FREE)) {
+    if (UNLIKELY(atomic_load_explicit(tag, memory_order_relaxed) == TAG_FREE)) {
         free_slow(heap, address);
         return;
     }
     atomic_store_explicit(tag, TAG_FREE, memory_order_release);
 
     if (UNLIKELY(tls_last.serial != heap->serial)) {
-        free_tell_other(heap, address, entry, tag);
+        free_other_heap(heap, address, entry, tag);
         return;
     }
     struct cache *cache = tls_last.cache;
-    unsigned class_idx = geo_class(unit_entry_geo(entry));
-    struct bin *bin = &cache->bins[class_idx];
-    if (unit_entry_holder(entry) == cache->token && bin->n_stack < STACK_BLOCKS)
-        cache->stacks[class_idx][bin->n_stack++] = (struct free_block){address, tag};
-    else
-        hint_store(heap, at, entry);
+    struct bin *bin = &cache->bins[geo_class(unit_entry_geo(entry))];
+    if (unit_entry_holder(entry) != cache->token || stack_is_full(bin)) {
+        free_hint(heap, at, entry);
+        return;
+    }
+    bin_push(bin, address, tag);
 }
 
 /* Smallest class whose blocks hold size bytes at this alignment; N_CLASSES if none. */

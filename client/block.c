@@ -40,7 +40,7 @@ struct block block_find(const struct acre_heap *heap, const void *address)
         return b;
     b.fault = BLOCK_INTERIOR;
     unsigned slot = (unsigned)(b.off >> SLOT_SHIFT);
-    uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_acquire);
+    uint64_t tables = atomic_load_explicit(&heap->slot_tables[slot], memory_order_acquire);
     uint32_t unit = (uint32_t)((b.off & (SLOT_BYTES - 1)) >> UNIT_SHIFT);
     if (unit >= slot_n_table(tables))
         return b;
@@ -79,7 +79,7 @@ void *acre_pointer(struct acre_heap *heap, acre_off off)
                       (unsigned long long)off, HEAP_BYTES >> 30);
         return NULL;
     }
-    uint64_t bytes = atomic_load_explicit(&heap->slots[slot].bytes, memory_order_acquire);
+    uint64_t bytes = atomic_load_explicit(&heap->slot_bytes[slot], memory_order_acquire);
     if (UNLIKELY((off & (SLOT_BYTES - 1)) >= bytes)) {
         int r = bytes ? fail(EINVAL, "offset 0x%llx is beyond the end of its segment",
                              (unsigned long long)off)

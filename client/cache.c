@@ -49,9 +49,11 @@ static struct cache *cache_new(struct acre_heap *heap)
 
     if (p->n_caches == CACHES_MAX)
         return NULL;
-    struct cache *c = arena_take(heap, sizeof(*c));
+    struct cache *c = arena_take(heap, sizeof(*c), _Alignof(struct cache));
     if (!c)
         return NULL;
+    for (unsigned i = 0; i < N_CLASSES; i++)
+        c->bins[i].top = c->stacks[i];
     c->id = self_id(heap);
     c->token = holder_token(c->id, ++p->n_caches);
     c->next = p->caches;

@@ -30,7 +30,8 @@
 #include "shm/sizeclass.h"
 
 #define HEAPS_MAX    16u /* 256 bytes of static TLS: dlopen() has little to spare */
-#define STACK_BLOCKS 64u
+#define STACK_BLOCKS 64u /* one place stays empty: a full stack has its top in the last one */
+#define STACK_BYTES  (STACK_BLOCKS * 16u)
 #define CACHES_MAX   65535u
 #define HEAP_BASE_HINT                                                                             \
     0x7e8000000000ull /* free under every sanitizer and valgrind; any other works too */
@@ -52,16 +53,15 @@ struct free_block {
 /* One class of one thread. The first line serves alloc; the stack lies apart so that a bin unused
  * costs nothing. */
 struct bin {
-    uint32_t n_stack;
-    uint32_t block_bytes;
-    uint64_t mask; /* free blocks of the window: bit i is win_block + i * block_bytes */
+    struct free_block *top; /* the next one to be pushed; at the stack's start: empty */
+    uint64_t mask;          /* free blocks of the window: bit i is win_block + i * block_bytes */
     char *win_block;
     _Atomic tag_t *win_tag;
-    struct slab *cur;  /* slab of the window; ring of all slabs of the bin */
-    uint32_t next_idx; /* first block of the next window in cur */
-    uint32_t n_slabs;
+    struct slab *cur;   /* slab of the window; ring of all slabs of the bin */
     struct slab *probe; /* where the scan without hints goes on */
-    uint64_t unused;
+    uint32_t block_bytes;
+    uint32_t next_idx; /* first block of the next window in cur */
+    uint32_t n_slabs, unused;
 };
 static_assert(sizeof(struct bin) == 64, "one line");
 
@@ -72,6 +72,16 @@ struct kept {
 #define KEPT_MAX       8u
 #define KEPT_UNITS_MAX 512u /* 4 MiB, as the pool */
 
+static inline bool stack_is_empty(const struct bin *bin)
+{
+    return ((uintptr_t)bin->top & (STACK_BYTES - 1)) == 0;
+}
+
+static inline bool stack_is_full(const struct bin *bin)
+{
+    return ((uintptr_t)(bin->top + 1) & (STACK_BYTES - 1)) == 0;
+}
+
 struct cache {
     uint32_t token; /* holder_token(id, index); 0: wiped or never used */
     tag_t id;
@@ -81,7 +91,7 @@ struct cache {
     uint32_t n_kept, kept_units; /* oldest first */
     struct kept kept[KEPT_MAX];
     struct bin bins[N_CLASSES] __attribute__((aligned(64)));
-    struct free_block stacks[N_CLASSES][STACK_BLOCKS];
+    struct free_block stacks[N_CLASSES][STACK_BLOCKS] __attribute__((aligned(STACK_BYTES)));
 };
 
 struct process {
@@ -97,11 +107,6 @@ struct process {
     uint32_t pool_units; /* free in the private buddies */
     uint32_t n_late;     /* grants whose call had timed out (conn_lock) */
     struct msg_run late[16];
-};
-
-struct slot {
-    _Atomic uint64_t tables; /* n_table | hints_off << 32; 0: not mapped, or inside a segment */
-    _Atomic uint64_t bytes;  /* of this slot that are mapped; stored last */
 };
 
 struct acre_heap {
@@ -120,7 +125,9 @@ struct acre_heap {
     uint64_t inherited_cookie;
     int deadline_ms;
     char address[108], tenant[TENANT_NAME_BYTES], name[CLIENT_NAME_BYTES];
-    struct slot slots[HEAP_SLOTS];
+    /* n_table | hints_off << 32; 0: not mapped, or inside a segment */
+    _Atomic uint64_t slot_tables[HEAP_SLOTS];
+    _Atomic uint64_t slot_bytes[HEAP_SLOTS]; /* mapped; stored last */
 };
 
 struct tls_cache {
@@ -162,9 +169,9 @@ static inline tag_t self_id(const struct acre_heap *heap)
  * closed. */
 struct acre_heap *heaps_lock(unsigned index, uint64_t serial);
 void heaps_unlock(void);
-/* Arena of struct process's region: zeroed, wiped on fork, never given back before close. NULL:
- * exhausted. pool_lock held. */
-void *arena_take(struct acre_heap *heap, size_t bytes);
+/* Arena of struct process's region, aligned: zeroed, wiped on fork, never given back before close.
+ * NULL: exhausted. pool_lock held. */
+void *arena_take(struct acre_heap *heap, size_t bytes, size_t align);
 
 /* ---- attach.c: this process as a client ---- */
 /* Attached afterwards, or a negative errno. Cheap if it is already. */

@@ -157,7 +157,7 @@ static bool kept_add(struct acre_heap *heap, struct kept k, uint64_t entry)
 static void *large_commit(struct acre_heap *heap, struct kept run, bool heap_owned)
 {
     unsigned slot = run.unit / SLOT_UNITS;
-    uint64_t tables = atomic_load_explicit(&heap->slots[slot].tables, memory_order_relaxed);
+    uint64_t tables = atomic_load_explicit(&heap->slot_tables[slot], memory_order_relaxed);
 
     atomic_store_explicit(heap_tags(heap, slot, tables) + run.unit % SLOT_UNITS,
                           heap_owned ? TAG_HEAP : self_id(heap), memory_order_relaxed);

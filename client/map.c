@@ -14,10 +14,10 @@ static void slots_publish(struct acre_heap *heap, unsigned head, const struct se
     for (unsigned i = n_slots; i-- > 0;) {
         uint64_t left = shape->size_bytes - ((uint64_t)i << SLOT_SHIFT);
         if (i == 0)
-            atomic_store_explicit(&heap->slots[head].tables,
+            atomic_store_explicit(&heap->slot_tables[head],
                                   shape->n_table | (uint64_t)shape->hints_off << 32,
                                   memory_order_release);
-        atomic_store_explicit(&heap->slots[head + i].bytes, MIN(left, SLOT_BYTES),
+        atomic_store_explicit(&heap->slot_bytes[head + i], MIN(left, SLOT_BYTES),
                               memory_order_release);
     }
 }
@@ -49,7 +49,7 @@ int map_slot_locked(struct acre_heap *heap, unsigned slot)
     struct msg_reply reply;
     CLEANUP_FD int fd = -1;
 
-    if (atomic_load(&heap->slots[slot].bytes) != 0)
+    if (atomic_load(&heap->slot_bytes[slot]) != 0)
         return 0;
     int r = conn_call(heap, &req, -1, &reply, &fd);
     return r < 0 ? r : map_fd(heap, slot, fd, &reply);

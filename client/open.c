@@ -103,11 +103,11 @@ static void region_wipe(unsigned index)
     (void)madvise(registry.regions[index], REGION_BYTES, MADV_DONTNEED);
 }
 
-void *arena_take(struct acre_heap *heap, size_t bytes)
+void *arena_take(struct acre_heap *heap, size_t bytes, size_t align)
 {
     struct process *p = heap->process;
     uint64_t used = MAX(p->arena_used, MAX(heap->arena_floor, sizeof(*p)));
-    uint64_t start = round_up_u64(used, 64), end = start + bytes;
+    uint64_t start = round_up_u64(used, align), end = start + bytes;
     char *region = (char *)p;
 
     if (end > REGION_BYTES)

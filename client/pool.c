@@ -42,7 +42,7 @@ static uint64_t cut(const struct acre_heap *heap)
  * only. */
 static uint32_t table_units(const struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
-    uint64_t tables = atomic_load(&heap->slots[unit / SLOT_UNITS].tables);
+    uint64_t tables = atomic_load(&heap->slot_tables[unit / SLOT_UNITS]);
     uint32_t n_table = slot_n_table(tables), first = unit % SLOT_UNITS;
     return first >= n_table ? 0 : MIN(n_units, n_table - first);
 }
@@ -120,7 +120,7 @@ static struct buddy *slot_buddy(struct acre_heap *heap, unsigned slot)
     struct buddy **b = &heap->buddies[slot];
 
     if (!*b)
-        (void)buddy_new(b, slot_n_table(atomic_load(&heap->slots[slot].tables)));
+        (void)buddy_new(b, slot_n_table(atomic_load(&heap->slot_tables[slot])));
     return *b;
 }
 

@@ -148,7 +148,7 @@ static bool bin_next_window(struct bin *bin)
  * acre_free()'s hint. */
 static bool slab_open(struct bin *bin, struct slab *s)
 {
-    acre_assert(bin->n_stack == 0 && bin->mask == 0);
+    acre_assert(stack_is_empty(bin) && bin->mask == 0);
     bin->cur = s;
     bin->next_idx = 0;
     atomic_store_explicit(s->hint, 0, memory_order_relaxed);
@@ -183,14 +183,14 @@ static struct slab *slab_record(struct acre_heap *heap, uint32_t unit, unsigned 
 {
     struct process *p = heap->process;
     unsigned slot = unit / SLOT_UNITS;
-    uint64_t tables = atomic_load(&heap->slots[slot].tables);
+    uint64_t tables = atomic_load(&heap->slot_tables[slot]);
 
     pthread_mutex_lock(&p->pool_lock);
     struct slab *s = p->spare_slabs;
     if (s)
         p->spare_slabs = s->next;
     else
-        s = arena_take(heap, sizeof(*s));
+        s = arena_take(heap, sizeof(*s), 16);
     pthread_mutex_unlock(&p->pool_lock);
     if (s)
         *s = (struct slab){.head = heap->base + ((uint64_t)unit << UNIT_SHIFT),
@@ -271,7 +271,7 @@ static void bin_forget(struct bin *bin)
 {
     struct slab *s = bin->cur;
 
-    bin->n_stack = 0;
+    bin->top -= ((uintptr_t)bin->top & (STACK_BYTES - 1)) / sizeof(*bin->top);
     bin->mask = 0;
     for (uint32_t i = bin->n_slabs; i > 0; i--, s = s->next)
         atomic_store_explicit(s->hint, 1, memory_order_relaxed);

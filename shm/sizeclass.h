@@ -31,12 +31,13 @@
 #define SLAB_ALIGN_MAX  1024u
 
 struct geo {
-    uint32_t recip; /* ceil(2^32 / size) */
-    uint32_t size;  /* bytes of a block */
+    uint64_t recip; /* ceil(2^32 / size): 64 bits wide, so that it multiplies from memory */
     uint32_t first; /* bytes from the slab's head to block 0; the tag map lies at 0 */
     uint32_t limit; /* n_blocks * size */
+    uint32_t size;  /* bytes of a block */
+    uint32_t unused[3];
 };
-static_assert(sizeof(struct geo) == 16, "indexed by a shift");
+static_assert(sizeof(struct geo) == 32, "indexed by a shift");
 
 struct geo_info {
     uint16_t n_blocks;
@@ -44,6 +45,7 @@ struct geo_info {
     uint8_t order; /* slab is 2^order units */
 };
 
+#pragma GCC visibility push(hidden) /* addressed directly, not through a table */
 /* Filled by sizeclass_init(), constant afterwards. Geometries that do not exist (order too small
  * for one block, or too large) have n_blocks 0. */
 extern struct geo geo_table[256];
@@ -54,6 +56,8 @@ extern uint32_t class_bytes[N_CLASSES];
 extern uint8_t class_table[CLASS_TABLE_BYTES / 16 + 1];
 extern uint8_t class_order_min[N_CLASSES]; /* smallest slab that holds a block */
 extern uint8_t class_order_max[N_CLASSES]; /* what a busy client uses */
+
+#pragma GCC visibility pop
 
 /* Idempotent; call before anything else here. Thread-safe. */
 void sizeclass_init(void);

@@ -142,8 +142,9 @@ static void kept_large_blocks_are_taken_from_a_client_that_sleeps(void **state)
     assert_int_equal(write(pipes[3], "x", 1), 1);
     assert_true(child_ok(pid));
     acre_close(heap);
-    /* Segments of 4, 4, 8 and 4 MiB, each with its tables: 16 blocks, 12 if those were hoarded. */
-    assert_int_equal(bytes, 16 << 20);
+    /* Segments of 4, 4, 8 and 4 MiB, each with its tables: 16 blocks or 17, 12 if those were
+     * hoarded. */
+    assert_true(bytes >= 16 << 20);
     expect_settled(&d, "small", 0, 0);
 }
 
