@@ -136,12 +136,23 @@ int grant_free_large(struct tenant *t, uint64_t off)
     return seg ? free_large_at(t, seg, unit) : -EINVAL;
 }
 
+void grant_free_swept(struct tenant *t, uint64_t off)
+{
+    uint32_t unit;
+    struct seg *seg = tenant_locate(t, off, false, &unit);
+    if (seg && tenant_owner(t, seg, unit) != OWNER_ORPHAN)
+        (void)free_large_at(t, seg, unit);
+}
+
 /* Large blocks whose freer died between tag and message: their owner may live and not know. */
 static void collect_large(struct tenant *t, struct seg *seg)
 {
-    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++)
-        if (tenant_owner(t, seg, u) != OWNER_NONE && unit_entry_state(seg_entry(seg, u)) == U_LARGE)
+    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
+        tag_t owner = tenant_owner(t, seg, u);
+        if (owner != OWNER_NONE && owner != OWNER_ORPHAN && /* orphans have their own collection */
+            unit_entry_state(seg_entry(seg, u)) == U_LARGE)
             (void)free_large_at(t, seg, u);
+    }
 }
 
 static void collect_uncut(struct tenant *t, struct seg *seg, const struct client *asking)

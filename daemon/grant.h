@@ -26,5 +26,8 @@ int grant_release(struct tenant *tenant, struct client *client, const struct msg
 
 /* A large block whose tag is 0, whoever held it. -EINVAL if it is none. */
 int grant_free_large(struct tenant *tenant, uint64_t off);
+/* The same after a sweep, for one of very many: of orphans the next collection takes all at once,
+ * where this would look for each. */
+void grant_free_swept(struct tenant *tenant, uint64_t off);
 
 #endif

@@ -306,7 +306,7 @@ static void sweep_done(struct tenant *t, const struct sweep_found *found)
     struct client *c, *next;
     struct session *s;
     for (uint32_t i = 0; i < found->n; i++)
-        (void)grant_free_large(t, found->large_offs[i]); /* -EINVAL: its holder was faster */
+        grant_free_swept(t, found->large_offs[i]);
     for (c = TAILQ_FIRST(&t->dying); c; c = next) {
         next = TAILQ_NEXT(c, in_queue);
         if (c->state == CLIENT_SWEEPING)

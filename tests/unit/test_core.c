@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "daemon/dispatch.h"
 #include "daemon/reaper.h"
@@ -768,6 +769,33 @@ static void test_a_large_block_given_to_the_dead_comes_back_from_the_living(void
     finish();
 }
 
+static void test_many_large_orphans_cost_no_time(void **state)
+{
+    (void)state;
+    enum { N = 100000 };
+    struct fake a, b, c;
+    struct block x;
+    start(GIB(1), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    attach(&c);
+    assert_int_equal(grow_as(&a, N, true, 0, 0, &x), 0);
+    for (uint32_t i = 0; i < N; i++) /* a holds the units, b owns the blocks */
+        cut_large(&a, (struct block){x.seg, x.unit + i, 1}, b.id);
+    kill_it(&a);
+    assert_int_equal(granted(), N);
+    clock_t began = clock();
+    assert_int_equal(grow_as(&c, N, true, 0, 0, NULL), -ENOMEM);
+    kill_it(&b);
+    pass(SECOND);
+    assert_int_equal(granted(), 0);
+    printf("%u large orphans: %ld ms\n", N, (clock() - began) * 1000 / CLOCKS_PER_SEC);
+    assert_true((clock() - began) / CLOCKS_PER_SEC < 1); /* looked for one by one: 5 s */
+    core_assert_valid(&w.core);
+    kill_it(&c);
+    finish();
+}
+
 static void test_large_blocks_whose_freer_died_are_found_before_a_refusal(void **state)
 {
     (void)state;
@@ -1363,6 +1391,7 @@ int main(void)
         cmocka_unit_test(test_uncut_units_of_others_serve_before_anyone_is_refused),
         cmocka_unit_test(test_a_large_block_comes_back_by_whoever_freed_it),
         cmocka_unit_test(test_a_large_block_given_to_the_dead_comes_back_from_the_living),
+        cmocka_unit_test(test_many_large_orphans_cost_no_time),
         cmocka_unit_test(test_large_blocks_whose_freer_died_are_found_before_a_refusal),
         cmocka_unit_test(test_what_the_dead_owned_comes_back_and_what_others_own_stays),
         cmocka_unit_test(test_orphans_go_to_who_asks_for_their_class_or_free_when_empty),
