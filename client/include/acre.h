@@ -24,9 +24,11 @@
  * any thread; none is async-signal-safe. The library installs no signal handler, never exits, and
  * prints only in the default misuse handler.
  *
- * A call that needs the daemon waits for it at most `deadline_ms` and then fails with ETIMEDOUT;
- * those are acre_open*(), the root functions, acre_publish_all(), acre_trim(), and an allocation or
- * acre_pointer() that needs more memory or a new segment. All others never leave the process.
+ * A call that needs the daemon waits for it at most `deadline_ms`, tries to reach it anew if the
+ * connection breaks, and then fails with ETIMEDOUT or ECONNREFUSED; those are acre_open*(), the
+ * root functions, acre_publish_all(), acre_trim(), and an allocation, acre_free() of a large block
+ * or acre_pointer() that needs more memory, gives it back, or meets a new segment. All others never
+ * leave the process. After a fork the child's first call that needs an identity attaches it.
  */
 #ifndef ACRE_H
 #define ACRE_H
@@ -109,9 +111,9 @@ ACRE_API void acre_close(struct acre_heap *heap);
 #define ACRE_ZERO       1u /* the block's bytes are zero */
 #define ACRE_HEAP_OWNED 2u /* published from birth: nobody's death frees it */
 
-/* Frees a block, from any thread of any process it was handed to. NULL does nothing. A block that
- * is free already, a pointer that is no block's start, or one from elsewhere is reported to the
- * misuse handler and changes nothing. */
+/* Frees a block, from any thread of any process it was handed to, whoever owns it: the caller says
+ * that nobody uses it any more. NULL does nothing. A block that is free already, a pointer that is
+ * no block's start, or one from elsewhere is reported to the misuse handler and changes nothing. */
 ACRE_API void acre_free(struct acre_heap *heap, void *block);
 
 /*
@@ -167,7 +169,8 @@ ACRE_API void *acre_pointer(struct acre_heap *heap, acre_off off);
  * after a fork if this process could not attach. */
 ACRE_API acre_client acre_self(struct acre_heap *heap);
 
-/* The owner at this moment: 0 free or no block, ACRE_OWNER_HEAP published, else the client. */
+/* The owner at this moment: the client, ACRE_OWNER_HEAP if published, or 0: the block is free, its
+ * owner has died, or no block starts at the address (also inside of a block). */
 ACRE_API acre_client acre_owner(struct acre_heap *heap, const void *block);
 
 /* From now on the heap's: the block outlives its client. 0 also if it is the heap's already.
@@ -210,8 +213,8 @@ ACRE_API int acre_root_del(struct acre_heap *heap, const char *name);
 /* One sentence for an error (negative or positive errno) as Acre means it. Static. */
 ACRE_API const char *acre_strerror(int error);
 
-/* The calling thread's last failure, in a sentence with the figures ("" if none). Valid until its
- * next failure. */
+/* The calling thread's last failure, in a sentence with the figures ("" if none). Calls that
+ * succeed leave it alone; valid until the thread's next failure. */
 ACRE_API const char *acre_last_error(void);
 
 enum acre_misuse_kind {
