@@ -22,6 +22,7 @@ extern const struct workload *const workloads[]; /* NULL at the end */
 
 const struct workload *workload_by_name(const char *name);
 
-extern const struct workload work_pair, work_batch, work_handoff;
+extern const struct workload work_pair, work_batch, work_handoff, work_churn, work_larson,
+    work_xmalloc, work_sh6, work_sh8;
 
 #endif
