@@ -40,6 +40,20 @@ static void find_program(struct daemon *daemon)
     strcpy(slash ? slash + 1 : daemon->program, "acred");
 }
 
+/* Half of the machine, as a daemon without any tenant would give. */
+static void write_config(const struct daemon *daemon, bool huge_pages)
+{
+    FILE *config = fopen(daemon->config, "we");
+    if (!config)
+        return;
+    long megabytes = sysconf(_SC_PHYS_PAGES) / 1024 * sysconf(_SC_PAGESIZE) / 1024 / 2;
+    if (huge_pages)
+        fprintf(config, "tenant \"default\" { max = \"%ldM\" pages = \"thp\" }\n", megabytes);
+    else
+        fputs("# nothing but defaults\n", config);
+    fclose(config);
+}
+
 static _Noreturn void become_daemon(const struct daemon *daemon, pid_t parent, bool pinned)
 {
     int log = open(daemon->log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -66,12 +80,13 @@ static void show_log(const struct daemon *daemon)
         fclose(log);
 }
 
-static int start(struct daemon *daemon, bool pinned)
+static int start(struct daemon *daemon, struct daemon_wish wish)
 {
     pid_t parent = getpid();
+    write_config(daemon, wish.huge_pages);
     daemon->pid = fork();
     if (daemon->pid == 0)
-        become_daemon(daemon, parent, pinned);
+        become_daemon(daemon, parent, wish.pinned);
     if (daemon->pid < 0)
         return complain("cannot fork: %s", strerror(errno));
     for (unsigned i = 0; i < 4000; i++) {
@@ -115,21 +130,87 @@ int daemon_up(struct daemon *daemon, const char *address)
     snprintf(daemon->socket, sizeof(daemon->socket), "%s/acred.sock", daemon->dir);
     snprintf(daemon->config, sizeof(daemon->config), "%s/acre.conf", daemon->dir);
     snprintf(daemon->log, sizeof(daemon->log), "%s/acred.log", daemon->dir);
-    FILE *config = fopen(daemon->config, "we");
-    if (config) {
-        fputs("# nothing but defaults\n", config);
-        fclose(config);
-    }
     find_program(daemon);
-    return start(daemon, false);
+    return start(daemon, (struct daemon_wish){0});
 }
 
-int daemon_renew(struct daemon *daemon, bool pinned)
+int daemon_renew(struct daemon *daemon, struct daemon_wish wish)
 {
     if (daemon->is_foreign)
         return EXIT_WELL;
     stop(daemon);
-    return start(daemon, pinned);
+    return start(daemon, wish);
+}
+
+/* ---- shared huge pages ---- */
+
+#define SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+/* The word in brackets of "always [never] advise". */
+static bool shmem_read(char ret_word[32])
+{
+    char line[128] = "";
+    FILE *file = fopen(SHMEM_ENABLED, "re");
+    bool ok = file && fgets(line, sizeof(line), file);
+    if (file)
+        fclose(file);
+    char *open = strchr(line, '[');
+    return ok && open && sscanf(open, "[%31[^]]", ret_word) == 1;
+}
+
+static bool shmem_write(const char *word)
+{
+    FILE *file = fopen(SHMEM_ENABLED, "we");
+    bool ok = file && fputs(word, file) >= 0;
+    return file ? fclose(file) == 0 && ok : false;
+}
+
+static bool knows_pages(struct daemon *daemon)
+{
+    write_config(daemon, true);
+    pid_t pid = fork();
+    if (pid == 0) {
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+        dup2(null, STDOUT_FILENO);
+        dup2(null, STDERR_FILENO);
+        execl(daemon->program, "acred", "--check-config", "--config", daemon->config, (char *)NULL);
+        _exit(127);
+    }
+    int status = -1;
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return status == 0;
+}
+
+bool daemon_allow_huge_pages(struct daemon *daemon)
+{
+    char before[32];
+    if (daemon->is_foreign || !knows_pages(daemon)) {
+        complain("shared huge pages are skipped: %s", daemon->is_foreign
+                                                          ? "this daemon is not mine to set up"
+                                                          : "this acred does not know them");
+        return false;
+    }
+    if (!shmem_read(before)) {
+        complain("shared huge pages are skipped: this kernel has none");
+        return false;
+    }
+    if (strcmp(before, "advise") == 0 || strcmp(before, "always") == 0)
+        return true;
+    if (!shmem_write("advise")) {
+        complain("shared huge pages are skipped: no permission to set " SHMEM_ENABLED);
+        return false;
+    }
+    strcpy(daemon->shmem_before, before);
+    complain(SHMEM_ENABLED " is \"advise\" for a while, was \"%s\"", before);
+    return true;
+}
+
+void daemon_forbid_huge_pages(struct daemon *daemon)
+{
+    if (daemon->shmem_before[0] && !shmem_write(daemon->shmem_before))
+        complain("cannot put back \"%s\" into " SHMEM_ENABLED, daemon->shmem_before);
+    daemon->shmem_before[0] = '\0';
 }
 
 void daemon_down(struct daemon *daemon)

@@ -11,7 +11,8 @@
 
 #include "say.h"
 
-#define ROUNDS 7
+#define ROUNDS    7
+#define SETTLE_NS 300000000
 
 uint64_t now_ns(void)
 {
@@ -58,6 +59,13 @@ void pin_to(unsigned n)
         sched_setaffinity(0, sizeof(one), &one);
         return;
     }
+}
+
+void settle(const struct child *child)
+{
+    struct timespec pause = {.tv_nsec = SETTLE_NS};
+    if (child->kind == MEM_ACRE)
+        nanosleep(&pause, NULL);
 }
 
 static int compare(const void *a, const void *b)

@@ -37,6 +37,9 @@ struct counter {
 struct counter counter_open(void);
 double counter_read(const struct counter *counter);
 
+/* After attaching, for loads about fresh memory: gives Acre's daemon a moment to prepare some. */
+void settle(const struct child *child);
+
 /* Pins the calling thread to the n-th processor that this process may use; nothing if there are
  * fewer. */
 void pin_to(unsigned n);

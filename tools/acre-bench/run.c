@@ -215,7 +215,9 @@ static int measure_once(struct bench *bench, const struct workload *workload, un
                     bench->daemon.socket,
                     NULL};
     if (peer == PEER_ACRE && workload->fresh_daemon) {
-        int code = daemon_renew(&bench->daemon, workload->pinned_daemon);
+        int code =
+            daemon_renew(&bench->daemon, (struct daemon_wish){.pinned = workload->pinned_daemon,
+                                                              .huge_pages = workload->huge_pages});
         if (code)
             return code;
     }
@@ -264,7 +266,7 @@ static int run_case(struct bench *bench, const struct workload *workload, unsign
     return EXIT_WELL;
 }
 
-int run_workload(struct bench *bench, const struct workload *workload)
+static int run_cases(struct bench *bench, const struct workload *workload)
 {
     unsigned n_runs = bench->n_runs, case_idx = 0;
     if (workload->runs_max && n_runs > workload->runs_max)
@@ -275,6 +277,18 @@ int run_workload(struct bench *bench, const struct workload *workload)
     while (workload->cases[case_idx])
         case_idx++;
     progress(bench, workload, case_idx, 0, 0);
+    return code;
+}
+
+int run_workload(struct bench *bench, const struct workload *workload)
+{
+    if (workload->huge_pages && !daemon_allow_huge_pages(&bench->daemon))
+        return EXIT_WELL;
+    int code = run_cases(bench, workload);
+    if (!code && workload->fresh_daemon) /* the next loads meet an ordinary one */
+        code = daemon_renew(&bench->daemon, (struct daemon_wish){0});
+    if (workload->huge_pages)
+        daemon_forbid_huge_pages(&bench->daemon);
     return code;
 }
 
