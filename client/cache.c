@@ -123,6 +123,7 @@ void cache_release_idle(struct acre_heap *heap)
 /* ---- the end of a thread ---- */
 
 static pthread_key_t key;
+static bool has_key; /* without one, an ended thread's cache is found by its number */
 static pthread_once_t key_once = PTHREAD_ONCE_INIT;
 
 static void thread_ended(void *arg)
@@ -144,11 +145,12 @@ static void thread_ended(void *arg)
 
 static void key_init(void)
 {
-    acre_assert(pthread_key_create(&key, thread_ended) == 0);
+    has_key = pthread_key_create(&key, thread_ended) == 0;
 }
 
 void cache_watch_thread(void)
 {
     pthread_once(&key_once, key_init);
-    (void)pthread_setspecific(key, tls_caches);
+    if (has_key)
+        (void)pthread_setspecific(key, tls_caches);
 }
