@@ -100,7 +100,12 @@ static int region_open(unsigned index)
 
 static void region_wipe(unsigned index)
 {
-    (void)madvise(registry.regions[index], REGION_BYTES, MADV_DONTNEED);
+    char *region = registry.regions[index];
+
+    /* Locked memory (mlockall()) is not dropped. */
+    if (madvise(region, REGION_BYTES, MADV_DONTNEED) < 0 &&
+        (munlock(region, REGION_BYTES) < 0 || madvise(region, REGION_BYTES, MADV_DONTNEED) < 0))
+        memset(region, 0, REGION_STEP); /* struct process at least */
 }
 
 void *arena_take(struct acre_heap *heap, size_t bytes, size_t align)
@@ -272,12 +277,14 @@ int acre_open_with(struct acre_heap **ret_heap, const struct acre_options *optio
         r = address_resolve(options->address, options->flags, address, sizeof(address), &may_start);
     if (r < 0)
         return r;
-    int saved_errno = errno;
+    int saved_errno = errno, cancel_state;
     sizeclass_init();
     pthread_once(&once, register_fork_handlers);
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     pthread_mutex_lock(&registry.lock);
     r = open_locked(ret_heap, options, address, may_start);
     pthread_mutex_unlock(&registry.lock);
+    (void)pthread_setcancelstate(cancel_state, NULL);
     errno = saved_errno;
     return r;
 }
@@ -293,7 +300,8 @@ void acre_close(struct acre_heap *heap)
 {
     if (!heap)
         return;
-    int saved_errno = errno;
+    int saved_errno = errno, cancel_state;
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
     pthread_mutex_lock(&registry.lock);
     acre_assert(heap->n_opens > 0);
     if (--heap->n_opens == 0) {
@@ -302,5 +310,6 @@ void acre_close(struct acre_heap *heap)
         heap_destroy(heap);
     }
     pthread_mutex_unlock(&registry.lock);
+    (void)pthread_setcancelstate(cancel_state, NULL);
     errno = saved_errno;
 }
