@@ -11,6 +11,10 @@
  * is then somebody else's. Before each request the socket's kernel cookie is compared; a stranger's
  * descriptor is neither used nor closed.
  *
+ * CONN_LOCK is held while a thread waits for the daemon. Who waits for the lock does so within its
+ * own deadline, and who holds it cannot be cancelled: poll() and the like would end the thread with
+ * the lock held.
+ *
  * A KILL anywhere: the daemon learns of it from the socket or the pidfd and asks the life page.
  * Killed before the attach's reply is read: the daemon has a client that owns nothing.
  */
@@ -101,6 +105,33 @@ static uint64_t deadline_from_now(const struct acre_heap *heap)
     return wire_now_ns() + (uint64_t)heap->deadline_ms * 1000000;
 }
 
+int conn_enter(struct acre_heap *heap)
+{
+    struct process *p = heap->process;
+    uint64_t deadline_ns = deadline_from_now(heap);
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000),
+                             .tv_nsec = (long)(deadline_ns % 1000000000)};
+    int cancel_state;
+
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    if (pthread_mutex_clocklock(&p->conn_lock, CLOCK_MONOTONIC, &until) != 0) {
+        (void)pthread_setcancelstate(cancel_state, NULL);
+        return fail(ETIMEDOUT, "other threads waited for the daemon at %s for %d ms", heap->address,
+                    heap->deadline_ms);
+    }
+    p->cancel_state = cancel_state;
+    p->deadline_ns = deadline_ns;
+    return 0;
+}
+
+void conn_leave(struct acre_heap *heap)
+{
+    int cancel_state = heap->process->cancel_state;
+
+    pthread_mutex_unlock(&heap->process->conn_lock);
+    (void)pthread_setcancelstate(cancel_state, NULL);
+}
+
 static bool wait_a_little(uint64_t deadline_ns)
 {
     struct timespec pause = {.tv_nsec = RECONNECT_WAIT_NS};
@@ -188,7 +219,7 @@ static void drop_inherited(struct acre_heap *heap)
 /* conn_lock held. */
 static int attach_locked(struct acre_heap *heap)
 {
-    uint64_t deadline_ns = deadline_from_now(heap);
+    uint64_t deadline_ns = heap->process->deadline_ns;
     CLEANUP_FD int life_fd = -1;
     int sock = -1, r;
 
@@ -213,14 +244,16 @@ static int attach_locked(struct acre_heap *heap)
 int attach_ensure(struct acre_heap *heap)
 {
     struct process *p = heap->process;
-    int r = 0;
 
     if (LIKELY(atomic_load_explicit(&p->client, memory_order_acquire) != 0))
         return 0;
-    pthread_mutex_lock(&p->conn_lock);
+    int saved_errno = errno, r = conn_enter(heap);
+    if (r < 0)
+        return r;
     if (atomic_load(&p->client) == 0)
         r = attach_locked(heap);
-    pthread_mutex_unlock(&p->conn_lock);
+    conn_leave(heap);
+    errno = saved_errno;
     return r;
 }
 
@@ -263,10 +296,20 @@ static int ensure_connected(struct acre_heap *heap, uint64_t deadline_ns)
     return r;
 }
 
+int conn_ensure(struct acre_heap *heap)
+{
+    char byte;
+
+    if (sock_is_ours(heap->process) &&
+        recv(heap->process->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        sock_drop(heap); /* the daemon has hung up */
+    return ensure_connected(heap, heap->process->deadline_ns);
+}
+
 int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
               struct msg_reply *ret_reply, int *ret_fd)
 {
-    uint64_t deadline_ns = deadline_from_now(heap);
+    uint64_t deadline_ns = heap->process->deadline_ns;
     int r, saved_errno = errno;
 
     for (;;) {
@@ -274,11 +317,14 @@ int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
         if (r < 0)
             break;
         r = call_on(heap, heap->process->sock, deadline_ns, req, fd, ret_reply, ret_fd);
+        /* After a packet that was not understood the connection is of no use: with a descriptor
+         * lost, the daemon would wait for its receipt. */
+        if (r < 0 && r != -ETIMEDOUT)
+            sock_drop(heap);
         if (r != -ECONNRESET && r != -EPIPE) {
             r = call_failed(heap, r, ret_reply);
             break;
         }
-        sock_drop(heap);
         if (!wait_a_little(deadline_ns)) {
             r = call_failed(heap, -ETIMEDOUT, NULL);
             break;
@@ -290,11 +336,12 @@ int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
 
 int heap_call(struct acre_heap *heap, struct msg_request *req, struct msg_reply *ret_reply)
 {
-    pthread_mutex_lock(&heap->process->conn_lock);
-    int r = conn_call(heap, req, -1, ret_reply, NULL);
-    if (heap->process->n_late > 0)
-        pool_accept_late(heap);
-    pthread_mutex_unlock(&heap->process->conn_lock);
+    int r = conn_enter(heap);
+
+    if (r < 0)
+        return r;
+    r = conn_call(heap, req, -1, ret_reply, NULL);
+    conn_leave(heap);
     return r;
 }
 

@@ -97,15 +97,15 @@ struct cache {
 struct process {
     _Atomic uint64_t client; /* handle; 0: not attached */
     pthread_mutex_t conn_lock, pool_lock;
-    int sock;
-    uint64_t sock_cookie, call_serial;
+    int sock, cancel_state; /* the latter of who holds conn_lock */
+    uint64_t sock_cookie, call_serial, deadline_ns;
     struct life_page *life;
     struct cache *caches;
     uint32_t n_caches;
     struct slab *spare_slabs; /* freed records */
     uint64_t arena_used;
     uint32_t pool_units; /* free in the private buddies */
-    uint32_t n_late;     /* grants whose call had timed out (conn_lock) */
+    uint32_t n_late;     /* grants that came after their call, or could not be mapped (conn_lock) */
     struct msg_run late[16];
 };
 
@@ -176,11 +176,18 @@ void *arena_take(struct acre_heap *heap, size_t bytes, size_t align);
 /* ---- attach.c: this process as a client ---- */
 /* Attached afterwards, or a negative errno. Cheap if it is already. */
 int attach_ensure(struct acre_heap *heap);
+/* Takes conn_lock for requests that are over by one deadline, the wait for other threads included;
+ * the thread cannot be cancelled meanwhile. 0 or -ETIMEDOUT. */
+int conn_enter(struct acre_heap *heap);
+void conn_leave(struct acre_heap *heap);
+/* Connected afterwards, as far as can be told without asking; or a negative errno. conn_lock held.
+ */
+int conn_ensure(struct acre_heap *heap);
 /* One request; reconnects if the socket is no longer ours. conn_lock held. Negative errno of the
  * transport or of the reply; sets the thread's last error. fd/ret_fd as wire_call(). */
 int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
               struct msg_reply *ret_reply, int *ret_fd);
-/* Lock, attach_ensure, conn_call, unlock: for requests without descriptors. */
+/* conn_enter, conn_call, conn_leave: for requests without descriptors. */
 int heap_call(struct acre_heap *heap, struct msg_request *req, struct msg_reply *ret_reply);
 /* Polite death: the life page goes, the daemon reaps, then the socket goes. Nothing if this process
  * never attached. */
@@ -217,8 +224,6 @@ int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_ord
 void pool_release(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 /* Gives free units beyond keep_units back to the daemon. */
 int pool_trim(struct acre_heap *heap, uint32_t keep_units);
-/* Takes in grants that came after their call had timed out. conn_lock held. */
-void pool_accept_late(struct acre_heap *heap);
 
 /* ---- cache.c, slab.c ---- */
 /* This thread's cache, attaching if need be; NULL with errno. */

@@ -50,10 +50,12 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
         return r;
     if (n_units <= POOL_LARGE_UNITS && align_order <= log2_ceil_u64(n_units)) {
         *ret_unit = take_from_pool(heap, n_units);
-        if (*ret_unit == BUDDY_NONE && pool_grow(heap, log2_ceil_u64(n_units), 0, NULL) == 0)
+        if (*ret_unit == BUDDY_NONE && (r = pool_grow(heap, log2_ceil_u64(n_units), 0, NULL)) == 0)
             *ret_unit = take_from_pool(heap, n_units);
         if (*ret_unit != BUDDY_NONE)
             return 0;
+        if (r < 0 && r != -ENOMEM)
+            return r;
     }
     r = pool_grow_exact(heap, n_units, align_order, ret_unit);
     if (r != -ENOMEM)

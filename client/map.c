@@ -57,10 +57,11 @@ int map_slot_locked(struct acre_heap *heap, unsigned slot)
 
 int map_slot(struct acre_heap *heap, unsigned slot)
 {
-    int r;
+    int r = conn_enter(heap);
 
-    pthread_mutex_lock(&heap->process->conn_lock);
+    if (r < 0)
+        return r;
     r = map_slot_locked(heap, slot);
-    pthread_mutex_unlock(&heap->process->conn_lock);
+    conn_leave(heap);
     return r;
 }

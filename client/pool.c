@@ -9,10 +9,15 @@
  * sleeps. So a unit is ours only after our own CAS U_UNCUT -> U_CUT.
  *
  * INVARIANTS (pool_lock)
- *  1. free in the buddy  =>  U_UNCUT with our token, or taken back by the daemon since we looked.
+ *  1. free in the buddy  =>  U_UNCUT with our token, or taken back by the daemon since we looked
+ * (and perhaps granted to us again since, by a grant that we learned of first).
  *  2. A unit that turned out to be taken back stays "taken" in the buddy until it is granted again.
- *  3. A grant may name units that are still free in the buddy (taken back and granted again before
- * we noticed): skipped.
+ *  3. Units that come into the pool may be free in the buddy already (taken back and granted again
+ * before we noticed): skipped.
+ *
+ * LATE. A grant whose call had timed out, or whose segment could not be mapped, is ours all the
+ * same: it is noted and taken in before the daemon is asked for more. A return whose call failed
+ * may still be executed: its units are never used again, unless the daemon grants them anew.
  *
  * A KILL leaves U_CUT or U_UNCUT units under our id in the daemon's books: they come back by these
  * books alone.
@@ -124,24 +129,33 @@ static struct buddy *slot_buddy(struct acre_heap *heap, unsigned slot)
     return *b;
 }
 
-/* Returns how many units the pool has then; 0: there is no memory to remember them. */
+/* Into the buddy go units whose entries are U_UNCUT, if they are ours: those that are not are found
+ * out when they are claimed. Returns how many units the pool has then; 0: there is no memory to
+ * remember them. */
 static uint32_t pool_put(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
-    uint32_t pool_units = 0;
+    uint32_t first = unit % SLOT_UNITS, end = first + n_units, pool_units = 0;
 
-    store_entries(heap, unit, n_units, uncut(heap));
     pthread_mutex_lock(&heap->process->pool_lock);
     struct buddy *b = slot_buddy(heap, unit / SLOT_UNITS);
-    if (b) {
-        buddy_give(b, unit % SLOT_UNITS, n_units);
-        pool_units = heap->process->pool_units += n_units;
+    for (uint32_t u = first, n; b && u < end; u += n) {
+        bool is_free = buddy_is_free(b, u);
+        for (n = 1; u + n < end && buddy_is_free(b, u + n) == is_free;)
+            n++;
+        if (is_free)
+            continue;
+        buddy_give(b, u, n);
+        heap->process->pool_units += n;
     }
+    if (b)
+        pool_units = heap->process->pool_units;
     pthread_mutex_unlock(&heap->process->pool_lock);
     return pool_units;
 }
 
 void pool_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
+    store_entries(heap, unit, n_units, uncut(heap));
     uint32_t pool_units = pool_put(heap, unit, n_units);
 
     if (pool_units == 0)
@@ -152,49 +166,48 @@ void pool_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 
 /* ---- grants ---- */
 
-/* Takes a run that the daemon granted into the pool. conn_lock held (so that the slot can be
- * mapped). */
-static int accept_run(struct acre_heap *heap, const struct msg_run *run)
-{
-    uint32_t unit = (uint32_t)(run->off >> UNIT_SHIFT), slot = unit / SLOT_UNITS;
-    int r = map_slot_locked(heap, slot);
-
-    if (r < 0)
-        return r;
-    pthread_mutex_lock(&heap->process->pool_lock);
-    struct buddy *b = slot_buddy(heap, slot);
-    for (uint32_t i = 0; b && i < run->n_units; i++) {
-        if (buddy_is_free(b, unit % SLOT_UNITS + i))
-            continue;
-        buddy_give(b, unit % SLOT_UNITS + i, 1);
-        heap->process->pool_units++;
-    }
-    pthread_mutex_unlock(&heap->process->pool_lock);
-    return b ? 0 : fail(ENOMEM, "no private memory left for the unit pool");
-}
-
 /* Is this a grant that can be meant? */
-static int check_run(struct acre_heap *heap, const struct msg_run *run, uint32_t n_min)
+static bool run_is_valid(const struct msg_run *run, uint32_t n_min)
 {
-    uint64_t unit = run->off >> UNIT_SHIFT;
-
-    if (run->off % UNIT_BYTES == 0 && run->n_units >= n_min && run->n_units <= HEAP_UNITS &&
-        unit + run->n_units <= HEAP_UNITS)
-        return map_slot_locked(heap, (unsigned)(unit / SLOT_UNITS));
-    return fail(EPROTO, "the daemon granted %u units at 0x%llx", run->n_units,
-                (unsigned long long)run->off);
+    return run->off % UNIT_BYTES == 0 && run->n_units >= n_min && run->n_units <= HEAP_UNITS &&
+           (run->off >> UNIT_SHIFT) + run->n_units <= HEAP_UNITS;
 }
 
-void pool_accept_late(struct acre_heap *heap)
+static uint32_t run_unit(const struct msg_run *run)
+{
+    return (uint32_t)(run->off >> UNIT_SHIFT);
+}
+
+static int release_locked(struct acre_heap *heap, const struct msg_run *runs, uint32_t n_runs)
+{
+    struct msg_request req = {.op = MSG_RELEASE, .release = {.n_runs = n_runs}};
+    struct msg_reply reply;
+
+    memcpy(req.release.runs, runs, n_runs * sizeof(*runs));
+    return conn_call(heap, &req, -1, &reply, NULL);
+}
+
+/* Takes in the grants that came late; what cannot be mapped now stays noted. conn_lock held. */
+static int accept_late(struct acre_heap *heap)
 {
     struct process *p = heap->process;
 
     while (p->n_late > 0) {
-        struct msg_run run = p->late[--p->n_late];
-        uint32_t unit = (uint32_t)(run.off >> UNIT_SHIFT);
-        if (check_run(heap, &run, 1) == 0 && table_units(heap, unit, run.n_units) == run.n_units)
-            (void)accept_run(heap, &run);
+        struct msg_run run = p->late[p->n_late - 1];
+        uint32_t unit = run_unit(&run), lost;
+        bool is_valid = run_is_valid(&run, 1);
+        int r = is_valid ? map_slot_locked(heap, unit / SLOT_UNITS) : 0;
+        if (r < 0)
+            return r;
+        p->n_late--;
+        if (!is_valid)
+            continue;
+        if (table_units(heap, unit, run.n_units) == run.n_units)
+            (void)pool_put(heap, unit, run.n_units);
+        else if (claim(heap, unit, run.n_units, &lost)) /* a segment of its own */
+            (void)release_locked(heap, &run, 1);
     }
+    return 0;
 }
 
 static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align_order, bool exact,
@@ -205,10 +218,22 @@ static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align
                                        .align_order = align_order,
                                        .exact = exact,
                                        .class_plus_1 = class_plus_1}};
-    int r = conn_call(heap, &req, -1, ret_reply, NULL);
+    const struct msg_run *run = &ret_reply->grow.run;
+    struct process *p = heap->process;
+    int r = accept_late(heap);
 
+    if (r == 0)
+        r = conn_call(heap, &req, -1, ret_reply, NULL);
+    if (r < 0)
+        return r;
     /* A parked slab comes as large as it is: its first holder may have needed a smaller one. */
-    return r < 0 ? r : check_run(heap, &ret_reply->grow.run, ret_reply->grow.slab ? 1 : n_units);
+    if (!run_is_valid(run, ret_reply->grow.slab ? 1 : n_units))
+        return fail(EPROTO, "the daemon granted %u units at 0x%llx", run->n_units,
+                    (unsigned long long)run->off);
+    r = map_slot_locked(heap, run_unit(run) / SLOT_UNITS);
+    if (r < 0 && !ret_reply->grow.slab && p->n_late < ARRAY_LEN(p->late))
+        p->late[p->n_late++] = *run;
+    return r;
 }
 
 static bool pool_has(struct acre_heap *heap, unsigned order)
@@ -225,17 +250,19 @@ static bool pool_has(struct acre_heap *heap, unsigned order)
 int pool_grow(struct acre_heap *heap, unsigned order, unsigned class_plus_1, uint32_t *ret_slab)
 {
     struct msg_reply reply;
-    int r = 0;
+    int r = conn_enter(heap);
 
-    pthread_mutex_lock(&heap->process->conn_lock);
-    if (!pool_has(heap, order)) { /* else another thread was faster */
+    if (r < 0)
+        return r;
+    r = accept_late(heap);
+    if (r == 0 && !pool_has(heap, order)) { /* else another thread was faster */
         r = request_grow(heap, 1u << order, order, false, class_plus_1, &reply);
         if (r == 0 && reply.grow.slab && ret_slab)
-            *ret_slab = (uint32_t)(reply.grow.run.off >> UNIT_SHIFT);
-        else if (r == 0)
-            r = accept_run(heap, &reply.grow.run);
+            *ret_slab = run_unit(&reply.grow.run);
+        else if (r == 0 && pool_put(heap, run_unit(&reply.grow.run), reply.grow.run.n_units) == 0)
+            r = fail(ENOMEM, "no private memory left for the unit pool");
     }
-    pthread_mutex_unlock(&heap->process->conn_lock);
+    conn_leave(heap);
     return r;
 }
 
@@ -244,16 +271,19 @@ int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_ord
 {
     struct msg_reply reply;
     uint32_t lost;
+    int r = conn_enter(heap);
 
-    pthread_mutex_lock(&heap->process->conn_lock);
-    int r = request_grow(heap, n_units, align_order, true, 0, &reply);
-    pthread_mutex_unlock(&heap->process->conn_lock);
     if (r < 0)
         return r;
-    *ret_unit = (uint32_t)(reply.grow.run.off >> UNIT_SHIFT);
+    r = request_grow(heap, n_units, align_order, true, 0, &reply);
+    conn_leave(heap);
+    if (r < 0)
+        return r;
+    *ret_unit = run_unit(&reply.grow.run);
     if (claim(heap, *ret_unit, n_units, &lost))
         return 0;
-    pool_release(heap, *ret_unit, n_units);
+    if (table_units(heap, *ret_unit, n_units) == n_units) /* the others are still ours */
+        (void)pool_put(heap, *ret_unit, n_units);
     return fail(ENOMEM, "the daemon took the granted units back under pressure");
 }
 
@@ -261,11 +291,27 @@ int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_ord
 
 static int request_release(struct acre_heap *heap, const struct msg_run *runs, uint32_t n_runs)
 {
-    struct msg_request req = {.op = MSG_RELEASE, .release = {.n_runs = n_runs}};
-    struct msg_reply reply;
+    int r = conn_enter(heap);
 
-    memcpy(req.release.runs, runs, n_runs * sizeof(*runs));
-    return heap_call(heap, &req, &reply);
+    if (r < 0)
+        return r;
+    r = release_locked(heap, runs, n_runs);
+    conn_leave(heap);
+    return r;
+}
+
+/* So that nothing is taken out of the pool for a daemon that is not there. */
+static int look_for_daemon(struct acre_heap *heap)
+{
+    int r = conn_enter(heap);
+
+    if (r < 0)
+        return r;
+    r = conn_ensure(heap);
+    if (r == 0)
+        r = accept_late(heap);
+    conn_leave(heap);
+    return r;
 }
 
 void pool_release(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
@@ -302,13 +348,12 @@ int pool_trim(struct acre_heap *heap, uint32_t keep_units)
 {
     struct msg_run runs[MSG_RUNS_MAX];
     uint32_t n_runs;
-    int r = 0;
+    int saved_errno = errno, r = look_for_daemon(heap);
 
-    while (r == 0 && (n_runs = collect_surplus(heap, keep_units, runs)) > 0) {
+    /* Should it fail, nothing goes back into the pool: the daemon may still execute it. */
+    while (r == 0 && (n_runs = collect_surplus(heap, keep_units, runs)) > 0)
         r = request_release(heap, runs, n_runs);
-        for (uint32_t i = 0; r < 0 && r != -EINVAL && i < n_runs; i++)
-            (void)pool_put(heap, (uint32_t)(runs[i].off >> UNIT_SHIFT), runs[i].n_units);
-    }
+    errno = saved_errno;
     return r;
 }
 

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Rare moments: late answers, ended threads, limits reached, memory that is not wiped. */
+#include "tests/system/harness.h"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <time.h>
+
+static struct daemon d;
+static struct acre_heap *heap;
+
+#define MAX_BYTES (32u << 20)
+
+static struct acre_heap *open_with_deadline(int deadline_ms)
+{
+    struct acre_options o = {.size = sizeof(o), .address = d.socket, .deadline_ms = deadline_ms};
+    struct acre_heap *h = NULL;
+
+    return acre_open_with(&h, &o) == 0 ? h : NULL;
+}
+
+static double now_s(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/* ---- answers that come late ---- */
+
+static bool fill_and_scribble(void *arg)
+{
+    (void)arg;
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    for (char *p; (p = acre_alloc(heap, 1000));)
+        memset(p, 0xee, 1000);
+    return true;
+}
+
+static bool trims_without_an_answer(void *arg)
+{
+    static char *blocks[8000];
+    pid_t other;
+
+    (void)arg;
+    CHECK(heap = open_with_deadline(300));
+    for (unsigned i = 0; i < 8000; i++)
+        CHECK(blocks[i] = acre_alloc(heap, 1000));
+    for (unsigned i = 0; i < 8000; i++)
+        acre_free(heap, blocks[i]);
+    kill(d.pid, SIGSTOP);
+    int r = acre_trim(heap);
+    /* Out of what this client still has, if it has anything. */
+    unsigned n = 0;
+    for (; r == -ETIMEDOUT && n < 2000 && (blocks[n] = acre_alloc(heap, 1000)); n++)
+        memset(blocks[n], (char)n, 1000);
+    kill(d.pid, SIGCONT);
+    CHECK(r == -ETIMEDOUT);
+    CHECK(acre_root_get(heap, "none", &(acre_off){0}) == -ENOENT); /* it has answered all */
+    CHECK(child_ok(other = child_start(fill_and_scribble, NULL)));
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned k = 0; k < 1000; k++)
+            CHECK(blocks[i][k] == (char)i);
+    acre_close(heap);
+    return true;
+}
+
+static void memory_given_back_without_an_answer_has_one_owner(void **state)
+{
+    (void)state;
+    RUN_CHILD(trims_without_an_answer, NULL);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static size_t fill(void *blocks[], size_t max)
+{
+    size_t n = 0;
+    while (n < max && (blocks[n] = acre_alloc(heap, 32768)))
+        n++;
+    return n;
+}
+
+static bool asks_in_vain(void *arg)
+{
+    static void *blocks[4096];
+
+    (void)arg;
+    CHECK(heap = open_with_deadline(100));
+    size_t n_before = fill(blocks, 4096);
+    for (size_t i = 0; i < n_before; i++)
+        acre_free(heap, blocks[i]);
+    CHECK(acre_trim(heap) == 0);
+    kill(d.pid, SIGSTOP);
+    for (unsigned i = 0; i < 12; i++)
+        CHECK(!acre_alloc(heap, 1 << 20) && errno == ETIMEDOUT);
+    kill(d.pid, SIGCONT);
+    size_t n_after = fill(blocks, 4096);
+    CHECK(n_after + n_after / 20 >= n_before);
+    for (size_t i = 0; i < n_after; i++)
+        acre_free(heap, blocks[i]);
+    CHECK(acre_trim(heap) == 0);
+    acre_close(heap);
+    return true;
+}
+
+static void grants_that_come_late_are_not_lost(void **state)
+{
+    (void)state;
+    RUN_CHILD(asks_in_vain, NULL);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static bool takes_all_and_goes(void *arg)
+{
+    static void *blocks[4096];
+
+    (void)arg;
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(fill(blocks, 4096) > 0);
+    acre_close(heap);
+    return true;
+}
+
+/* A late grant that the daemon took back, and granted again to the same client. */
+static bool is_granted_the_same_twice(void *arg)
+{
+    static void *blocks[4096];
+
+    (void)arg;
+    CHECK(heap = open_with_deadline(100));
+    CHECK(acre_alloc(heap, 16));
+    kill(d.pid, SIGSTOP);
+    CHECK(!acre_alloc(heap, 100000) && errno == ETIMEDOUT);
+    kill(d.pid, SIGCONT);
+    CHECK(acre_pointer(heap, (acre_off)200 << 30) == NULL); /* reads the late answer */
+    RUN_CHILD(takes_all_and_goes, NULL);
+    size_t n = fill(blocks, 64);
+    CHECK(n == 64);
+    (void)acre_root_get(heap, "none", &(acre_off){0});
+    for (size_t i = 0; i < n; i++)
+        acre_free(heap, blocks[i]);
+    CHECK(acre_trim(heap) == 0);
+    acre_close(heap);
+    return true;
+}
+
+static void a_late_grant_may_be_taken_back_and_granted_again(void **state)
+{
+    (void)state;
+    RUN_CHILD(is_granted_the_same_twice, NULL);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static void *alloc_in_thread(void *arg)
+{
+    double *ret_s = arg, begin = now_s();
+
+    (void)!acre_alloc(heap, 100000);
+    *ret_s = now_s() - begin;
+    return NULL;
+}
+
+static bool many_wait(void *arg)
+{
+    pthread_t threads[8];
+    double s[8] = {0};
+
+    (void)arg;
+    CHECK(heap = open_with_deadline(300));
+    kill(d.pid, SIGSTOP);
+    for (unsigned i = 0; i < 8; i++)
+        CHECK(pthread_create(&threads[i], NULL, alloc_in_thread, &s[i]) == 0);
+    for (unsigned i = 0; i < 8; i++)
+        pthread_join(threads[i], NULL);
+    kill(d.pid, SIGCONT);
+    for (unsigned i = 0; i < 8; i++)
+        CHECK(s[i] < 1.0);
+    return true;
+}
+
+static void the_deadline_holds_for_each_of_many_threads(void **state)
+{
+    (void)state;
+    RUN_CHILD(many_wait, NULL);
+    expect_settled(&d, "default", 0, 0);
+}
+
+/* ---- threads that end ---- */
+
+static bool cancels(void *arg)
+{
+    pthread_t thread;
+    double s;
+
+    (void)arg;
+    CHECK(heap = open_with_deadline(2000));
+    kill(d.pid, SIGSTOP);
+    CHECK(pthread_create(&thread, NULL, alloc_in_thread, &s) == 0);
+    usleep(200000);
+    pthread_cancel(thread);
+    usleep(200000);
+    kill(d.pid, SIGCONT);
+    pthread_join(thread, NULL);
+    alarm(10);
+    CHECK(acre_alloc(heap, 100000));
+    CHECK(acre_trim(heap) == 0);
+    acre_close(heap);
+    return true;
+}
+
+static void a_cancelled_thread_holds_no_lock(void **state)
+{
+    (void)state;
+    RUN_CHILD(cancels, NULL);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static bool has_no_key_left(void *arg)
+{
+    pthread_key_t key;
+
+    (void)arg;
+    while (pthread_key_create(&key, NULL) == 0)
+        ;
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_alloc(heap, 100));
+    acre_close(heap);
+    return true;
+}
+
+static void a_process_without_a_thread_key_left_can_allocate(void **state)
+{
+    (void)state;
+    RUN_CHILD(has_no_key_left, NULL);
+}
+
+/* ---- what is not wiped, and limits ---- */
+
+static bool locks_its_memory(void *arg)
+{
+    (void)arg;
+    for (unsigned round = 0; round < 3; round++) {
+        CHECK(acre_open(&heap, d.socket, NULL) == 0);
+        for (unsigned i = 0; i < 100; i++) {
+            void *block = acre_alloc(heap, 100);
+            CHECK(block && acre_owner(heap, block) == acre_self(heap));
+        }
+        if (mlockall(MCL_CURRENT) < 0)
+            return true; /* not allowed to */
+        acre_close(heap);
+    }
+    return true;
+}
+
+static void a_process_that_locks_its_memory_can_close_and_open(void **state)
+{
+    (void)state;
+    RUN_CHILD(locks_its_memory, NULL);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static bool has_no_descriptor_left(void *arg)
+{
+    static void *blocks[4096];
+    struct rlimit old, none = {0};
+
+    (void)arg;
+    CHECK(heap = open_with_deadline(1000));
+    CHECK(getrlimit(RLIMIT_NOFILE, &old) == 0);
+    none.rlim_max = old.rlim_max;
+    CHECK(setrlimit(RLIMIT_NOFILE, &none) == 0);
+    for (unsigned i = 0; i < 50; i++)
+        CHECK(!acre_alloc(heap, 100000));
+    CHECK(setrlimit(RLIMIT_NOFILE, &old) == 0);
+    double begin = now_s();
+    CHECK(acre_alloc(heap, 100));
+    CHECK(now_s() - begin < 0.5);
+    CHECK(fill(blocks, 4096) > 850);
+    acre_close(heap);
+    return true;
+}
+
+static void running_out_of_descriptors_costs_no_memory(void **state)
+{
+    (void)state;
+    RUN_CHILD(has_no_descriptor_left, NULL);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static int up(void **state)
+{
+    (void)state;
+    daemon_up(&d, "capacity = \"64M\"\ntenant \"default\" { max = \"32M\" }\n");
+    return 0;
+}
+
+static int down(void **state)
+{
+    (void)state;
+    daemon_down(&d);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_given_back_without_an_answer_has_one_owner),
+        cmocka_unit_test(grants_that_come_late_are_not_lost),
+        cmocka_unit_test(a_late_grant_may_be_taken_back_and_granted_again),
+        cmocka_unit_test(the_deadline_holds_for_each_of_many_threads),
+        cmocka_unit_test(a_cancelled_thread_holds_no_lock),
+        cmocka_unit_test(a_process_without_a_thread_key_left_can_allocate),
+        cmocka_unit_test(a_process_that_locks_its_memory_can_close_and_open),
+        cmocka_unit_test(running_out_of_descriptors_costs_no_memory),
+    };
+    return cmocka_run_group_tests(tests, up, down);
+}
