@@ -21,7 +21,9 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
-#define PACKETS_PER_TURN 16 /* then it is the others' turn */
+/* Then it is the others' turn. */
+#define PACKETS_PER_TURN 16
+#define TURN_NS          1000000u
 
 struct outgoing {
     size_t n;
@@ -187,9 +189,10 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if ((events & UV_WRITABLE) && p->out)
         send_outgoing(p);
     bool may_read = !p->out && p->session.wait == WAIT_NONE;
+    uint64_t until_ns = server_now_ns(p->server) + TURN_NS;
     p->is_receiving = true;
     for (int i = 0; may_read && i < PACKETS_PER_TURN; i++)
-        may_read = receive(p);
+        may_read = receive(p) && server_now_ns(p->server) < until_ns;
     p->is_receiving = false;
     /* What it has sent before it hung up is served first; a busy peer has nothing to be served any
      * more. */

@@ -203,9 +203,16 @@ static void on_signal(uv_signal_t *signal, int number)
     stop(signal->data);
 }
 
+/* Somebody may have come since the timer was set, or in this very moment: timers run before the
+ * loop looks at the listener. */
 static void on_idle(uv_timer_t *timer)
 {
     struct server *s = timer->data;
+    on_listener(&s->listener, 0, UV_READABLE);
+    if (s->n_peers > 0 || s->core.n_clients > 0) {
+        s->is_idling = false;
+        return;
+    }
     uint64_t published_bytes = core_published_bytes(&s->core);
     log_line(LOG_NOTICE, "leaving after %llu s without a client; %llu published bytes go with it",
              (unsigned long long)(s->idle_ns / 1000000000u), (unsigned long long)published_bytes);

@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 static char runtime[64];
 
@@ -118,6 +120,45 @@ static void of_many_starters_one_daemon_remains(void **state)
     wait_until_gone();
 }
 
+/* Whoever listens at the user's socket. */
+static pid_t daemon_pid(void)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    struct ucred u = {0};
+    socklen_t n = sizeof(u);
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    path_in_runtime("acred.sock", a.sun_path, sizeof(a.sun_path));
+    assert_int_equal(connect(sock, (struct sockaddr *)&a, sizeof(a)), 0);
+    assert_int_equal(getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &u, &n), 0);
+    close(sock);
+    return u.pid;
+}
+
+static bool opens(void *arg)
+{
+    struct acre_heap *heap;
+
+    (void)arg;
+    CHECK(acre_open(&heap, NULL, NULL) == 0);
+    acre_close(heap);
+    return true;
+}
+
+static void who_comes_as_the_daemon_wants_to_leave_is_served(void **state)
+{
+    (void)state;
+    RUN_CHILD(opens, NULL);
+    pid_t pid = daemon_pid();
+    usleep(200000);
+    assert_int_equal(kill(pid, SIGSTOP), 0); /* it finds both at once: the time is up, a client */
+    pid_t late = child_start(opens, NULL);
+    usleep(1500000);
+    assert_int_equal(kill(pid, SIGCONT), 0);
+    assert_true(child_ok(late));
+    wait_until_gone();
+}
+
 static void expect_refused(unsigned flags)
 {
     struct acre_options o = {.size = sizeof(o), .flags = flags, .deadline_ms = 1000};
@@ -184,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_open_starts_a_daemon_that_leaves_when_idle),
         cmocka_unit_test(of_many_starters_one_daemon_remains),
+        cmocka_unit_test(who_comes_as_the_daemon_wants_to_leave_is_served),
         cmocka_unit_test(no_daemon_is_started_where_it_is_not_wanted),
         cmocka_unit_test(a_system_daemon_that_restarts_is_not_replaced),
         cmocka_unit_test(a_directory_of_somebody_else_is_refused),
