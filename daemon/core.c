@@ -160,7 +160,7 @@ void core_tick(struct core *core, uint64_t now_ns)
     if (now_ns >= core->tick_at_ns)
         tick(core);
     for (uint32_t i = 0; i < core->n_tenants; i++)
-        reaper_pump(core->tenants[i]);
+        reaper_tick(core->tenants[i]);
 }
 
 /* ---- jobs ---- */

@@ -20,7 +20,9 @@
  * idempotent.
  *
  * COST. 1 and 2: microseconds. 3: a scan of the tenant's owner maps, once for all that died
- * meanwhile. 4: the dead client's own units (its holdings say where), not the heap's.
+ * meanwhile. 4: the dead client's own units (its holdings say where), not the heap's. Each slab's
+ * map is read once more, so that 100,000 slabs are 100 ms: a burial stops after BURIAL_STEPS and
+ * goes on when the others had their turn. The next sweep waits for it.
  */
 #include "daemon/reaper.h"
 
@@ -38,6 +40,8 @@
 #define ASK_WAIT_NS_MIN 10000000ull
 #define ASK_WAIT_NS_MAX 1000000000ull
 #define BELLS_MAX       64
+#define BURIAL_STEPS    65536u /* a unit is one, a slab's map SLAB_STEPS: 2 ms */
+#define SLAB_STEPS      32u
 
 struct ask {
     struct client *client; /* or */
@@ -217,7 +221,7 @@ void reaper_forget_attach(struct attach *a)
 
 /* If a slab or large block with somebody's blocks in it begins at unit: keeps it for them. Returns
  * its units, else 0. */
-static uint32_t keep_for_others(struct client *c, struct seg *seg, uint32_t unit)
+static uint32_t keep_for_others(struct client *c, struct seg *seg, uint32_t unit, uint32_t *steps)
 {
     struct tenant *t = c->tenant;
     uint64_t entry = seg_entry(seg, unit);
@@ -230,6 +234,7 @@ static uint32_t keep_for_others(struct client *c, struct seg *seg, uint32_t unit
                seg->n_slots == 1) {
         geo = unit_entry_geo(entry);
         n = 1u << geo_infos[geo].order;
+        *steps += SLAB_STEPS;
     } else {
         return 0;
     }
@@ -245,20 +250,21 @@ static uint32_t keep_for_others(struct client *c, struct seg *seg, uint32_t unit
     return n;
 }
 
-static void reap_span(struct client *c, struct seg *seg)
+static void reap_span(struct client *c, struct seg *seg, uint32_t *steps)
 {
-    if (keep_for_others(c, seg, seg->shape.n_meta) == 0)
+    if (keep_for_others(c, seg, seg->shape.n_meta, steps) == 0)
         tenant_take_back(c->tenant, seg, seg->shape.n_meta, seg->span_units, c->id);
 }
 
-/* All that the dead client holds in one segment; runs are given back as a whole. */
-static void reap_seg(struct client *c, struct seg *seg, uint32_t lo, uint32_t hi)
+/* All that the dead client holds in one segment, as far as the steps go; runs are given back as a
+ * whole. */
+static void reap_seg(struct client *c, struct seg *seg, uint32_t lo, uint32_t hi, uint32_t *steps)
 {
     struct tenant *t = c->tenant;
     uint32_t run = lo, n_run = 0, u = lo;
-    while (u < hi) {
+    while (u < hi && (*steps)++ < BURIAL_STEPS) {
         bool owned = tenant_owner(t, seg, u) == c->id;
-        uint32_t n_kept = owned ? keep_for_others(c, seg, u) : 0;
+        uint32_t n_kept = owned ? keep_for_others(c, seg, u, steps) : 0;
         if (owned && n_kept == 0) {
             run = n_run == 0 ? u : run;
             n_run++;
@@ -274,25 +280,23 @@ static void reap_seg(struct client *c, struct seg *seg, uint32_t lo, uint32_t hi
         tenant_take_back(t, seg, run, n_run, c->id);
 }
 
-static void reap_units(struct client *c)
+static void reap_units(struct client *c, uint32_t *steps)
 {
-    while (c->n_holdings > 0) {
+    while (c->n_holdings > 0 && *steps < BURIAL_STEPS) {
         struct holding h = c->holdings[0];
         struct seg *seg = c->tenant->segs[h.slot];
         if (seg->buddy)
-            reap_seg(c, seg, h.lo, h.hi);
+            reap_seg(c, seg, h.lo, h.hi, steps);
         else
-            reap_span(c, seg);
-        acre_assert(c->n_holdings == 0 || c->holdings[0].slot != h.slot);
+            reap_span(c, seg, steps);
+        acre_assert(*steps >= BURIAL_STEPS || c->n_holdings == 0 || c->holdings[0].slot != h.slot);
     }
-    acre_assert(c->n_units == 0);
 }
 
 static void bury(struct client *c)
 {
     struct tenant *t = c->tenant;
     struct session *s = c->session;
-    reap_units(c);
     TAILQ_REMOVE(&t->dying, c, in_queue);
     if (s)
         s->client = NULL;
@@ -301,25 +305,37 @@ static void bury(struct client *c)
         dispatch_done(s);
 }
 
+/* The swept ones, as far as the steps go. They stand before those that have died since. */
+static void pump_burial(struct tenant *t)
+{
+    struct client *c;
+    uint32_t steps = 0;
+    if (!t->is_burying)
+        return;
+    while ((c = TAILQ_FIRST(&t->dying)) && c->state == CLIENT_SWEEPING) {
+        reap_units(c, &steps);
+        if (c->n_holdings > 0)
+            return; /* to be continued */
+        acre_assert(c->n_units == 0);
+        bury(c);
+    }
+    t->is_burying = t->is_sweeping = false;
+    dispatch_wake(t);
+}
+
 static void sweep_done(struct tenant *t, const struct sweep_found *found)
 {
-    struct client *c, *next;
     struct session *s;
     for (uint32_t i = 0; i < found->n; i++)
         grant_free_swept(t, found->large_offs[i]);
-    for (c = TAILQ_FIRST(&t->dying); c; c = next) {
-        next = TAILQ_NEXT(c, in_queue);
-        if (c->state == CLIENT_SWEEPING)
-            bury(c);
-    }
-    t->is_sweeping = false;
     LIST_FOREACH (s, &t->core->sessions, in_core) {
         if (s->wait != WAIT_PUBLISH || !s->client->publishing || s->client->tenant != t)
             continue;
         s->client->publishing = false;
         dispatch_done(s);
     }
-    dispatch_wake(t);
+    t->is_burying = true;
+    pump_burial(t);
     reaper_pump(t);
 }
 
@@ -369,6 +385,13 @@ void reaper_pump(struct tenant *t)
     pump_sweep(t);
 }
 
+void reaper_tick(struct tenant *t)
+{
+    if (!t->core->is_stopping)
+        pump_burial(t);
+    reaper_pump(t);
+}
+
 uint64_t reaper_deadline(const struct tenant *t)
 {
     uint64_t deadline_ns = UINT64_MAX;
@@ -378,6 +401,8 @@ uint64_t reaper_deadline(const struct tenant *t)
     if (!t->is_asking)
         TAILQ_FOREACH (c, &t->rang, in_queue)
             deadline_ns = MIN(deadline_ns, c->ask_at_ns);
+    if (t->is_burying)
+        return t->core->now_ns;
     if (!t->is_sweeping &&
         (!TAILQ_EMPTY(&t->dying) || t->wants_publish)) /* there was no memory to begin */
         deadline_ns = MIN(deadline_ns, t->core->now_ns + ASK_WAIT_NS_MIN);

@@ -33,6 +33,8 @@ void reaper_publish(struct tenant *tenant);
 
 /* Starts what is due: questions, a sweep. */
 void reaper_pump(struct tenant *tenant);
+/* When reaper_tick() is due: starts and continues what was put off. */
 uint64_t reaper_deadline(const struct tenant *tenant);
+void reaper_tick(struct tenant *tenant);
 
 #endif

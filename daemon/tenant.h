@@ -36,7 +36,8 @@ struct tenant {
     struct client_queue dying;    /* proven dead, waiting for a sweep */
     struct attach_queue attaches; /* pages to be asked, in order of arrival */
     bool is_asking, is_sweeping, is_punching;
-    bool wants_publish;           /* some client waits in WAIT_PUBLISH for the next sweep */
+    bool is_burying;    /* the last part of is_sweeping: the worker is done, the loop is not */
+    bool wants_publish; /* some client waits in WAIT_PUBLISH for the next sweep */
     struct session_queue waiters; /* WAIT_MEMORY */
 };
 

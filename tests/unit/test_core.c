@@ -783,6 +783,7 @@ static void test_many_large_orphans_cost_no_time(void **state)
     for (uint32_t i = 0; i < N; i++) /* a holds the units, b owns the blocks */
         cut_large(&a, (struct block){x.seg, x.unit + i, 1}, b.id);
     kill_it(&a);
+    pass(0);
     assert_int_equal(granted(), N);
     clock_t began = clock();
     assert_int_equal(grow_as(&c, N, true, 0, 0, NULL), -ENOMEM);
@@ -793,6 +794,36 @@ static void test_many_large_orphans_cost_no_time(void **state)
     assert_true((clock() - began) / CLOCKS_PER_SEC < 1); /* looked for one by one: 5 s */
     core_assert_valid(&w.core);
     kill_it(&c);
+    finish();
+}
+
+static void test_a_burial_of_many_slabs_takes_many_turns(void **state)
+{
+    (void)state;
+    enum { N = 50000 };
+    struct fake a, b;
+    struct block x;
+    unsigned n_turns = 0;
+    start(BIG_BYTES, BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    assert_int_equal(grow_as(&a, N, true, 0, 0, &x), 0);
+    for (uint32_t i = 0; i < N; i++)
+        cut_slab(&a, (struct block){x.seg, x.unit + i, 1}, 0, NULL)[3] = i % 2 ? b.id : TAG_FREE;
+    kill_it(&a);
+    for (; w.tenant->clients.n > 1; n_turns++) {
+        assert_int_equal(core_deadline(&w.core), w.now_ns); /* the rest is due at once */
+        assert_int_equal(w.n_jobs, 0);                      /* and no sweep begins before */
+        core_assert_valid(&w.core);
+        kill_it(&b);
+        pass(0);
+    }
+    assert_true(n_turns > 10);
+    pass(SECOND); /* b was swept after a */
+    pass(SECOND);
+    pass(SECOND);
+    assert_int_equal(granted(), 0);
+    core_assert_valid(&w.core);
     finish();
 }
 
@@ -1392,6 +1423,7 @@ int main(void)
         cmocka_unit_test(test_a_large_block_comes_back_by_whoever_freed_it),
         cmocka_unit_test(test_a_large_block_given_to_the_dead_comes_back_from_the_living),
         cmocka_unit_test(test_many_large_orphans_cost_no_time),
+        cmocka_unit_test(test_a_burial_of_many_slabs_takes_many_turns),
         cmocka_unit_test(test_large_blocks_whose_freer_died_are_found_before_a_refusal),
         cmocka_unit_test(test_what_the_dead_owned_comes_back_and_what_others_own_stays),
         cmocka_unit_test(test_orphans_go_to_who_asks_for_their_class_or_free_when_empty),
