@@ -2,6 +2,8 @@
 /* The budget is a wall: NULL and ENOMEM, nobody killed, and all of it can be had again. */
 #include "tests/system/harness.h"
 
+#include <pthread.h>
+
 static struct daemon d;
 
 /* Allocates blocks of one size until refused; returns how many bytes. */
@@ -79,6 +81,11 @@ static bool hoarder(void *arg)
     CHECK(acre_trim(heap) == 0);
     /* A few blocks more: a grant that is mostly uncut, and then this client sleeps. */
     CHECK(acre_alloc(heap, 100) && write(pipes[1], "x", 1) == 1 && read(pipes[2], &c, 1) == 1);
+    /* Its units are another's now. What it still gets must not be that one's memory. */
+    fill(heap, 20000, blocks, 100000, &n);
+    CHECK(write(pipes[1], "x", 1) == 1 && read(pipes[2], &c, 1) == 1);
+    /* The other has given all back: units that were taken away are granted anew. */
+    CHECK(fill(heap, 1000, blocks, 100000, &n) > 12 << 20);
     return true;
 }
 
@@ -97,6 +104,14 @@ static void uncut_units_are_taken_back_from_a_client_that_sleeps(void **state)
     struct acre_heap *heap = heap_open(&d, "small");
     assert_true(fill(heap, 1 << 20, blocks, 100, &n) >= 14 << 20);
     assert_int_equal(tenant_stats(&d, "small").n_clients, 2);
+    assert_int_equal(write(pipes[3], "x", 1), 1);
+    assert_int_equal(read(pipes[0], &c, 1), 1);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < 1 << 20; k += 512)
+            assert_int_equal(((unsigned char *)blocks[i])[k], 0xee);
+        acre_free(heap, blocks[i]);
+    }
+    assert_int_equal(acre_trim(heap), 0);
     assert_int_equal(write(pipes[3], "x", 1), 1);
     assert_true(child_ok(pid));
     acre_close(heap);
@@ -145,6 +160,70 @@ static void kept_large_blocks_are_taken_from_a_client_that_sleeps(void **state)
     /* Segments of 4, 4, 8 and 4 MiB, each with its tables: 16 blocks or 17, 12 if those were
      * hoarded. */
     assert_true(bytes >= 16 << 20);
+    expect_settled(&d, "small", 0, 0);
+}
+
+struct stale {
+    struct acre_heap *heap;
+    void *kept, *again;
+    int step; /* 1: kept, 2: live again under another thread, 3: tried */
+};
+
+static void wait_step(struct stale *s, int step)
+{
+    while (__atomic_load_n(&s->step, __ATOMIC_ACQUIRE) < step)
+        usleep(1000);
+}
+
+static void *keep_and_try_again(void *arg)
+{
+    struct stale *s = arg;
+
+    s->kept = acre_alloc(s->heap, 3 << 20);
+    acre_free(s->heap, s->kept);
+    __atomic_store_n(&s->step, 1, __ATOMIC_RELEASE);
+    wait_step(s, 2);
+    s->again = acre_alloc(s->heap, 3 << 20);
+    __atomic_store_n(&s->step, 3, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+static bool take_all_and_give_back(void *arg)
+{
+    struct acre_heap *heap;
+    static void *blocks[100000];
+    size_t n;
+
+    (void)arg;
+    CHECK(acre_open(&heap, d.socket, "small") == 0);
+    CHECK(fill(heap, 1000, blocks, 100000, &n) > 16 << 20);
+    return true; /* dies: all comes back */
+}
+
+static void a_stale_note_of_a_kept_block_does_not_hand_it_out_twice(void **state)
+{
+    (void)state;
+    struct stale s = {.heap = heap_open(&d, "small")};
+    pthread_t thread;
+    void *blocks[8];
+    size_t n;
+
+    assert_int_equal(pthread_create(&thread, NULL, keep_and_try_again, &s), 0);
+    wait_step(&s, 1);
+    RUN_CHILD(take_all_and_give_back, NULL);
+    expect_settled(&d, "small", 0, 1);
+    /* The same units come to this process again, and live. */
+    fill(s.heap, 3 << 20, blocks, 8, &n);
+    assert_true(n >= 3);
+    unsigned n_same = 0;
+    for (size_t i = 0; i < n; i++)
+        n_same += blocks[i] == s.kept;
+    assert_int_equal(n_same, 1);
+    __atomic_store_n(&s.step, 2, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    for (size_t i = 0; i < n; i++)
+        assert_ptr_not_equal(blocks[i], s.again);
+    acre_close(s.heap);
     expect_settled(&d, "small", 0, 0);
 }
 
@@ -209,6 +288,7 @@ int main(void)
         cmocka_unit_test(over_max_is_null_and_enomem_with_a_sentence),
         cmocka_unit_test(uncut_units_are_taken_back_from_a_client_that_sleeps),
         cmocka_unit_test(kept_large_blocks_are_taken_from_a_client_that_sleeps),
+        cmocka_unit_test(a_stale_note_of_a_kept_block_does_not_hand_it_out_twice),
         cmocka_unit_test(a_block_beyond_a_slot_works),
         cmocka_unit_test(tenants_do_not_share_budgets),
     };

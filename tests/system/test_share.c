@@ -172,6 +172,42 @@ static void a_given_block_belongs_to_its_receiver(void **state)
     expect_settled(&d, "default", 0, 0);
 }
 
+#define N_REUSED 120 /* fits the smallest slab of its class */
+
+static bool free_all(void *arg)
+{
+    const acre_off *offs = arg;
+    struct acre_heap *heap;
+
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    for (unsigned i = 0; i < N_REUSED; i++)
+        acre_free(heap, acre_pointer(heap, offs[i]));
+    return true;
+}
+
+/* The freer's hint brings its holder back before it cuts fresh memory. */
+static void blocks_freed_by_another_process_are_used_again_first(void **state)
+{
+    (void)state;
+    acre_off *offs = shared_page(N_REUSED * sizeof(acre_off));
+    struct acre_heap *heap = heap_open(&d, NULL);
+    unsigned n_again = 0;
+
+    for (unsigned i = 0; i < N_REUSED; i++)
+        offs[i] = acre_offset(heap, acre_alloc(heap, 64));
+    for (unsigned i = 0; i < 1000; i++) /* on to other slabs */
+        assert_non_null(acre_alloc(heap, 64));
+    RUN_CHILD(free_all, offs);
+    for (unsigned i = 0; i < 1000; i++) {
+        acre_off off = acre_offset(heap, acre_alloc(heap, 64));
+        for (unsigned k = 0; k < N_REUSED; k++)
+            n_again += off == offs[k];
+    }
+    assert_int_equal(n_again, N_REUSED);
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
 struct adoption {
     acre_off off;
     int wins;
@@ -294,6 +330,7 @@ int main(void)
         cmocka_unit_test(what_is_published_outlives_a_killed_client_and_the_rest_comes_back),
         cmocka_unit_test(a_parked_slab_is_used_again),
         cmocka_unit_test(a_given_block_belongs_to_its_receiver),
+        cmocka_unit_test(blocks_freed_by_another_process_are_used_again_first),
         cmocka_unit_test(of_many_adopters_one_wins_while_it_lives),
         cmocka_unit_test(roots_name_blocks_and_publish_them),
         cmocka_unit_test(a_heap_opened_twice_is_one_handle),

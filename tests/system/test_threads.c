@@ -19,6 +19,8 @@ struct job {
     _Atomic(unsigned char *) *ring; /* blocks on their way from any thread to any */
     uint64_t rng;
     unsigned n_steps;
+    void *freed[25];  /* by the thread before */
+    unsigned n_again; /* of these were used again */
 };
 
 /* Takes what lies in a random place of the ring and puts something of its own there: everybody
@@ -77,10 +79,13 @@ static void *allocate_and_leave(void *arg)
     struct job *j = arg;
     void *blocks[50];
 
-    for (unsigned i = 0; i < 50; i++)
+    for (unsigned i = 0; i < 50; i++) {
         assert_non_null(blocks[i] = acre_alloc(j->heap, 200));
+        for (unsigned k = 0; k < 25; k++)
+            j->n_again += blocks[i] == j->freed[k];
+    }
     for (unsigned i = 0; i < 50; i += 2)
-        acre_free(j->heap, blocks[i]);
+        acre_free(j->heap, j->freed[i / 2] = blocks[i]);
     if (j->n_steps)
         syscall(SYS_exit, 0); /* no destructor runs */
     return NULL;
@@ -101,6 +106,7 @@ static void a_threads_cache_is_inherited_by_the_next(void **state)
             granted = tenant_stats(&d, "default").granted_bytes;
     }
     assert_int_equal(tenant_stats(&d, "default").live_blocks, 40 * 25);
+    assert_int_equal(j.n_again, 39 * 25);
     /* One after another, 40 threads need no more than the blocks they left: 200 KiB of them. */
     assert_true(tenant_stats(&d, "default").granted_bytes <= granted + (1 << 20));
     acre_close(heap);
