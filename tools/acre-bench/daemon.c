@@ -34,10 +34,7 @@ static void find_program(struct daemon *daemon)
         snprintf(daemon->program, sizeof(daemon->program), "%s", env);
         return;
     }
-    ssize_t n = readlink("/proc/self/exe", daemon->program, sizeof(daemon->program) - 8);
-    daemon->program[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(daemon->program, '/');
-    strcpy(slash ? slash + 1 : daemon->program, "acred");
+    mem_beside(daemon->program, "acred");
 }
 
 /* Half of the machine, as a daemon without any tenant would give. */

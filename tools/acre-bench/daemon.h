@@ -4,13 +4,14 @@
 #ifndef BENCH_DAEMON_H
 #define BENCH_DAEMON_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
 struct daemon {
     bool is_foreign; /* somebody else's: never started, never stopped */
     pid_t pid;
-    char program[4096], dir[64], socket[108], config[96], log[96];
+    char program[PATH_MAX], dir[64], socket[108], config[96], log[96];
     char shmem_before[32]; /* of shmem_enabled; "": not changed */
 };
 

@@ -8,12 +8,12 @@
 
 #include "say.h"
 
-void mem_boost_module(char ret_path[PATH_MAX])
+void mem_beside(char ret_path[PATH_MAX], const char *file)
 {
-    ssize_t n = readlink("/proc/self/exe", ret_path, PATH_MAX - sizeof(BOOST_MODULE) - 1);
+    ssize_t n = readlink("/proc/self/exe", ret_path, PATH_MAX - strlen(file) - 1);
     ret_path[n > 0 ? n : 0] = '\0';
     char *slash = strrchr(ret_path, '/');
-    strcpy(slash ? slash + 1 : ret_path, BOOST_MODULE);
+    strcpy(slash ? slash + 1 : ret_path, file);
 }
 
 static void *boost_symbol(void *module, const char *name)
@@ -27,7 +27,7 @@ static void *boost_symbol(void *module, const char *name)
 static struct mem boost_open(size_t bytes)
 {
     char path[PATH_MAX];
-    mem_boost_module(path);
+    mem_beside(path, BOOST_MODULE);
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     void *(*heap_new)(size_t) = boost_symbol(module, "bench_boost_new");
     struct mem mem = {.kind = MEM_BOOST, .heap = heap_new(bytes)};

@@ -37,8 +37,8 @@ struct mem {
 struct mem mem_open(enum mem_kind kind, const char *socket, size_t bytes);
 void mem_close(struct mem mem);
 
-/* Where the module for Boost lies: beside this program. */
-void mem_boost_module(char ret_path[PATH_MAX]);
+/* The path of a file that lies beside this program. */
+void mem_beside(char ret_path[PATH_MAX], const char *file);
 
 #define BENCH_INLINE static inline __attribute__((always_inline))
 

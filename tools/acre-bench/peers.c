@@ -48,7 +48,7 @@ void peer_library(enum peer_idx peer, char ret_path[PATH_MAX])
     Dl_info info;
     char module[PATH_MAX];
     ret_path[0] = '\0';
-    mem_boost_module(module);
+    mem_beside(module, BOOST_MODULE);
     void *symbol = first_symbol(peers[peer].kind, module);
     if (!symbol || !dladdr(symbol, &info) || !info.dli_fname)
         return;

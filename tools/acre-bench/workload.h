@@ -24,6 +24,7 @@ extern const struct workload *const workloads[]; /* NULL at the end */
 const struct workload *workload_by_name(const char *name);
 
 extern const struct workload work_pair, work_batch, work_handoff, work_churn, work_larson,
-    work_xmalloc, work_sh6, work_sh8, work_tail, work_page, work_page_huge, work_fresh, work_grow;
+    work_xmalloc, work_sh6, work_sh8, work_tail, work_page, work_page_huge, work_fresh, work_grow,
+    work_space, work_space_big;
 
 #endif
