@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 static struct daemon d;
+static int fill_byte = 0xee;
 
 /* Allocates blocks of one size until refused; returns how many bytes. */
 static size_t fill(struct acre_heap *heap, size_t size, void **blocks, size_t n_max, size_t *ret_n)
@@ -16,7 +17,7 @@ static size_t fill(struct acre_heap *heap, size_t size, void **blocks, size_t n_
         void *block = acre_alloc(heap, size);
         if (!block)
             break;
-        memset(block, 0xee, size); /* P3: a granted byte is a backed byte */
+        memset(block, fill_byte, size); /* P3: a granted byte is a backed byte */
         blocks[n++] = block;
     }
     *ret_n = n;
@@ -81,6 +82,7 @@ static bool hoarder(void *arg)
     CHECK(acre_trim(heap) == 0);
     /* A few blocks more: a grant that is mostly uncut, and then this client sleeps. */
     CHECK(acre_alloc(heap, 100) && write(pipes[1], "x", 1) == 1 && read(pipes[2], &c, 1) == 1);
+    fill_byte = 0x11;
     /* Its units are another's now. What it still gets must not be that one's memory. */
     fill(heap, 20000, blocks, 100000, &n);
     CHECK(write(pipes[1], "x", 1) == 1 && read(pipes[2], &c, 1) == 1);
