@@ -8,44 +8,48 @@
 
 /* clang-format off */
 const struct goal goals[] = {
-    {"pair", "64 B",   MI, 0.75, 0.60, true},
-    {"pair", "16 B",   MI, 1.00, 0.80, true},
-    {"pair", "256 B",  MI, 1.00, 0.80, true},
-    {"pair", "1 KiB",  MI, 1.00, 0.80, true},
-    {"pair", "4 KiB",  MI, 1.00, 0.80, true},
-    {"pair", "16 KiB", MI, 1.00, 0.80, true},
-    {"pair", "64 KiB", MI, 1.00, 0.70, true},
-    {"pair", "1 MiB",  MI, 1.00, 0.70, true},
-    {"batch", "in order", MI, 1.10, 0.90, true},
-    {"batch", "reverse",  MI, 1.10, 0.90, true},
-    {"batch", "random",   MI, 1.10, 0.90, true},
-    {"handoff", "64 B, depth 1024",       MI, 0.40, 0.30, false},
-    {"handoff", "64 B, depth 1024, give", MI, 0.40, 0.30, false},
-    {"handoff", "64 B, depth 1024",       PEER_BOOST, 0.02, 0.0125, false},
-    {"handoff", "64 B, depth 1024, give", PEER_BOOST, 0.02, 0.0125, false},
-    {"handoff", "64 B, depth 32",         MI, 0.50, 0.35, false},
-    {"handoff", "64 B, depth 32, give",   MI, 0.50, 0.35, false},
-    {"churn", "1 thread",  GOAL_BEST, 1.05, 0.90, true},
-    {"churn", "2 threads", GOAL_BEST, 1.05, 0.90, true},
-    {"larson",  "2 threads", MI, 0.85, 0.75, true},
-    {"xmalloc", "2 threads", MI, 0.60, 0.40, true},
-    {"sh6", "1 thread",  MI, 1.15, 0.95, true},
-    {"sh8", "2 threads", MI, 0.60, 0.40, true},
-    {"sh8", "2 threads", PEER_TCMALLOC, 1.50, 1.00, false},
-    {"fresh-page-huge", "page", PEER_KERNEL, 0.05, 0.03, false},
-    {"fresh-page", "page", PEER_KERNEL, 0.35, 0.28, false},
-    {"fresh", "4,000,000 x 112 B", MI, 1.00, 0.50, false},
-    {"grow", "round trip", PEER_KERNEL, 2.0, 1.4, false},
-    {"tail", "free p99.99",  MI, 1.0, 0.7, false},
-    {"tail", "malloc p99.9", MI, 1.0, 0.7, false},
-    {"space", "peak, 64 MiB", MI, 1.0, 0.9, false},
-    {"space", "trimmed", GOAL_ABSOLUTE, 2.0, 1.3, false},
-    {"space", "a client", GOAL_ABSOLUTE, 256, 96, false},
+    {"pair", "64 B",   MI, 0.75, 0.60, NULL, true},
+    {"pair", "16 B",   MI, 1.00, 0.80, NULL, true},
+    {"pair", "256 B",  MI, 1.00, 0.80, NULL, true},
+    {"pair", "1 KiB",  MI, 1.00, 0.80, NULL, true},
+    {"pair", "4 KiB",  MI, 1.00, 0.80, NULL, true},
+    {"pair", "16 KiB", MI, 1.00, 0.80, NULL, true},
+    {"pair", "64 KiB", MI, 1.00, 0.70, NULL, true},
+    {"pair", "1 MiB",  MI, 1.00, 0.70, NULL, true},
+    {"batch", "in order", MI, 1.10, 0.90, NULL, true},
+    {"batch", "reverse",  MI, 1.10, 0.90, NULL, true},
+    {"batch", "random",   MI, 1.10, 0.90, NULL, true},
+    {"handoff", "64 B, depth 1024",       MI, 0.40, 0.30, NULL, false},
+    {"handoff", "64 B, depth 1024, give", MI, 0.40, 0.30, NULL, false},
+    {"handoff", "64 B, depth 1024",       PEER_BOOST, 0.02, 0.0125, NULL, false},
+    {"handoff", "64 B, depth 1024, give", PEER_BOOST, 0.02, 0.0125, NULL, false},
+    {"handoff", "64 B, depth 32",         MI, 0.50, 0.35, NULL, false},
+    {"handoff", "64 B, depth 32, give",   MI, 0.50, 0.35, NULL, false},
+    {"churn", "1 thread",  GOAL_BEST, 1.05, 0.90, NULL, true},
+    {"churn", "2 threads", GOAL_BEST, 1.05, 0.90, NULL, true},
+    {"larson",  "2 threads", MI, 0.85, 0.75, NULL, true},
+    {"xmalloc", "2 threads", MI, 0.60, 0.40, NULL, true},
+    {"sh6", "1 thread",  MI, 1.15, 0.95, NULL, true},
+    {"sh8", "2 threads", MI, 0.60, 0.40, NULL, true},
+    {"sh8", "2 threads", PEER_TCMALLOC, 1.50, 1.00, NULL, false},
+    {"fresh-page-huge", "page", PEER_KERNEL, 0.05, 0.03, NULL, false},
+    {"fresh-page", "page", PEER_KERNEL, 0.35, 0.28, NULL, false},
+    {"fresh", "4,000,000 x 112 B", MI, 1.00, 0.50, NULL, false},
+    {"grow", "round trip", PEER_KERNEL, 2.0, 1.4, NULL, false},
+    {"tail", "free p99.99",  MI, 1.0, 0.7, NULL, false},
+    {"tail", "malloc p99.9", MI, 1.0, 0.7, NULL, false},
+    {"space", "peak, 64 MiB", MI, 1.0, 0.9, NULL, false},
+    {"space", "trimmed", GOAL_ABSOLUTE, 2.0, 1.3, NULL, false},
+    {"space", "a client", GOAL_ABSOLUTE, 256, 96, NULL, false},
+    {"flat", "pair, 4 GiB live",  GOAL_ROW, 1.2, 1.2, "pair, 64 MiB live", false},
+    {"flat", "churn, 4 GiB live", GOAL_ROW, 1.2, 1.2, "churn, 64 MiB live", false},
+    {"flat", "grow, 4 GiB live",  GOAL_ROW, 1.2, 1.2, "grow, 64 MiB live", false},
 };
 /* clang-format on */
 const unsigned n_goals = sizeof(goals) / sizeof(goals[0]);
 
-const struct goal goal_of_mean = {"all of these", "geometric mean", GOAL_BEST, 1.10, 0.90, false};
+const struct goal goal_of_mean = {"all of these", "geometric mean", GOAL_BEST, 1.10, 0.90, NULL,
+                                  false};
 
 static double ratio_to_best(const struct row *row)
 {
@@ -60,22 +64,51 @@ static double ratio_to_best(const struct row *row)
     return ratio;
 }
 
-double goal_figure(const struct goal *goal, const struct row *row)
+static const struct row *row_named(const struct bench *bench, const char *workload,
+                                   const char *metric)
 {
+    for (unsigned i = 0; i < bench->n_rows; i++)
+        if (strcmp(bench->rows[i].workload->name, workload) == 0 &&
+            strcmp(bench->rows[i].metric, metric) == 0)
+            return &bench->rows[i];
+    return NULL;
+}
+
+static double ratio_of_rows(const struct row *row, const struct row *other)
+{
+    if (!other)
+        return NAN;
+    return row_values(row, PEER_ACRE).median / row_values(other, PEER_ACRE).median;
+}
+
+double goal_figure(const struct bench *bench, const struct goal *goal)
+{
+    const struct row *row = row_named(bench, goal->workload, goal->metric);
+    if (!row)
+        return NAN;
     switch (goal->peer) {
     case GOAL_BEST:
         return ratio_to_best(row);
     case GOAL_ABSOLUTE:
         return row_values(row, PEER_ACRE).median;
+    case GOAL_ROW:
+        return ratio_of_rows(row, row_named(bench, goal->workload, goal->other));
     default:
         return row_ratios(row, (enum peer_idx)goal->peer).median;
     }
+}
+
+bool goal_is_about(const struct goal *goal, const struct row *row)
+{
+    return strcmp(goal->workload, row->workload->name) == 0 &&
+           strcmp(goal->metric, row->metric) == 0;
 }
 
 const char *goal_against(const struct goal *goal)
 {
     return goal->peer == GOAL_BEST       ? "best peer"
            : goal->peer == GOAL_ABSOLUTE ? "Acre alone"
+           : goal->peer == GOAL_ROW      ? goal->other
                                          : peers[goal->peer].name;
 }
 
@@ -87,8 +120,7 @@ const char *goal_verdict(const struct goal *goal, double figure)
 static bool is_in_mean(const struct row *row)
 {
     for (unsigned i = 0; i < n_goals; i++)
-        if (goals[i].is_in_mean && strcmp(goals[i].workload, row->workload->name) == 0 &&
-            strcmp(goals[i].metric, row->metric) == 0)
+        if (goals[i].is_in_mean && goal_is_about(&goals[i], row))
             return true;
     return false;
 }

@@ -62,10 +62,8 @@ static json_t *json_goals(const struct bench *bench)
     json_t *all = json_array();
     for (unsigned i = 0; i < bench->n_rows; i++)
         for (unsigned k = 0; k < n_goals; k++)
-            if (strcmp(goals[k].workload, bench->rows[i].workload->name) == 0 &&
-                strcmp(goals[k].metric, bench->rows[i].metric) == 0)
-                json_array_append_new(
-                    all, json_goal(&goals[k], goal_figure(&goals[k], &bench->rows[i])));
+            if (goal_is_about(&goals[k], &bench->rows[i]))
+                json_array_append_new(all, json_goal(&goals[k], goal_figure(bench, &goals[k])));
     unsigned n;
     double mean = goal_mean(bench, &n);
     json_array_append_new(all, json_goal(&goal_of_mean, mean));

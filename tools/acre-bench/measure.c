@@ -74,6 +74,12 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double median_of(double *values, unsigned n)
+{
+    qsort(values, n, sizeof(*values), compare);
+    return values[n / 2];
+}
+
 static uint64_t steps_for(heap_loop *loop, struct mem mem, void *arg, uint64_t wanted_ns)
 {
     for (uint64_t n = 1;; n *= 2) {
@@ -98,7 +104,8 @@ void measure_steady(const struct child *child, const char *metric, heap_loop *lo
         ns[i] = (double)(now_ns() - begin) / ((double)n * ops);
         instructions[i] = (counter_read(&counter) - count) / ((double)n * ops);
     }
-    qsort(ns, ROUNDS, sizeof(*ns), compare);
-    qsort(instructions, ROUNDS, sizeof(*instructions), compare);
-    report(metric, "ns", ns[ROUNDS / 2], counter.fd < 0 ? -1 : instructions[ROUNDS / 2]);
+    double median = median_of(ns, ROUNDS), median_instructions = median_of(instructions, ROUNDS);
+    report(metric, "ns", median, counter.fd < 0 ? -1 : median_instructions);
+    if (counter.fd >= 0)
+        close(counter.fd);
 }

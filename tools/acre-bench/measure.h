@@ -19,6 +19,9 @@ struct child {
 /* CLOCK_MONOTONIC in ns. */
 uint64_t now_ns(void);
 
+/* Sorts the values. */
+double median_of(double *values, unsigned n);
+
 /* Tells the parent one figure. instructions < 0: not counted. */
 void report(const char *metric, const char *unit, double value, double instructions);
 

@@ -52,6 +52,8 @@ static void print_row(const struct bench *bench, const struct row *row)
     for (unsigned peer = PEER_ACRE + 1; peer < PEERS; peer++)
         if (takes_part(bench, peer))
             print_ratio(row, peer);
+    if (row->n_runs < bench->n_runs)
+        printf("  (of %u)", row->n_runs);
     printf("\n");
 }
 
@@ -61,19 +63,18 @@ static void print_goal(const struct goal *goal, double figure)
     snprintf(name, sizeof(name), "%s, %s", goal->workload, goal->metric);
     if (!isnan(figure))
         snprintf(text, sizeof(text), "%.*f", figure < 0.1 ? 4 : 2, figure);
-    printf("%-34s %-12s %12s %8g %8g  %s\n", name, goal_against(goal), text, goal->must, goal->aim,
+    printf("%-34s %-18s %12s %8g %8g  %s\n", name, goal_against(goal), text, goal->must, goal->aim,
            isnan(figure) ? "" : goal_verdict(goal, figure));
 }
 
 static void print_goals(const struct bench *bench)
 {
-    printf("\n%-34s %-12s %12s %8s %8s  %s\n", "goal", "against", "figure", "must", "aim",
+    printf("\n%-34s %-18s %12s %8s %8s  %s\n", "goal", "against", "figure", "must", "aim",
            "reached");
     for (unsigned i = 0; i < bench->n_rows; i++)
         for (unsigned k = 0; k < n_goals; k++)
-            if (strcmp(goals[k].workload, bench->rows[i].workload->name) == 0 &&
-                strcmp(goals[k].metric, bench->rows[i].metric) == 0)
-                print_goal(&goals[k], goal_figure(&goals[k], &bench->rows[i]));
+            if (goal_is_about(&goals[k], &bench->rows[i]))
+                print_goal(&goals[k], goal_figure(bench, &goals[k]));
     unsigned n;
     double mean = goal_mean(bench, &n);
     print_goal(&goal_of_mean, mean);

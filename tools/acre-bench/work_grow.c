@@ -21,29 +21,17 @@
 #define EXCHANGES  4000u
 #define PACKET     32u /* a request's or reply's size, about */
 
-static int compare(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
-static void report_median(const char *metric, uint64_t *ns, unsigned n)
-{
-    qsort(ns, n, sizeof(*ns), compare);
-    report(metric, "ns", (double)ns[n / 2], -1);
-}
-
 static void ask_daemon(const struct child *child, const char *metric)
 {
-    uint64_t ns[CALLS];
+    double ns[CALLS];
     struct mem mem = mem_open(child->kind, child->socket, 0);
     settle(child);
     for (unsigned i = 0; i < CALLS; i++) {
         uint64_t begin = now_ns();
         mem_use(mem_alloc(mem, MEM_ACRE, BLOCK_SIZE));
-        ns[i] = now_ns() - begin;
+        ns[i] = (double)(now_ns() - begin);
     }
-    report_median(metric, ns, CALLS);
+    report(metric, "ns", median_of(ns, CALLS), -1);
 }
 
 static _Noreturn void echo(int sock)
@@ -59,7 +47,7 @@ static _Noreturn void echo(int sock)
 
 static void ask_echo(const char *metric)
 {
-    static uint64_t ns[EXCHANGES];
+    static double ns[EXCHANGES];
     char packet[PACKET] = "ping";
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
@@ -75,9 +63,9 @@ static void ask_echo(const char *metric)
         if (send(ends[0], packet, sizeof(packet), 0) != PACKET ||
             recv(ends[0], packet, sizeof(packet), 0) != PACKET)
             give_up("the echo has gone");
-        ns[i] = now_ns() - begin;
+        ns[i] = (double)(now_ns() - begin);
     }
-    report_median(metric, ns, EXCHANGES);
+    report(metric, "ns", median_of(ns, EXCHANGES), -1);
 }
 
 static void run_grow(const struct child *child, unsigned case_idx)
