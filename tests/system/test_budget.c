@@ -84,7 +84,7 @@ static bool hoarder(void *arg)
     CHECK(acre_alloc(heap, 100) && write(pipes[1], "x", 1) == 1 && read(pipes[2], &c, 1) == 1);
     fill_byte = 0x11;
     /* Its units are another's now. What it still gets must not be that one's memory. */
-    fill(heap, 20000, blocks, 100000, &n);
+    fill(heap, 100, blocks, 100000, &n);
     CHECK(write(pipes[1], "x", 1) == 1 && read(pipes[2], &c, 1) == 1);
     /* The other has given all back: units that were taken away are granted anew. */
     CHECK(fill(heap, 1000, blocks, 100000, &n) > 12 << 20);
