@@ -255,13 +255,16 @@ static bool realloc_in_place(const struct block *b, size_t size)
     return size <= b->usable && (size >= b->usable / 2 || b->usable <= 64);
 }
 
-static void *realloc_move(struct acre_heap *heap, void *address, const struct block *b, size_t size,
-                          bool heap_owned)
+/* The copy is published last, if it is to be: killed while it copies, this client leaves nothing
+ * behind; and the block may have been published meanwhile (acre_publish_all()). */
+static void *realloc_move(struct acre_heap *heap, void *address, const struct block *b, size_t size)
 {
-    void *moved = acre_allocx(heap, size, 0, heap_owned ? ACRE_HEAP_OWNED : 0);
+    void *moved = acre_alloc(heap, size);
 
     if (moved) {
         memcpy(moved, address, MIN(size, b->usable));
+        if (atomic_load_explicit(b->tag, memory_order_acquire) == TAG_HEAP)
+            (void)acre_publish(heap, moved);
         acre_free(heap, address);
     }
     return moved;
@@ -292,5 +295,5 @@ void *acre_realloc(struct acre_heap *heap, void *address, size_t size)
     }
     if (realloc_in_place(&b, size))
         return address;
-    return realloc_move(heap, address, &b, size, tag == TAG_HEAP);
+    return realloc_move(heap, address, &b, size);
 }

@@ -288,6 +288,36 @@ static void running_out_of_descriptors_costs_no_memory(void **state)
     expect_settled(&d, "default", 0, 0);
 }
 
+/* ---- death while a block moves ---- */
+
+static bool dies_while_it_copies(void *arg)
+{
+    acre_off *off = arg;
+
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    char *block = acre_allocx(heap, 1 << 20, 0, ACRE_HEAP_OWNED);
+    CHECK(block);
+    *off = acre_offset(heap, block);
+    CHECK(mprotect(block + (1 << 19), 4096, PROT_NONE) == 0);
+    return acre_realloc(heap, block, 3 << 20) != NULL;
+}
+
+static void a_death_in_realloc_leaves_one_block(void **state)
+{
+    acre_off *off = shared_page(sizeof(*off));
+
+    (void)state;
+    assert_int_equal(child_signal(child_start(dies_while_it_copies, off)), SIGSEGV);
+    expect_settled(&d, "default", 1 << 20, 0);
+    heap = heap_open(&d, NULL);
+    char *block = acre_realloc(heap, acre_pointer(heap, *off), 3 << 20);
+    assert_non_null(block);
+    assert_int_equal(acre_owner(heap, block), ACRE_OWNER_HEAP);
+    acre_free(heap, block);
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
 static int up(void **state)
 {
     (void)state;
@@ -313,6 +343,7 @@ int main(void)
         cmocka_unit_test(a_process_without_a_thread_key_left_can_allocate),
         cmocka_unit_test(a_process_that_locks_its_memory_can_close_and_open),
         cmocka_unit_test(running_out_of_descriptors_costs_no_memory),
+        cmocka_unit_test(a_death_in_realloc_leaves_one_block),
     };
     return cmocka_run_group_tests(tests, up, down);
 }
