@@ -13,7 +13,8 @@
 #include "shm/census.h"
 #include "shm/sizeclass.h"
 
-#define SLAB_TAGS_MAX ((UNIT_BYTES << SLAB_ORDER_MAX) / 16)
+#define TICK_SLABS_MAX 2048u /* 2 ms */
+#define SLAB_TAGS_MAX  ((UNIT_BYTES << SLAB_ORDER_MAX) / 16)
 
 /* ---- life ---- */
 
@@ -135,9 +136,24 @@ uint64_t core_deadline(const struct core *core)
 {
     arm_tick((struct core *)core);
     uint64_t deadline_ns = core->tick_at_ns;
-    for (uint32_t i = 0; i < core->n_tenants; i++)
-        deadline_ns = MIN(deadline_ns, reaper_deadline(core->tenants[i]));
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        const struct tenant *t = core->tenants[i];
+        deadline_ns = MIN(deadline_ns, t->search.is_hungry ? core->now_ns : reaper_deadline(t));
+    }
     return deadline_ns;
+}
+
+/* What was freed in orphans: some each tick, so that no tick is long. */
+static void tick_orphans(struct tenant *t)
+{
+    uint64_t granted_units = t->granted_units;
+    if (t->is_sweeping)
+        return;
+    (void)orphans_collect(t, &t->tick_place, false, TICK_SLABS_MAX);
+    if (t->tick_place.list == ARRAY_LEN(t->orphans.list))
+        t->tick_place = (struct orphan_place){0};
+    if (t->granted_units < granted_units)
+        dispatch_wake(t);
 }
 
 static void tick(struct core *core)
@@ -147,8 +163,7 @@ static void tick(struct core *core)
         struct tenant *t = core->tenants[i];
         if (!t->is_open)
             continue;
-        if (!t->is_sweeping && orphans_collect(t, false) > 0)
-            dispatch_wake(t);
+        tick_orphans(t);
         decay_tick(t);
     }
     zombie_sweep(core);
@@ -159,8 +174,14 @@ void core_tick(struct core *core, uint64_t now_ns)
     core->now_ns = now_ns;
     if (now_ns >= core->tick_at_ns)
         tick(core);
-    for (uint32_t i = 0; i < core->n_tenants; i++)
-        reaper_tick(core->tenants[i]);
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[i];
+        reaper_tick(t);
+        if (t->search.is_hungry) {
+            t->search.is_hungry = false;
+            dispatch_wake(t);
+        }
+    }
 }
 
 /* ---- jobs ---- */

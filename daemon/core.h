@@ -73,6 +73,7 @@ struct session {
     struct msg_request *held; /* sent before the Ack */
     int held_fd;
     struct msg_request grow; /* WAIT_MEMORY: the request, to be tried again */
+    uint64_t grow_round;     /* and the search that it waits for, 0 none yet */
     struct attach *attach;   /* WAIT_ATTACH */
     struct client *client;   /* attached */
     struct tenant *looking;  /* or looks at */

@@ -388,10 +388,10 @@ static void do_grow(struct core *core, struct session *s, const struct msg_reque
 {
     struct grant g = {0};
     struct tenant *t = s->client->tenant;
-    int r = grant_grow(t, s->client, req, &g);
+    int r = grant_grow(t, s->client, req, &s->grow_round, &g);
     if (r == 0 && !(s->client->populate && populate(core, s, &g)))
         reply_grant(core, s, &g);
-    else if (r == -ENOMEM && may_come_back(t)) {
+    else if (r == -EINPROGRESS || (r == -ENOMEM && may_come_back(t))) {
         s->wait = WAIT_MEMORY;
         s->grow = *req;
         TAILQ_INSERT_TAIL(&t->waiters, s, in_waiters);
@@ -598,6 +598,7 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
 {
     switch (req->op) {
     case MSG_GROW:
+        s->grow_round = 0;
         do_grow(core, s, req);
         break;
     case MSG_RELEASE:

@@ -10,7 +10,8 @@
  *
  * FROM WHERE. 1. a parked slab of the class asked for. 2. free spans of existing segments, the
  * wanted size first, then smaller ones. 3. a new segment. 4. what nobody uses: empty orphans, large
- * blocks whose freer died before it told, and units that others were granted but have not cut.
+ * blocks whose freer died before it told, and units that others were granted but have not cut
+ * (search.c).
  *
  * TAKING BACK. A granted unit that its client has not cut says U_UNCUT. The client takes it by CAS
  * U_UNCUT -> U_CUT, the daemon by CAS U_UNCUT -> U_FREE: one wins, and the loser finds out. A
@@ -24,6 +25,8 @@
  * bytes for each unit.
  */
 #include "daemon/grant.h"
+
+#include "daemon/search.h"
 
 #define GROW_FIRST_UNITS 4u
 #define GROW_UNITS_MAX   512u
@@ -144,57 +147,26 @@ void grant_free_swept(struct tenant *t, uint64_t off)
         (void)free_large_at(t, seg, unit);
 }
 
-/* Large blocks whose freer died between tag and message: their owner may live and not know. */
-static void collect_large(struct tenant *t, struct seg *seg)
-{
-    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
-        tag_t owner = tenant_owner(t, seg, u);
-        if (owner != OWNER_NONE && owner != OWNER_ORPHAN && /* orphans have their own collection */
-            unit_entry_state(seg_entry(seg, u)) == U_LARGE)
-            (void)free_large_at(t, seg, u);
-    }
-}
-
-static void collect_uncut(struct tenant *t, struct seg *seg, const struct client *asking)
-{
-    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
-        tag_t owner = tenant_owner(t, seg, u);
-        if (owner == OWNER_NONE || owner == OWNER_ORPHAN || owner == asking->id)
-            continue;
-        uint64_t entry = seg_entry(seg, u);
-        if (unit_entry_state(entry) != U_UNCUT ||
-            !seg_cas_entry(seg, u, entry, unit_entry_plain(U_FREE, 0)))
-            continue;
-        uint32_t n = seg->buddy ? 1 : seg->span_units;
-        tenant_assign(t, seg, u, n, owner, OWNER_NONE);
-        seg_give(seg, u, n);
-    }
-}
-
-/* From the cheap to what hurts others; stops as soon as the want is met. */
-static bool take_unused(struct tenant *t, const struct client *c, const struct want *want,
-                        struct grant *ret)
-{
-    if (!t->is_sweeping && orphans_collect(t, true) > 0 && take_existing(t, want, ret))
-        return true;
-    for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot])
-            collect_large(t, t->segs[slot]);
-    if (take_existing(t, want, ret))
-        return true;
-    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
-        if (!t->segs[slot])
-            continue;
-        collect_uncut(t, t->segs[slot], c);
-        if (take_existing(t, want, ret))
-            return true;
-    }
-    return false;
-}
-
 /* ---- the requests ---- */
 
-int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req, struct grant *ret)
+/* Out of what nobody uses: until the want is met, or the round is over. */
+static int take_searched(struct tenant *t, const struct client *c, const struct want *want,
+                         uint64_t *round, struct grant *ret)
+{
+    if (*round == 0)
+        *round = search_begin(t);
+    while (t->search.n_rounds < *round) {
+        uint64_t granted_units = t->granted_units;
+        if (!search_step(t, c))
+            return -EINPROGRESS;
+        if (t->granted_units < granted_units && take_existing(t, want, ret))
+            return 0;
+    }
+    return -ENOMEM;
+}
+
+int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req, uint64_t *round,
+               struct grant *ret)
 {
     struct want want;
     int r = make_want(t, c, req, &want);
@@ -207,8 +179,9 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
     }
     if (!take_existing(t, &want, ret)) {
         r = take_new(t, &want, ret);
-        if (r < 0 && !take_unused(t, c, &want, ret))
-            return r == -ENOSPC ? -ENOMEM : r;
+        int searched = r < 0 ? take_searched(t, c, &want, round, ret) : 0;
+        if (searched < 0)
+            return searched == -EINPROGRESS || r == -ENOSPC ? searched : r;
     }
     tenant_assign(t, ret->seg, ret->unit, ret->n_units, OWNER_NONE, c->id);
     seg_store_plain(ret->seg, ret->unit, ret->n_units, U_UNCUT, holder_token(c->id, 0));

@@ -13,10 +13,11 @@ struct grant {
     unsigned geo; /* of the slab */
 };
 
-/* 0; -EINVAL nonsense; -ENOMEM neither max nor capacity, nor what others do not use, leave it.
- * Others of the system. */
+/* 0; -EINVAL nonsense; -ENOMEM neither max nor capacity, nor what others do not use, leave it;
+ * -EINPROGRESS: what others do not use is still looked for. Others of the system. *round: 0 at the
+ * first try, kept for the next ones. */
 int grant_grow(struct tenant *tenant, struct client *client, const struct msg_request *req,
-               struct grant *ret_grant);
+               uint64_t *round, struct grant *ret_grant);
 /* Undoes a grant that has not been told. */
 void grant_undo(struct tenant *tenant, struct client *client, const struct grant *grant);
 

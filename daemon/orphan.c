@@ -87,34 +87,43 @@ bool orphan_grant(struct tenant *tenant, struct client *client, unsigned class_i
     return false;
 }
 
-static bool is_empty(struct tenant *tenant, struct seg *seg, const struct orphan *o, bool all)
+static bool is_empty(struct tenant *tenant, struct seg *seg, const struct orphan *o, bool all,
+                     uint32_t *n_read)
 {
     uint32_t n_live;
     if (o->geo == 0)
         return seg_large_tag(seg, o->unit) == TAG_FREE;
     if (!seg_take_hint(seg, o->unit) && !all)
         return false;
+    (*n_read)++;
     return seg_read_tags(seg, o->unit, o->geo, tenant->core->tags, &n_live) == 0 && n_live == 0;
 }
 
-uint64_t orphans_collect(struct tenant *tenant, bool all)
+/* One list from place->i on. */
+static void collect_list(struct tenant *tenant, struct orphan_list *list,
+                         struct orphan_place *place, bool all, uint32_t max, uint32_t *n_read)
 {
-    uint64_t n_freed = 0;
-    acre_assert(!tenant->is_sweeping);
-    for (size_t k = 0; k < ARRAY_LEN(tenant->orphans.list); k++) {
-        struct orphan_list *list = &tenant->orphans.list[k];
-        for (uint32_t i = 0; i < list->n;) {
-            struct orphan o = list->at[i];
-            if (!is_empty(tenant, tenant->segs[o.slot], &o, all)) {
-                i++;
-                continue;
-            }
-            remove_at(tenant, list, i);
-            tenant_take_back(tenant, tenant->segs[o.slot], o.unit, o.n_units, OWNER_ORPHAN);
-            n_freed += o.n_units;
+    while (place->i < list->n && *n_read < max) {
+        struct orphan o = list->at[place->i];
+        if (!is_empty(tenant, tenant->segs[o.slot], &o, all, n_read)) {
+            place->i++;
+            continue;
         }
+        remove_at(tenant, list, place->i);
+        tenant_take_back(tenant, tenant->segs[o.slot], o.unit, o.n_units, OWNER_ORPHAN);
     }
-    return n_freed;
+}
+
+uint32_t orphans_collect(struct tenant *tenant, struct orphan_place *place, bool all, uint32_t max)
+{
+    uint32_t n_read = 0;
+    acre_assert(!tenant->is_sweeping);
+    for (; place->list < ARRAY_LEN(tenant->orphans.list); place->list++, place->i = 0) {
+        collect_list(tenant, &tenant->orphans.list[place->list], place, all, max, &n_read);
+        if (n_read >= max)
+            break;
+    }
+    return n_read;
 }
 
 static const struct orphan *find_large(const struct tenant *tenant, const struct seg *seg,

@@ -31,6 +31,12 @@ struct orphan_list {
 
 #define ORPHANS_LARGE N_CLASSES /* index of the list of large blocks */
 
+/* How far a walk over all orphans has come; {0} at its beginning, list is beyond the last at its
+ * end. */
+struct orphan_place {
+    uint32_t list, i;
+};
+
 struct orphans {
     struct orphan_list list[N_CLASSES + 1];
     uint32_t n;
@@ -48,8 +54,8 @@ bool orphan_grant(struct tenant *tenant, struct client *client, unsigned class_i
 
 /* Frees those that are empty. all: looks at every one; else only at those that say by a hint that
  * something was freed. Not while a sweep runs: an empty slab could be somebody's data before the
- * sweep has read it. Returns the units freed. */
-uint64_t orphans_collect(struct tenant *tenant, bool all);
+ * sweep has read it. Stops after max maps of slabs; returns how many it has read. */
+uint32_t orphans_collect(struct tenant *tenant, struct orphan_place *place, bool all, uint32_t max);
 
 /* Is there a large orphan of exactly this run? Several orphans side by side have one owner in the
  * books, too: only the list tells them apart. */

@@ -102,6 +102,8 @@ int tenant_open(struct tenant *t)
     h->capacity_bytes = t->core->ledger.capacity_bytes;
     strcpy(h->tenant, t->name);
     t->granted_units = 0;
+    t->search = (struct search){0};
+    t->tick_place = (struct orphan_place){0};
     t->is_open = true;
     return 0;
 }

@@ -12,6 +12,16 @@
 #include "daemon/orphan.h"
 #include "daemon/seg.h"
 
+/* For what nobody uses; search.h. */
+struct search {
+    uint64_t n_rounds; /* that are over */
+    struct orphan_place orphan;
+    uint32_t slot;
+    uint64_t turn_ns; /* when steps_left was renewed */
+    int64_t steps_left;
+    bool is_hungry; /* somebody waits for the next turn */
+};
+
 struct tenant {
     char name[TENANT_NAME_BYTES];
     struct core *core;
@@ -36,9 +46,11 @@ struct tenant {
     struct client_queue dying;    /* proven dead, waiting for a sweep */
     struct attach_queue attaches; /* pages to be asked, in order of arrival */
     bool is_asking, is_sweeping, is_punching;
-    bool is_burying;    /* the last part of is_sweeping: the worker is done, the loop is not */
-    bool wants_publish; /* some client waits in WAIT_PUBLISH for the next sweep */
-    struct session_queue waiters; /* WAIT_MEMORY */
+    bool is_burying; /* the last part of is_sweeping: the worker is done, the loop is not */
+    struct search search;
+    struct orphan_place tick_place; /* where the next tick goes on */
+    bool wants_publish;             /* some client waits in WAIT_PUBLISH for the next sweep */
+    struct session_queue waiters;   /* WAIT_MEMORY */
 };
 
 int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name, uint64_t max_bytes,

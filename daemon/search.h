@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* search.h - looks for memory that nobody uses, before anybody is refused. Theory in search.c. */
+#ifndef ACRE_DAEMON_SEARCH_H
+#define ACRE_DAEMON_SEARCH_H
+
+#include "daemon/tenant.h"
+
+/* The round that must be over (search.n_rounds) before the one who asks now may be refused. */
+uint64_t search_begin(const struct tenant *tenant);
+/* One step, after which units may be free. false: not now, who asks has to wait. */
+bool search_step(struct tenant *tenant, const struct client *asking);
+
+#endif
