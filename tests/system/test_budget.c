@@ -105,6 +105,10 @@ static void uncut_units_are_taken_back_from_a_client_that_sleeps(void **state)
     assert_int_equal(read(pipes[0], &c, 1), 1);
     struct acre_heap *heap = heap_open(&d, "small");
     assert_true(fill(heap, 1 << 20, blocks, 100, &n) >= 14 << 20);
+    /* Down to the last unit, those that were taken back among them. */
+    static void *rest[1000];
+    size_t n_rest;
+    fill(heap, 7000, rest, 1000, &n_rest);
     assert_int_equal(tenant_stats(&d, "small").n_clients, 2);
     assert_int_equal(write(pipes[3], "x", 1), 1);
     assert_int_equal(read(pipes[0], &c, 1), 1);
@@ -112,6 +116,11 @@ static void uncut_units_are_taken_back_from_a_client_that_sleeps(void **state)
         for (size_t k = 0; k < 1 << 20; k += 512)
             assert_int_equal(((unsigned char *)blocks[i])[k], 0xee);
         acre_free(heap, blocks[i]);
+    }
+    for (size_t i = 0; i < n_rest; i++) {
+        for (size_t k = 0; k < 7000; k++)
+            assert_int_equal(((unsigned char *)rest[i])[k], 0xee);
+        acre_free(heap, rest[i]);
     }
     assert_int_equal(acre_trim(heap), 0);
     assert_int_equal(write(pipes[3], "x", 1), 1);
