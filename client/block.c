@@ -86,7 +86,7 @@ void *acre_pointer(struct acre_heap *heap, acre_off off)
                       : map_slot(heap, slot);
         if (r == 0)
             return acre_pointer(heap, off);
-        errno = -r;
+        errno = r == -ENOENT ? EINVAL : -r; /* no segment there */
         return NULL;
     }
     return heap->base + off;

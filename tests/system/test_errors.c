@@ -211,6 +211,7 @@ static void corner_cases_are_as_documented(void **state)
     assert_null(acre_pointer(heap, UINT64_MAX));
     assert_int_equal(errno, EINVAL);
     assert_null(acre_pointer(heap, 200ull << 30));
+    assert_int_equal(errno, EINVAL);
     assert_int_equal(acre_usable_size(heap, NULL), 0);
     assert_null(acre_aligned_alloc(heap, 48, 100));
     assert_int_equal(errno, EINVAL);
