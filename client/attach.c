@@ -76,13 +76,27 @@ void attach_drop_inherited(struct acre_heap *heap)
     heap->inherited_sock = -1;
 }
 
+/* Several grants in a row are mostly one run. */
+static bool late_extend(struct process *p, const struct msg_run *run)
+{
+    for (uint32_t i = 0; i < p->n_late; i++) {
+        struct msg_run *late = &p->late[i];
+        if (late->off + late->n_units * UNIT_BYTES == run->off &&
+            late->off >> SLOT_SHIFT == run->off >> SLOT_SHIFT) {
+            late->n_units += run->n_units;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A grant that comes after its call had timed out is ours all the same. */
 static void stale_reply(void *ctx, const struct msg_reply *reply)
 {
     struct process *p = ((struct acre_heap *)ctx)->process;
 
     if (reply->error == 0 && reply->op == MSG_GROW && !reply->grow.slab &&
-        p->n_late < ARRAY_LEN(p->late))
+        !late_extend(p, &reply->grow.run) && p->n_late < ARRAY_LEN(p->late))
         p->late[p->n_late++] = reply->grow.run;
 }
 

@@ -13,6 +13,16 @@ static struct {
     void *ctx;
 } handler = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+void misuse_fork_lock(void)
+{
+    pthread_mutex_lock(&handler.lock);
+}
+
+void misuse_fork_unlock(void)
+{
+    pthread_mutex_unlock(&handler.lock);
+}
+
 int fail(int error, const char *fmt, ...)
 {
     va_list args;

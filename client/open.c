@@ -18,7 +18,7 @@
 
 #include "client/heap.h"
 
-#define REGION_BYTES MIB(256) /* 8 million slab records, or 5,000 thread caches */
+#define REGION_BYTES GIB(2) /* 64 million slab records, or 3,000 thread caches */
 #define REGION_STEP  MIB(1)
 
 static struct {
@@ -49,10 +49,12 @@ static void fork_prepare(void)
 {
     pthread_mutex_lock(&registry.lock);
     life_fork_lock();
+    misuse_fork_lock();
 }
 
 static void fork_parent(void)
 {
+    misuse_fork_unlock();
     life_fork_unlock();
     pthread_mutex_unlock(&registry.lock);
 }
@@ -69,6 +71,7 @@ static void fork_child(void)
         heap->arena_floor = 0;
         attach_drop_inherited(heap);
     }
+    misuse_fork_unlock();
     life_fork_unlock();
     pthread_mutex_unlock(&registry.lock);
 }

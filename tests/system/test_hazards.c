@@ -92,7 +92,7 @@ static bool asks_in_vain(void *arg)
         acre_free(heap, blocks[i]);
     CHECK(acre_trim(heap) == 0);
     kill(d.pid, SIGSTOP);
-    for (unsigned i = 0; i < 12; i++)
+    for (unsigned i = 0; i < 25; i++)
         CHECK(!acre_alloc(heap, 1 << 20) && errno == ETIMEDOUT);
     kill(d.pid, SIGCONT);
     size_t n_after = fill(blocks, 4096);
@@ -235,6 +235,36 @@ static void a_process_without_a_thread_key_left_can_allocate(void **state)
     RUN_CHILD(has_no_key_left, NULL);
 }
 
+static void *sets_handlers(void *arg)
+{
+    while (!__atomic_load_n((bool *)arg, __ATOMIC_RELAXED))
+        acre_set_misuse_handler(NULL, NULL);
+    return NULL;
+}
+
+static bool sets_handler_once(void *arg)
+{
+    (void)arg;
+    alarm(5);
+    acre_set_misuse_handler(NULL, NULL);
+    return true;
+}
+
+static void a_fork_while_a_thread_sets_the_handler_leaves_no_lock(void **state)
+{
+    bool is_over = false;
+    pthread_t thread;
+
+    (void)state;
+    heap = heap_open(&d, NULL);
+    assert_int_equal(pthread_create(&thread, NULL, sets_handlers, &is_over), 0);
+    for (unsigned i = 0; i < 300; i++)
+        RUN_CHILD(sets_handler_once, NULL);
+    __atomic_store_n(&is_over, true, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    acre_close(heap);
+}
+
 /* ---- what is not wiped, and limits ---- */
 
 static bool locks_its_memory(void *arg)
@@ -341,6 +371,7 @@ int main(void)
         cmocka_unit_test(the_deadline_holds_for_each_of_many_threads),
         cmocka_unit_test(a_cancelled_thread_holds_no_lock),
         cmocka_unit_test(a_process_without_a_thread_key_left_can_allocate),
+        cmocka_unit_test(a_fork_while_a_thread_sets_the_handler_leaves_no_lock),
         cmocka_unit_test(a_process_that_locks_its_memory_can_close_and_open),
         cmocka_unit_test(running_out_of_descriptors_costs_no_memory),
         cmocka_unit_test(a_death_in_realloc_leaves_one_block),
