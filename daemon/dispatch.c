@@ -28,7 +28,8 @@
 #include "daemon/version.h"
 #include "shm/sizeclass.h"
 
-#define KIB_PER_UNIT ((uint64_t)(UNIT_BYTES / 1024))
+#define KIB_PER_UNIT       ((uint64_t)(UNIT_BYTES / 1024))
+#define POPULATE_UNITS_MAX ((uint32_t)(MIB(16) / UNIT_BYTES)) /* 15 ms */
 
 /* ---- replies ---- */
 
@@ -310,58 +311,92 @@ static void reply_grant(struct core *core, struct session *s, const struct grant
     send_reply(core, s, &reply, -1);
 }
 
+/* The client's cgroup would pay for pages that it touches first, and be killed at its limit: so
+ * they are there before it knows. A tenant's grants take turns in one worker, some pages each: a
+ * large one delays neither the small ones nor the other tenants. */
 struct populate_job {
     struct job job;
+    TAILQ_ENTRY(populate_job) in_queue;
     struct tenant *tenant;
     uint64_t client; /* handle: it may be gone when the job is done */
     struct session *session;
     struct grant grant;
+    uint32_t n_done; /* units */
     int fd, error;
 };
 
 static void populate_work(struct job *job)
 {
     struct populate_job *j = (struct populate_job *)job;
-    if (fallocate(j->fd, 0, (off_t)j->grant.unit << UNIT_SHIFT,
-                  (off_t)j->grant.n_units << UNIT_SHIFT) < 0)
+    uint32_t n = MIN(j->grant.n_units - j->n_done, POPULATE_UNITS_MAX);
+    if (fallocate(j->fd, 0, (off_t)(j->grant.unit + j->n_done) << UNIT_SHIFT,
+                  (off_t)n << UNIT_SHIFT) < 0)
         j->error = -errno;
+    j->n_done += n;
+}
+
+static void pump_populates(struct tenant *t)
+{
+    struct populate_job *j = TAILQ_FIRST(&t->populates);
+    if (!j)
+        return;
+    t->n_jobs++;
+    core_submit(t->core, &j->job);
+}
+
+/* Its pages are there, or cannot be had, or nobody waits for them any more. */
+static void finish_populate(struct core *core, struct populate_job *j, struct client *c,
+                            struct session *s)
+{
+    if (c && j->error < 0)
+        grant_undo(j->tenant, c, &j->grant);
+    if (s && j->error < 0)
+        reply_error(core, s, -ENOMEM, "the machine cannot back %u units: %s", j->grant.n_units,
+                    strerror(-j->error));
+    else if (s)
+        reply_grant(core, s, &j->grant);
+    free(j);
 }
 
 static void populate_done(struct core *core, struct job *job)
 {
     struct populate_job *j = (struct populate_job *)job;
-    struct client *c = client_find(j->tenant, j->client);
+    struct tenant *t = j->tenant;
+    struct client *c = client_find(t, j->client);
     struct session *s = c ? c->session : NULL;
-    j->tenant->n_jobs--;
-    if (c && j->error < 0)
-        grant_undo(j->tenant, c, &j->grant);
-    if (s && s == j->session && s->wait == WAIT_POPULATE) {
-        if (j->error < 0)
-            reply_error(core, s, -ENOMEM, "the machine cannot back %u units: %s", j->grant.n_units,
-                        strerror(-j->error));
-        else
-            reply_grant(core, s, &j->grant);
+    bool is_wanted = s && s == j->session && s->wait == WAIT_POPULATE;
+    t->n_jobs--;
+    TAILQ_REMOVE(&t->populates, j, in_queue);
+    if (is_wanted && j->error == 0 && j->n_done < j->grant.n_units)
+        TAILQ_INSERT_TAIL(&t->populates, j, in_queue);
+    else
+        finish_populate(core, j, c, is_wanted ? s : NULL);
+    while (core->is_stopping && (j = TAILQ_FIRST(&t->populates))) {
+        TAILQ_REMOVE(&t->populates, j, in_queue);
+        free(j);
     }
-    free(j);
+    pump_populates(t);
 }
 
-/* The client's cgroup would pay for pages that it touches first, and be killed at its limit: so
- * they are there before it knows. */
 static bool populate(struct core *core, struct session *s, const struct grant *g)
 {
     struct populate_job *j = calloc(1, sizeof(*j));
     struct client *c = s->client;
+    struct tenant *t = c->tenant;
+    bool is_first = TAILQ_EMPTY(&t->populates);
+    (void)core;
     if (!j)
         return false;
     *j = (struct populate_job){.job = {populate_work, populate_done},
-                               .tenant = c->tenant,
+                               .tenant = t,
                                .client = client_handle(c->id, c->gen),
                                .session = s,
                                .grant = *g,
                                .fd = g->seg->fd};
     s->wait = WAIT_POPULATE;
-    c->tenant->n_jobs++;
-    core_submit(core, &j->job);
+    TAILQ_INSERT_TAIL(&t->populates, j, in_queue);
+    if (is_first)
+        pump_populates(t);
     return true;
 }
 

@@ -22,6 +22,9 @@ struct search {
     bool is_hungry; /* somebody waits for the next turn */
 };
 
+struct populate_job;
+TAILQ_HEAD(populate_queue, populate_job);
+
 struct tenant {
     char name[TENANT_NAME_BYTES];
     struct core *core;
@@ -47,6 +50,7 @@ struct tenant {
     struct attach_queue attaches; /* pages to be asked, in order of arrival */
     bool is_asking, is_sweeping, is_punching;
     bool is_burying; /* the last part of is_sweeping: the worker is done, the loop is not */
+    struct populate_queue populates; /* grants whose pages are being made, the first one now */
     struct search search;
     struct orphan_place tick_place; /* where the next tick goes on */
     bool wants_publish;             /* some client waits in WAIT_PUBLISH for the next sweep */

@@ -594,6 +594,64 @@ static void test_an_aligned_run_fits_into_the_segment_made_for_it(void **state)
     }
 }
 
+static void test_populating_takes_one_worker_and_turns(void **state)
+{
+    (void)state;
+    struct fake f[3];
+    struct msg_request req = {.op = MSG_GROW, .serial = 1000};
+    unsigned n_jobs = 0;
+    start(BIG_BYTES, BIG_BYTES);
+    for (int i = 0; i < 3; i++) {
+        attach(&f[i]);
+        client_find(w.tenant, f[i].client)->populate = true;
+    }
+    for (int i = 0; i < 3; i++) { /* 64 MiB, 64 MiB, 32 KiB */
+        req.grow.n_units = i < 2 ? 8192 : 4;
+        dispatch_request(&w.core, &f[i].session, &req, 0, -1, w.now_ns);
+    }
+    for (; w.n_jobs > 0; n_jobs++) {
+        assert_int_equal(w.n_jobs, 1);
+        assert_int_equal(f[2].reply.op == MSG_GROW, n_jobs >= 3); /* not behind the large ones */
+        if (n_jobs == 3)
+            hang_up(&f[1]);
+        if (w.n_jobs > 0)
+            run_one_job(0);
+    }
+    assert_int_equal(f[0].reply.op, MSG_GROW);
+    assert_int_equal(f[0].reply.grow.run.n_units, 8192);
+    for (int i = 0; i < 3; i++)
+        kill_it(&f[i]);
+    pass(SECOND);
+    assert_int_equal(granted(), 0);
+    finish();
+}
+
+static void test_stopping_forgets_what_was_to_be_populated(void **state)
+{
+    (void)state;
+    struct fake f[2];
+    struct msg_request req = {.op = MSG_GROW, .serial = 1000};
+    start(BIG_BYTES, BIG_BYTES);
+    for (int i = 0; i < 2; i++) {
+        attach(&f[i]);
+        client_find(w.tenant, f[i].client)->populate = true;
+    }
+    req.grow.n_units = 8192;
+    for (int i = 0; i < 2; i++)
+        dispatch_request(&w.core, &f[i].session, &req, 0, -1, w.now_ns);
+    w.core.is_stopping = true;
+    for (int i = 0; i < 2; i++) {
+        dispatch_hangup(&w.core, &f[i].session, w.now_ns);
+        f[i].is_open = false;
+    }
+    assert_int_equal(w.n_jobs, 1);
+    run_one_job(0);
+    assert_int_equal(w.n_jobs, 0);
+    finish();
+    for (int i = 0; i < 2; i++)
+        unmap_page(&f[i]);
+}
+
 static void test_max_is_a_wall_and_all_of_it_can_be_had(void **state)
 {
     (void)state;
@@ -1462,6 +1520,8 @@ int main(void)
         cmocka_unit_test(test_grants_begin_small_and_grow_with_what_is_held),
         cmocka_unit_test(test_exact_runs_are_exact_and_aligned),
         cmocka_unit_test(test_an_aligned_run_fits_into_the_segment_made_for_it),
+        cmocka_unit_test(test_populating_takes_one_worker_and_turns),
+        cmocka_unit_test(test_stopping_forgets_what_was_to_be_populated),
         cmocka_unit_test(test_max_is_a_wall_and_all_of_it_can_be_had),
         cmocka_unit_test(test_the_capacity_is_a_wall_between_tenants),
         cmocka_unit_test(test_four_hundred_small_clients_fit_into_64_mib),
