@@ -6,7 +6,6 @@
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -82,15 +81,13 @@ static json_t *json_peers(const struct bench *bench)
 }
 
 /* What the figures depend on, and how busy it was. */
-static json_t *json_machine(void)
+static json_t *json_machine(const struct bench *bench)
 {
-    double load[3] = {NAN, NAN, NAN};
     struct utsname name = {0};
     (void)uname(&name);
-    (void)!getloadavg(load, 3);
     return json_pack("{s:s, s:s, s:I, s:o}", "kernel", name.release, "architecture", name.machine,
-                     "processors", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "load_at_the_end",
-                     number(load[0]));
+                     "processors", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "others",
+                     number(bench->others));
 }
 
 bool json_print(const struct bench *bench)
@@ -98,11 +95,11 @@ bool json_print(const struct bench *bench)
     json_t *rows = json_array();
     for (unsigned i = 0; i < bench->n_rows; i++)
         json_array_append_new(rows, json_row(&bench->rows[i]));
-    json_t *root =
-        json_pack("{s:s, s:o, s:i, s:b, s:b, s:i, s:o, s:o, s:o}", "version", acre_version(),
-                  "machine", json_machine(), "runs", (int)bench->n_runs, "quick", bench->is_quick,
-                  "counts_instructions", bench->has_counter, "failed", (int)bench->n_failed,
-                  "peers", json_peers(bench), "rows", rows, "goals", json_goals(bench));
+    json_t *root = json_pack("{s:s, s:o, s:i, s:b, s:b, s:i, s:o, s:o, s:o}", "version",
+                             acre_version(), "machine", json_machine(bench), "runs",
+                             (int)bench->n_runs, "quick", bench->is_quick, "counts_instructions",
+                             bench->has_counter, "failed", (int)bench->n_failed, "peers",
+                             json_peers(bench), "rows", rows, "goals", json_goals(bench));
     bool ok = root && json_dumpf(root, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) == 0;
     printf("\n");
     json_decref(root);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "noise.h"
 #include "run.h"
 #include "say.h"
 #include "table.h"
@@ -65,12 +66,15 @@ static int run_all(struct bench *bench, const struct options *options)
 
 static int measure(struct bench *bench, const struct options *options)
 {
+    struct noise noise;
     run_catch_signals();
     look_for_peers(bench);
     int code = daemon_up(&bench->daemon, options->address);
+    noise_begin(&noise);
     if (!code)
         code = run_all(bench, options);
     daemon_down(&bench->daemon);
+    bench->others = noise_of_others(&noise);
     if (code)
         return code;
     if (run_is_interrupted())

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "measure.h"
 
+#include <assert.h>
 #include <linux/perf_event.h>
 #include <sched.h>
 #include <stdio.h>
@@ -11,7 +12,7 @@
 
 #include "say.h"
 
-#define ROUNDS    7
+#define WARM_UP   5 /* rounds */
 #define SETTLE_NS 300000000
 
 uint64_t now_ns(void)
@@ -91,21 +92,23 @@ static uint64_t steps_for(heap_loop *loop, struct mem mem, void *arg, uint64_t w
     }
 }
 
-void measure_steady(const struct child *child, const char *metric, heap_loop *loop, struct mem mem,
-                    void *arg, double ops)
+void measure_steady(const struct child *child, struct rounds rounds, const char *metric,
+                    heap_loop *loop, struct mem mem, void *arg, double ops)
 {
-    uint64_t n = steps_for(loop, mem, arg, child->is_quick ? 400000 : 5000000);
-    double ns[ROUNDS], instructions[ROUNDS];
+    double ns[ROUNDS_N_MAX], instructions[ROUNDS_N_MAX];
+    assert(rounds.n <= ROUNDS_N_MAX);
+    uint64_t n = steps_for(loop, mem, arg, child->is_quick ? rounds.ns / 4 : rounds.ns);
+    loop(mem, arg, child->is_quick ? n : n * WARM_UP);
     struct counter counter = counter_open();
-    for (unsigned i = 0; i < ROUNDS; i++) {
+    for (unsigned i = 0; i < rounds.n; i++) {
         double count = counter_read(&counter);
         uint64_t begin = now_ns();
         loop(mem, arg, n);
         ns[i] = (double)(now_ns() - begin) / ((double)n * ops);
         instructions[i] = (counter_read(&counter) - count) / ((double)n * ops);
     }
-    double median = median_of(ns, ROUNDS), median_instructions = median_of(instructions, ROUNDS);
-    report(metric, "ns", median, counter.fd < 0 ? -1 : median_instructions);
+    double median = median_of(ns, rounds.n), counted = median_of(instructions, rounds.n);
+    report(metric, "ns", median, counter.fd < 0 ? -1 : counted);
     if (counter.fd >= 0)
         close(counter.fd);
 }

@@ -26,12 +26,24 @@ double median_of(double *values, unsigned n);
 void report(const char *metric, const char *unit, double value, double instructions);
 
 /*
- * The cost of one step of a load that can go on for ever: finds how many steps take a few
- * milliseconds, runs some rounds of that many, and reports the median round. What comes before the
- * first round is warm-up. ops: a step's operations.
+ * The cost of one step of a load that can go on for ever: finds how many steps take a round, runs
+ * the rounds, and reports the median round. What comes before the first is warm-up. ops: a step's
+ * operations.
+ *
+ * Rounds are many and shorter than the scheduler's slices (3 ms), so that on a busy machine most of
+ * them are not interrupted; but rounds of several threads begin and end with wake-ups of 50 us,
+ * which they must be long enough to hide.
  */
-void measure_steady(const struct child *child, const char *metric, heap_loop *loop, struct mem mem,
-                    void *arg, double ops);
+struct rounds {
+    unsigned n;
+    uint64_t ns;
+};
+#define ROUNDS_ALONE   ((struct rounds){31, 1000000})
+#define ROUNDS_THREADS ((struct rounds){9, 6000000})
+#define ROUNDS_N_MAX   31
+
+void measure_steady(const struct child *child, struct rounds rounds, const char *metric,
+                    heap_loop *loop, struct mem mem, void *arg, double ops);
 
 /* The processor's count of this process's own instructions, threads included; < 0: no counter. */
 struct counter {

@@ -28,35 +28,38 @@ int peer_by_name(const char *name)
     return -1;
 }
 
-/* A symbol as the measured loops are bound to it. */
-static void *first_symbol(enum mem_kind kind, const char *module)
-{
-    switch (kind) {
-    case MEM_ACRE:
-        return dlsym(RTLD_DEFAULT, "acre_alloc");
-    case MEM_BOOST: {
-        void *loaded = dlopen(module, RTLD_NOW | RTLD_LOCAL);
-        return loaded ? dlsym(loaded, "bench_boost_alloc") : NULL;
-    }
-    default:
-        return dlsym(RTLD_DEFAULT, "malloc");
-    }
-}
+/* What the measured loops are bound to. */
+static const char *const functions[MEM_KINDS][2] = {
+    [MEM_MALLOC] = {"malloc", "free"},
+    [MEM_ACRE] = {"acre_alloc", "acre_free"},
+    [MEM_BOOST] = {"bench_boost_alloc", "bench_boost_free"},
+};
 
-void peer_library(enum peer_idx peer, char ret_path[PATH_MAX])
+/* The file that a function comes from; NULL if it is not this library. glibc's is "libc.so.6"
+ * wherever it lies; a preloaded one has its own file's name. */
+static const char *file_of(void *module, const char *function, const char *soname)
 {
     Dl_info info;
-    char module[PATH_MAX];
-    ret_path[0] = '\0';
-    mem_beside(module, BOOST_MODULE);
-    void *symbol = first_symbol(peers[peer].kind, module);
+    void *symbol = dlsym(module, function);
     if (!symbol || !dladdr(symbol, &info) || !info.dli_fname)
-        return;
-    /* glibc's malloc is "libc.so.6", wherever it lies; a preloaded one has its own file's name. */
+        return NULL;
     const char *slash = strrchr(info.dli_fname, '/');
     const char *file = slash ? slash + 1 : info.dli_fname;
-    if (strncmp(file, peers[peer].soname, strlen(peers[peer].soname)) == 0 &&
-        !realpath(info.dli_fname, ret_path))
+    return strncmp(file, soname, strlen(soname)) == 0 ? info.dli_fname : NULL;
+}
+
+void peer_library(enum peer_idx idx, char ret_path[PATH_MAX])
+{
+    const struct peer *peer = &peers[idx];
+    char path[PATH_MAX];
+    void *module = RTLD_DEFAULT;
+    ret_path[0] = '\0';
+    mem_beside(path, BOOST_MODULE);
+    if (peer->kind == MEM_BOOST && !(module = dlopen(path, RTLD_NOW | RTLD_LOCAL)))
+        return;
+    const char *file = file_of(module, functions[peer->kind][0], peer->soname);
+    bool both = file && file_of(module, functions[peer->kind][1], peer->soname);
+    if (!both || !realpath(file, ret_path))
         ret_path[0] = '\0';
 }
 

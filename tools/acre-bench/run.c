@@ -3,11 +3,12 @@
  * THEORY OF THE MEASUREMENT
  *
  * What is measured. A case is one load. Each participant runs it in a fresh process: this program
- * again, with its allocator in LD_PRELOAD, which first checks by dladdr() that malloc is served by
- * that library and by no other. Acre's process calls acre_alloc() and acre_free() through the same
- * kind of dynamic call, and the loops are compiled from one source (mem.h says why that distorts
- * least). A heap never meets another participant's leftovers; Acre's daemon serves all of Acre's
- * processes, except where a load is about fresh memory: there each meets a new daemon.
+ * again, with its allocator in LD_PRELOAD, which first checks by dladdr() that malloc and free
+ * come from that library and from no other. Acre's process calls acre_alloc() and acre_free()
+ * through the same kind of dynamic call, and the loops are compiled from one source (mem.h says why
+ * that distorts least). A heap never meets another participant's leftovers; Acre's daemon serves
+ * all of Acre's processes, except where a load is about fresh memory: there each meets a new
+ * daemon.
  *
  * What distorts. Other programs on the same processors; frequency and temperature; where the kernel
  * puts pages and processes; how code happens to be aligned; a loop's own instructions, which are
@@ -284,6 +285,8 @@ int run_workload(struct bench *bench, const struct workload *workload)
 {
     if (workload->huge_pages && !daemon_allow_huge_pages(&bench->daemon))
         return EXIT_WELL;
+    if (workload->fresh_daemon && bench->daemon.is_foreign)
+        complain("%s: this daemon may hand out memory that others have touched", workload->name);
     int code = run_cases(bench, workload);
     if (!code && workload->fresh_daemon) /* the next loads meet an ordinary one */
         code = daemon_renew(&bench->daemon, (struct daemon_wish){0});

@@ -38,6 +38,7 @@ struct bench {
     unsigned n_runs;
     bool is_quick, has_counter;
     unsigned n_failed; /* children */
+    double others;     /* the part of the machine that other programs had meanwhile; may be NAN */
     unsigned n_rows;
     struct row *rows;
 };

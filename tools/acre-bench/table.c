@@ -7,7 +7,8 @@
 
 #include "goal.h"
 
-#define COLUMN 18
+#define COLUMN     18
+#define OTHERS_MAX 0.05
 
 static bool takes_part(const struct bench *bench, unsigned peer)
 {
@@ -86,9 +87,12 @@ void table_print(const struct bench *bench)
     for (unsigned i = 0; i < bench->n_rows; i++)
         print_row(bench, &bench->rows[i]);
     print_goals(bench);
+    if (!isnan(bench->others))
+        printf("\nOther programs had %.0f %% of this machine meanwhile%s.\n", bench->others * 100,
+               bench->others > OTHERS_MAX ? ": too much to conclude from small differences" : "");
     if (!bench->has_counter)
-        printf("\nThis machine lets nobody count instructions (perf_event_open).\n");
+        printf("This machine lets nobody count instructions (perf_event_open).\n");
     for (unsigned peer = PEER_ACRE + 1; peer < PEERS; peer++)
-        if (!bench->found[peer].is_there)
+        if ((bench->wanted & PEER_BIT(peer)) && !bench->found[peer].is_there)
             printf("%s was not measured: %s is missing\n", peers[peer].name, peers[peer].package);
 }

@@ -63,7 +63,7 @@ static void run_churn(const struct child *child, unsigned case_idx)
             (struct crew_member){.loop = churn_loops[child->kind], .arg = churn_new(i)};
     crew_start(&crew, mem, n_threads);
     crew_loop(mem, &crew, child->is_quick ? WARM_UP / 10 : WARM_UP);
-    measure_steady(child, work_churn.cases[case_idx], crew_loop, mem, &crew, 1);
+    measure_steady(child, ROUNDS_THREADS, work_churn.cases[case_idx], crew_loop, mem, &crew, 1);
 }
 
 const struct workload work_churn = {

@@ -92,9 +92,9 @@ static void run_flat(const struct child *child, unsigned case_idx)
     fill_loops[child->kind](mem, f, live[case_idx] / (child->is_quick ? 64 : 1));
     char metric[48];
     snprintf(metric, sizeof(metric), "pair, %s", work_flat.cases[case_idx]);
-    measure_steady(child, metric, flat_pair_loops[child->kind], mem, f, 1);
+    measure_steady(child, ROUNDS_ALONE, metric, flat_pair_loops[child->kind], mem, f, 1);
     snprintf(metric, sizeof(metric), "churn, %s", work_flat.cases[case_idx]);
-    measure_steady(child, metric, flat_churn_loops[child->kind], mem, f, 1);
+    measure_steady(child, ROUNDS_ALONE, metric, flat_churn_loops[child->kind], mem, f, 1);
     if (child->kind == MEM_ACRE)
         report_grow(mem, work_flat.cases[case_idx]);
 }

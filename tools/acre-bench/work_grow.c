@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "say.h"
@@ -66,6 +67,8 @@ static void ask_echo(const char *metric)
         ns[i] = (double)(now_ns() - begin);
     }
     report(metric, "ns", median_of(ns, EXCHANGES), -1);
+    shutdown(ends[0], SHUT_RDWR);
+    waitpid(pid, NULL, 0);
 }
 
 static void run_grow(const struct child *child, unsigned case_idx)

@@ -25,6 +25,7 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "random.h"
@@ -110,13 +111,13 @@ static void *consumer_thread(void *arg)
     return NULL;
 }
 
-static void consumer_process(struct handoff *h)
+static pid_t consumer_process(struct handoff *h)
 {
     pid_t parent = getpid(), pid = fork();
     if (pid < 0)
         give_up("cannot fork");
     if (pid > 0)
-        return;
+        return pid;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() == parent)
         consumer_main(h);
@@ -192,16 +193,19 @@ static void set_up(struct handoff *h, const struct handoff_case *c, const struct
         give_up("no memory for a ring");
 }
 
-static void start_consumer(struct handoff *h)
+/* Its process, 0 if it is a thread. */
+static pid_t start_consumer(struct handoff *h)
 {
     pthread_t thread;
+    pid_t pid = 0;
     if (h->child->kind != MEM_MALLOC)
-        consumer_process(h);
+        pid = consumer_process(h);
     else if (pthread_create(&thread, NULL, consumer_thread, h))
         give_up("cannot start a thread");
     for (unsigned n_spins = 0; !atomic_load(&h->ring->is_there);)
         wait_a_little(&n_spins);
     h->consumer = atomic_load(&h->ring->consumer);
+    return pid;
 }
 
 static void check_given(struct handoff *h)
@@ -218,17 +222,20 @@ static void run_handoff(const struct child *child, unsigned case_idx)
     set_up(&h, &handoff_cases[case_idx], child);
     if (child->kind != MEM_ACRE) /* Acre's processes open the heap each for itself */
         h.mem = mem_open(child->kind, child->socket, 64 << 20);
-    start_consumer(&h);
+    pid_t pid = start_consumer(&h);
     pin_to(0);
     if (child->kind == MEM_ACRE) {
         h.mem = mem_open(child->kind, child->socket, 0);
         check_given(&h);
     }
-    measure_steady(child, handoff_cases[case_idx].name, produce_loops[child->kind], h.mem, &h, 1);
+    measure_steady(child, ROUNDS_ALONE, handoff_cases[case_idx].name, produce_loops[child->kind],
+                   h.mem, &h, 1);
     if (atomic_load(&h.ring->is_wrong))
         give_up("a message was not what had been written");
     h.ring->slots[h.n_sent & (h.depth - 1)] = THE_END;
     atomic_store_explicit(&h.ring->n_sent, h.n_sent + 1, memory_order_release);
+    if (pid > 0)
+        waitpid(pid, NULL, 0);
 }
 
 const struct workload work_handoff = {

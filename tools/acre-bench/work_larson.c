@@ -85,7 +85,8 @@ static void run_larson(const struct child *child, unsigned case_idx)
         sem_init(&lanes[i].done, 0, 0);
     }
     larson(mem, lanes, 2);
-    measure_steady(child, work_larson.cases[case_idx], larson, mem, lanes, REPLACED);
+    measure_steady(child, ROUNDS_THREADS, work_larson.cases[case_idx], larson, mem, lanes,
+                   REPLACED);
 }
 
 const struct workload work_larson = {

@@ -40,7 +40,8 @@ static void run_pair(const struct child *child, unsigned case_idx)
     size_t size = sizes[case_idx];
     struct mem mem = mem_open(child->kind, child->socket, 64 << 20);
     heap_loop *const *loops = size < 65536 ? pair_loops : pair_touched_loops;
-    measure_steady(child, work_pair.cases[case_idx], loops[child->kind], mem, &size, 1);
+    measure_steady(child, ROUNDS_ALONE, work_pair.cases[case_idx], loops[child->kind], mem, &size,
+                   1);
     mem_close(mem);
 }
 
@@ -88,7 +89,8 @@ static void run_batch(const struct child *child, unsigned case_idx)
     if (any)
         shuffle(b.order, BATCH);
     struct mem mem = mem_open(child->kind, child->socket, 64 << 20);
-    measure_steady(child, work_batch.cases[case_idx], batch_loops[child->kind], mem, &b, BATCH);
+    measure_steady(child, ROUNDS_ALONE, work_batch.cases[case_idx], batch_loops[child->kind], mem,
+                   &b, BATCH);
     mem_close(mem);
 }
 

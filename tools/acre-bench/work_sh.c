@@ -135,8 +135,8 @@ static void run_sh6(const struct child *child, unsigned case_idx)
     struct mem mem = mem_open(child->kind, child->socket, 64 << 20);
     set_up();
     sh6_loops[child->kind](mem, &fillers[0], 20);
-    measure_steady(child, work_sh6.cases[case_idx], sh6_loops[child->kind], mem, &fillers[0],
-                   BUFFER - FIFTH);
+    measure_steady(child, ROUNDS_ALONE, work_sh6.cases[case_idx], sh6_loops[child->kind], mem,
+                   &fillers[0], BUFFER - FIFTH);
 }
 
 static void run_sh8(const struct child *child, unsigned case_idx)
@@ -148,7 +148,7 @@ static void run_sh8(const struct child *child, unsigned case_idx)
         crew.members[i] = (struct crew_member){.loop = sh8_loops[child->kind], .arg = &fillers[i]};
     crew_start(&crew, mem, 2);
     crew_loop(mem, &crew, 20);
-    measure_steady(child, work_sh8.cases[case_idx], crew_loop, mem, &crew, BUFFER);
+    measure_steady(child, ROUNDS_THREADS, work_sh8.cases[case_idx], crew_loop, mem, &crew, BUFFER);
 }
 
 const struct workload work_sh6 = {

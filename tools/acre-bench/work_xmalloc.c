@@ -78,7 +78,8 @@ static void run_xmalloc(const struct child *child, unsigned case_idx)
     crew.members[1] = (struct crew_member){.loop = release_loops[child->kind], .arg = &q};
     crew_start(&crew, mem, 2);
     crew_loop(mem, &crew, 2 * QUEUED_MAX);
-    measure_steady(child, work_xmalloc.cases[case_idx], crew_loop, mem, &crew, PER_BATCH);
+    measure_steady(child, ROUNDS_THREADS, work_xmalloc.cases[case_idx], crew_loop, mem, &crew,
+                   PER_BATCH);
 }
 
 const struct workload work_xmalloc = {
