@@ -196,6 +196,8 @@ static int open_text(const char *path, char **ret_text, FILE **ret_stream)
     size_t n = text ? fread(text, 1, CONFIG_BYTES_MAX, f) : 0;
     int r = !text ? -ENOMEM : ferror(f) ? -EIO : n == CONFIG_BYTES_MAX ? -EFBIG : 0;
     fclose(f);
+    if (r == 0 && memchr(text, 0, n)) /* what stands behind it would not be read */
+        r = -EINVAL;
     if (r == 0) {
         strcpy(text + n, "\n" END_OPTION " = true\n");
         *ret_stream = fmemopen(text, strlen(text), "r");

@@ -178,6 +178,21 @@ static void test_access_goes_by_user_and_by_any_group(void **state)
     assert_true(access_allows(&list, &other));
 }
 
+static void test_a_zero_byte_hides_nothing(void **state)
+{
+    (void)state;
+    struct config c;
+    static const char content[] = "tenant a { max = \"1M\" }\n\0nonsense";
+    strcpy(path, "/tmp/acre-config-XXXXXX");
+    int fd = mkostemp(path, O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, content, sizeof(content)), sizeof(content));
+    close(fd);
+    assert_int_equal(config_read(&c, path, text, sizeof(text)), -EINVAL);
+    assert_non_null(strstr(text, path));
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +204,7 @@ int main(void)
         cmocka_unit_test(test_without_words_there_is_one_tenant_with_half_of_memory),
         cmocka_unit_test(test_names_of_tenants_are_plain),
         cmocka_unit_test(test_access_goes_by_user_and_by_any_group),
+        cmocka_unit_test(test_a_zero_byte_hides_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
