@@ -271,6 +271,11 @@ int config_complete(struct config *config, uint64_t memory_bytes)
 {
     if (config->capacity_bytes == 0)
         config->capacity_bytes = MIN(memory_bytes / 2, HEAP_BYTES) / UNIT_BYTES * UNIT_BYTES;
+    uint64_t backed_bytes = memory_bytes / 16 * 15 / UNIT_BYTES * UNIT_BYTES;
+    if (config->capacity_bytes > backed_bytes) {
+        config->asked_bytes = config->capacity_bytes;
+        config->capacity_bytes = backed_bytes;
+    }
     if (config->n_tenants > 0)
         return 0;
     free(config->tenants);

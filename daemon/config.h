@@ -18,6 +18,7 @@ struct config_tenant {
 
 struct config {
     uint64_t capacity_bytes; /* 0: not said */
+    uint64_t asked_bytes;    /* what was said, if that was more than can be backed; else 0 */
     uint32_t n_tenants;
     struct config_tenant *tenants;
 };
@@ -28,7 +29,8 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
 void config_deinit(struct config *config);
 
 /* Fills in what was not said: capacity is half of memory_bytes; no tenant: one "default" with all
- * of it, for root and the daemon's user. -ENOMEM. */
+ * of it, for root and the daemon's user. What was said is cut to what memory_bytes can back: all
+ * but a sixteenth, which the kernel and the daemon need. -ENOMEM. */
 int config_complete(struct config *config, uint64_t memory_bytes);
 
 /* "64M", "4GiB", "65536": bytes. -EINVAL, -ERANGE. */

@@ -107,7 +107,14 @@ static int read_config(const struct arguments *a, struct config *ret)
     }
     if (a->capacity_bytes != 0)
         ret->capacity_bytes = a->capacity_bytes;
-    return config_complete(ret, machine_memory_bytes());
+    r = config_complete(ret, machine_memory_bytes());
+    if (ret->asked_bytes > 0)
+        log_line(LOG_WARNING,
+                 "a capacity of %llu MiB is more than the machine or this cgroup can back: it is "
+                 "%llu MiB",
+                 (unsigned long long)(ret->asked_bytes >> 20),
+                 (unsigned long long)(ret->capacity_bytes >> 20));
+    return r;
 }
 
 /* ---- the user's own directory ---- */

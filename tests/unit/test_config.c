@@ -140,6 +140,22 @@ static void test_without_words_there_is_one_tenant_with_half_of_memory(void **st
     config_deinit(&c);
 }
 
+static void test_capacity_is_never_more_than_can_be_backed(void **state)
+{
+    (void)state;
+    struct config c = {.capacity_bytes = GIB(200)};
+    assert_int_equal(config_complete(&c, GIB(16) + 777), 0);
+    assert_int_equal(c.capacity_bytes, GIB(15));
+    assert_int_equal(c.asked_bytes, GIB(200));
+    assert_int_equal(c.tenants[0].max_bytes, GIB(15));
+    config_deinit(&c);
+    c = (struct config){.capacity_bytes = GIB(15)};
+    assert_int_equal(config_complete(&c, GIB(16)), 0);
+    assert_int_equal(c.capacity_bytes, GIB(15));
+    assert_int_equal(c.asked_bytes, 0);
+    config_deinit(&c);
+}
+
 static void test_names_of_tenants_are_plain(void **state)
 {
     (void)state;
@@ -202,6 +218,7 @@ int main(void)
         cmocka_unit_test(test_a_tenant_twice_is_refused),
         cmocka_unit_test(test_a_file_that_is_not_there_is_an_error),
         cmocka_unit_test(test_without_words_there_is_one_tenant_with_half_of_memory),
+        cmocka_unit_test(test_capacity_is_never_more_than_can_be_backed),
         cmocka_unit_test(test_names_of_tenants_are_plain),
         cmocka_unit_test(test_access_goes_by_user_and_by_any_group),
         cmocka_unit_test(test_a_zero_byte_hides_nothing),
