@@ -138,7 +138,8 @@ uint64_t core_deadline(const struct core *core)
     uint64_t deadline_ns = core->tick_at_ns;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
-        deadline_ns = MIN(deadline_ns, t->search.is_hungry ? core->now_ns : reaper_deadline(t));
+        bool is_due = t->search.is_hungry || t->n_to_wake > 0;
+        deadline_ns = MIN(deadline_ns, is_due ? core->now_ns : reaper_deadline(t));
     }
     return deadline_ns;
 }
@@ -180,6 +181,8 @@ void core_tick(struct core *core, uint64_t now_ns)
         if (t->search.is_hungry) {
             t->search.is_hungry = false;
             dispatch_wake(t);
+        } else if (t->n_to_wake > 0) {
+            dispatch_wake_more(t);
         }
     }
 }

@@ -31,6 +31,8 @@ void dispatch_attach_answer(struct core *core, struct attach *attach, bool is_al
 void dispatch_done(struct session *session);
 /* Memory may have come back to the tenant: tries the waiting Grows again. */
 void dispatch_wake(struct tenant *tenant);
+/* The next of them, in the next turn: while tenant->n_to_wake > 0. */
+void dispatch_wake_more(struct tenant *tenant);
 /* Hangs up on a session whose client is no longer its own. Its pending request gets no reply. */
 void dispatch_abandon(struct session *session);
 

@@ -55,6 +55,8 @@ struct tenant {
     struct orphan_place tick_place; /* where the next tick goes on */
     bool wants_publish;             /* some client waits in WAIT_PUBLISH for the next sweep */
     struct session_queue waiters;   /* WAIT_MEMORY */
+    uint32_t n_waiters;
+    uint32_t n_to_wake; /* of them, the first ones: to be tried in the next turns */
 };
 
 int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name, uint64_t max_bytes,

@@ -933,6 +933,45 @@ static void test_a_search_through_many_orphans_takes_many_turns(void **state)
     finish();
 }
 
+static void test_many_who_wait_are_tried_in_many_turns(void **state)
+{
+    (void)state;
+    enum { N = 100 };
+    static struct fake f[N];
+    struct fake a;
+    struct msg_request req = {.op = MSG_GROW, .serial = 1000};
+    struct block x;
+    unsigned n_turns = 0;
+    start(MIB(8), BIG_BYTES);
+    attach(&a);
+    assert_int_equal(grow_as(&a, 900, true, 0, 0, &x), 0);
+    cut_large(&a, x, a.id);
+    for (int i = 0; i < N; i++)
+        attach(&f[i]);
+    unmap_page(&a); /* while it is asked, and swept, the others wait */
+    dispatch_hangup(&w.core, &a.session, w.now_ns);
+    a.is_open = false;
+    for (int i = 0; i < N; i++) {
+        req.grow.n_units = i < 2 ? 200 : 1000; /* two can be served then */
+        req.grow.exact = true;
+        dispatch_request(&w.core, &f[i].session, &req, 0, -1, w.now_ns);
+    }
+    assert_int_equal(w.tenant->n_waiters, N);
+    for (int i = 0; i < 5; i++) /* they leave by themselves, too */
+        hang_up(&f[N - 1 - i]);
+    for (; w.tenant->n_waiters > 0 || w.n_jobs > 0; n_turns++) {
+        run_jobs();
+        pass(1);
+    }
+    assert_true(n_turns >= 5);
+    for (int i = 0; i < N - 5; i++)
+        assert_int_equal(f[i].reply.error, i < 2 ? 0 : -ENOMEM);
+    core_assert_valid(&w.core);
+    for (int i = 0; i < N; i++)
+        kill_it(&f[i]);
+    finish();
+}
+
 static void test_large_blocks_whose_freer_died_are_found_before_a_refusal(void **state)
 {
     (void)state;
@@ -1533,6 +1572,7 @@ int main(void)
         cmocka_unit_test(test_many_large_orphans_cost_no_time),
         cmocka_unit_test(test_a_burial_of_many_slabs_takes_many_turns),
         cmocka_unit_test(test_a_search_through_many_orphans_takes_many_turns),
+        cmocka_unit_test(test_many_who_wait_are_tried_in_many_turns),
         cmocka_unit_test(test_large_blocks_whose_freer_died_are_found_before_a_refusal),
         cmocka_unit_test(test_what_the_dead_owned_comes_back_and_what_others_own_stays),
         cmocka_unit_test(test_orphans_go_to_who_asks_for_their_class_or_free_when_empty),
