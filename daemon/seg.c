@@ -176,7 +176,7 @@ void seg_give(struct seg *seg, uint32_t unit, uint32_t n)
     if (!seg->buddy) {
         acre_assert(unit == seg->shape.n_meta && n == seg->span_units);
         seg->span_units = 0;
-        seg->n_dirty = n;
+        seg->n_dirty = seg_usable(seg); /* behind it may lie pages of a larger block before */
         return;
     }
     buddy_give(seg->buddy, unit, n);

@@ -736,6 +736,26 @@ static void test_a_block_beyond_a_slot_has_a_segment_of_its_own(void **state)
     finish();
 }
 
+static void test_pages_behind_a_smaller_block_decay_with_it(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block x, y;
+    start(GIB(2), BIG_BYTES);
+    attach(&f);
+    assert_int_equal(grow_as(&f, 200000, true, 0, 0, &x), 0);
+    assert_int_equal(pwrite(x.seg->fd, "x", 1, (off_t)199999 << UNIT_SHIFT), 1);
+    assert_int_equal(release(&f, x), 0);
+    assert_int_equal(grow_as(&f, 140000, true, 0, 0, &y), 0);
+    assert_ptr_equal(x.seg, y.seg);
+    assert_int_equal(release(&f, y), 0);
+    for (unsigned i = 0; i < 3; i++)
+        pass(SECOND);
+    assert_int_equal(lseek(x.seg->fd, UNIT_BYTES, SEEK_DATA), -1);
+    kill_it(&f);
+    finish();
+}
+
 static void test_only_whole_own_runs_are_taken_back(void **state)
 {
     (void)state;
@@ -1565,6 +1585,7 @@ int main(void)
         cmocka_unit_test(test_the_capacity_is_a_wall_between_tenants),
         cmocka_unit_test(test_four_hundred_small_clients_fit_into_64_mib),
         cmocka_unit_test(test_a_block_beyond_a_slot_has_a_segment_of_its_own),
+        cmocka_unit_test(test_pages_behind_a_smaller_block_decay_with_it),
         cmocka_unit_test(test_only_whole_own_runs_are_taken_back),
         cmocka_unit_test(test_uncut_units_of_others_serve_before_anyone_is_refused),
         cmocka_unit_test(test_a_large_block_comes_back_by_whoever_freed_it),
