@@ -14,7 +14,8 @@
 #include "daemon/version.h"
 #include "proto/wire.h"
 
-#define DEFAULT_SOCKET "/run/acre/acred.sock"
+#define DEFAULT_DIR    "/run/acre"
+#define DEFAULT_SOCKET DEFAULT_DIR "/acred.sock"
 #define DEFAULT_CONFIG "/etc/acre.conf"
 #define PATH_BYTES     108 /* of a socket */
 
@@ -271,9 +272,20 @@ static int run_user(const struct arguments *a, struct config *config, char *path
     return r;
 }
 
+/* At the usual place, whose directory is made if no service manager has, and goes with us then. */
+static int run_default(const struct arguments *a, struct config *config)
+{
+    bool made = mkdir(DEFAULT_DIR, 0755) == 0;
+    int no_fd = -1, r = serve(a, config, DEFAULT_SOCKET, &no_fd);
+
+    if (made)
+        (void)rmdir(DEFAULT_DIR);
+    return r;
+}
+
 static int run(const struct arguments *a, struct config *config)
 {
-    char path[PATH_BYTES] = DEFAULT_SOCKET;
+    char path[PATH_BYTES] = "";
     int no_fd = -1;
 
     if (a->socket && strlen(a->socket) >= sizeof(path)) {
@@ -282,7 +294,9 @@ static int run(const struct arguments *a, struct config *config)
     }
     if (a->socket)
         strcpy(path, a->socket);
-    return a->user ? run_user(a, config, path) : serve(a, config, path, &no_fd);
+    if (a->user)
+        return run_user(a, config, path);
+    return a->socket ? serve(a, config, path, &no_fd) : run_default(a, config);
 }
 
 static uint64_t default_idle(const struct arguments *a)
