@@ -128,9 +128,11 @@ static bool kept_take(struct acre_heap *heap, uint32_t n_units, size_t align, st
         if (k->n_units < n_units || k->n_units > n_units + n_units / 8 ||
             ((uint64_t)k->unit << UNIT_SHIFT) % align != 0)
             continue;
-        *ret = kept_remove(cache, i);
-        if (kept_claim(heap, *ret))
-            return true;
+        const struct kept taken = kept_remove(cache, i);
+        if (!kept_claim(heap, taken))
+            continue; /* a stale note says nothing about the run that is taken instead */
+        *ret = taken;
+        return true;
     }
     return false;
 }

@@ -348,6 +348,43 @@ static void a_death_in_realloc_leaves_one_block(void **state)
     expect_settled(&d, "default", 0, 0);
 }
 
+/* ---- large blocks at the budget's end ---- */
+
+#define N_LARGE 600u
+
+static bool overlaps_none(char *blocks[], const size_t bytes[], unsigned i)
+{
+    for (unsigned k = 0; k < N_LARGE; k++)
+        if (k != i && blocks[k] && blocks[i] < blocks[k] + bytes[k] &&
+            blocks[k] < blocks[i] + bytes[i])
+            return false;
+    return true;
+}
+
+static void large_blocks_do_not_overlap_when_memory_is_short(void **state)
+{
+    static char *blocks[N_LARGE];
+    static size_t bytes[N_LARGE];
+    uint64_t seed = 42;
+
+    (void)state;
+    heap = heap_open(&d, NULL);
+    for (unsigned n = 0; n < 20000; n++) {
+        unsigned i = (unsigned)(rnd(&seed) % N_LARGE);
+        if (blocks[i]) {
+            acre_free(heap, blocks[i]);
+            blocks[i] = NULL;
+            continue;
+        }
+        bytes[i] = 40000 + rnd(&seed) % 250000;
+        blocks[i] = acre_alloc(heap, bytes[i]);
+        if (blocks[i])
+            assert_true(overlaps_none(blocks, bytes, i));
+    }
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
 static int up(void **state)
 {
     (void)state;
@@ -375,6 +412,7 @@ int main(void)
         cmocka_unit_test(a_process_that_locks_its_memory_can_close_and_open),
         cmocka_unit_test(running_out_of_descriptors_costs_no_memory),
         cmocka_unit_test(a_death_in_realloc_leaves_one_block),
+        cmocka_unit_test(large_blocks_do_not_overlap_when_memory_is_short),
     };
     return cmocka_run_group_tests(tests, up, down);
 }
