@@ -117,12 +117,12 @@ static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *ad
         misuse_report(heap, "acre_free",
                       b.fault == BLOCK_FOREIGN ? ACRE_MISUSE_FOREIGN : ACRE_MISUSE_INTERIOR,
                       address);
-    } else if (atomic_load_explicit(b.tag, memory_order_relaxed) == TAG_FREE) {
+    } else if (!b.large || atomic_load_explicit(b.tag, memory_order_relaxed) == TAG_FREE) {
+        /* A small block was free when the fast path looked, even if it has an owner again by now.
+         */
         misuse_report(heap, "acre_free", ACRE_MISUSE_DOUBLE_FREE, address);
     } else {
-        acre_assert(b.large);
-        atomic_store_explicit(b.tag, TAG_FREE, memory_order_release);
-        large_free_units(heap, b.off, b.entry);
+        large_free(heap, &b);
     }
     errno = saved_errno;
 }

@@ -3,6 +3,9 @@
  * must agree. */
 #include "client/heap.h"
 
+/* The tag of a kept block, whose own one is that of its last owner. Never written: it is 0. */
+static _Atomic tag_t tag_of_kept;
+
 static struct block find_large(const struct acre_heap *heap, struct block b, unsigned slot,
                                uint64_t tables, uint32_t unit)
 {
@@ -12,7 +15,7 @@ static struct block find_large(const struct acre_heap *heap, struct block b, uns
     b.large = true;
     b.n_units = unit_entry_large_units(b.entry);
     b.usable = (size_t)b.n_units << UNIT_SHIFT;
-    b.tag = heap_tags(heap, slot, tables) + unit;
+    b.tag = b.entry & LARGE_KEPT ? &tag_of_kept : heap_tags(heap, slot, tables) + unit;
     return b;
 }
 

@@ -246,8 +246,9 @@ bool cache_inherit(struct acre_heap *heap, struct cache *cache, unsigned class_i
 
 /* ---- large.c ---- */
 void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned);
-/* The tag is 0 already. */
-void large_free_units(struct acre_heap *heap, uint64_t off, uint64_t entry);
+struct block;
+/* It was live when it was found. */
+void large_free(struct acre_heap *heap, const struct block *b);
 /* Gives back the large blocks that a cache keeps. */
 void large_release_kept(struct acre_heap *heap, struct cache *cache);
 

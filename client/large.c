@@ -3,23 +3,27 @@
  * large.c - blocks above 32 KiB: runs of whole units, with their owner tag in the segment's tag
  * table.
  *
- * MODEL. The head's entry is U_LARGE with the number of units and the client whose units they are;
- * all others are U_CUT. The tag is set before the entry says U_LARGE, so U_LARGE with tag 0 means
- * one thing: freed. A block that its own client has freed may be kept for a while by the thread
- * that freed it, entry and all, marked LARGE_KEPT: using it again touches two words, not its units.
+ * MODEL. The head's entry is U_LARGE with the number of units and the client whose units they are,
+ * the holder; all others are U_CUT. The tag is set before the entry says U_LARGE. A block that its
+ * holder has freed may be kept for a while by the thread that freed it, entry and all, marked
+ * LARGE_KEPT: using it again touches two words, not its units.
  *
  * ALLOC   kept: entry U_LARGE|KEPT -> U_CUT by CAS, else units U_CUT from pool or daemon; then
  *         tag = owner -> entry = U_LARGE (the commit)
- * FREE    tag = 0 (the commit) -> entry U_LARGE -> U_LARGE|KEPT by CAS, noted in the thread's cache
- * EVICT   entry U_LARGE|KEPT -> U_CUT by CAS -> units back to the pool or the daemon
- *         All by CAS, because the daemon, when memory is short, returns the units of freed blocks
- *         itself: kept ones are not hoarded. A thread's note may be stale (taken back, perhaps
- * granted to us again and live, perhaps kept by another thread): the mark in the entry decides,
- * since whoever takes it away owns the units. Another client's block: the daemon is told, and
+ * FREE    by the holder: entry U_LARGE -> U_LARGE|KEPT (noted in the thread's cache) or U_CUT, by
+ *         CAS (the commit). By another client: tag = 0 (the commit), and the daemon is told, and
  *         verifies.
+ * EVICT   entry U_LARGE|KEPT -> U_CUT by CAS -> units back to the pool or the daemon
  *
- * A KILL before the commit: U_CUT units of a dead client. After a free's commit: U_LARGE with tag
- * 0, found by the daemon.
+ * The daemon, when memory is short, takes freed blocks back, by CAS: those marked, and those with
+ * tag 0. So the holder leaves the tag alone: were it 0 for a moment between two lives of the block,
+ * with the same entry, the daemon could see the entry of the first life, that 0, and take the
+ * second life's block. A thread's note may be stale (taken back, perhaps granted to us again and
+ * live, perhaps kept by another thread): the mark in the entry decides, since whoever takes it away
+ * owns the units.
+ *
+ * A KILL before the commit: U_CUT units of a dead client. After a free's commit: U_LARGE|KEPT or
+ * U_CUT of a dead client, or U_LARGE with tag 0, found by the daemon.
  *
  * COST. Kept: one CAS for each of alloc and free, at most KEPT_MAX notes looked at. Up to
  * POOL_LARGE_UNITS from the pool, one CAS a unit; above, one request to the daemon.
@@ -148,7 +152,7 @@ static bool kept_add(struct acre_heap *heap, struct kept k, uint64_t entry)
         return false;
     while (cache->n_kept == KEPT_MAX || cache->kept_units + k.n_units > KEPT_UNITS_MAX)
         kept_evict_oldest(heap, cache);
-    /* Failing: the daemon has just taken it. */
+    /* Failing: somebody else has freed it at this instant. */
     if (atomic_compare_exchange_strong(entry_of(heap, k.unit), &entry, entry_kept(heap, k))) {
         cache->kept[cache->n_kept++] = k;
         cache->kept_units += k.n_units;
@@ -190,14 +194,16 @@ void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_o
     return large_commit(heap, run, heap_owned);
 }
 
-void large_free_units(struct acre_heap *heap, uint64_t off, uint64_t entry)
+void large_free(struct acre_heap *heap, const struct block *b)
 {
-    struct kept run = {(uint32_t)(off >> UNIT_SHIFT), unit_entry_large_units(entry)};
+    struct kept run = {(uint32_t)(b->off >> UNIT_SHIFT), b->n_units};
+    uint64_t entry = b->entry;
     tag_t self = self_id(heap);
 
     if (self == 0 || unit_entry_large_holder(entry) != self) {
-        struct msg_request req = {.op = MSG_FREE_LARGE, .free_large = {.off = off}};
+        struct msg_request req = {.op = MSG_FREE_LARGE, .free_large = {.off = b->off}};
         struct msg_reply reply;
+        atomic_store_explicit(b->tag, TAG_FREE, memory_order_release);
         /* Should this fail, the daemon finds the block by itself: U_LARGE with tag 0. */
         (void)heap_call(heap, &req, &reply);
         return;

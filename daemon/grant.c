@@ -122,8 +122,10 @@ static int free_large_at(struct tenant *t, struct seg *seg, uint32_t unit)
         !tenant_all_owned(t, seg, unit, n, owner) ||
         (owner == OWNER_ORPHAN && !orphan_is_large(t, seg, unit, n)))
         return -EINVAL;
-    /* The head is written after its tag: tag 0 under U_LARGE is a block that was freed. */
-    if (seg_large_tag(seg, unit) != TAG_FREE ||
+    /* The head is written after its tag, and who holds the units never makes that 0: tag 0 under
+     * U_LARGE is a block that another client freed, and stays so. A block marked LARGE_KEPT is
+     * whoever's takes the mark away. */
+    if (seg_large_tag(seg, unit, entry) != TAG_FREE ||
         !seg_cas_entry(seg, unit, entry, unit_entry_plain(U_FREE, 0)))
         return -EINVAL;
     if (owner == OWNER_ORPHAN)

@@ -51,7 +51,7 @@ void orphan_adopt(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_
 {
     struct orphan o = {.slot = seg->slot, .unit = unit, .n_units = n_units, .geo = geo};
     if (geo != 0)
-        seg_store_slab(seg, unit, geo, U_PARKED, 0);
+        seg_store_slab(seg, unit, geo, U_PARKED, HOLDER_NOBODY);
     else
         seg_store_large(seg, unit, n_units, 0);
     tenant_assign(tenant, seg, unit, n_units, from, OWNER_ORPHAN);
@@ -92,7 +92,7 @@ static bool is_empty(struct tenant *tenant, struct seg *seg, const struct orphan
 {
     uint32_t n_live;
     if (o->geo == 0)
-        return seg_large_tag(seg, o->unit) == TAG_FREE;
+        return seg_large_tag(seg, o->unit, 0) == TAG_FREE;
     if (!seg_take_hint(seg, o->unit) && !all)
         return false;
     (*n_read)++;

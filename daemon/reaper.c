@@ -241,7 +241,7 @@ static uint32_t keep_for_others(struct client *c, struct seg *seg, uint32_t unit
     if (!seg_contains(seg, unit, n) || !tenant_all_owned(t, seg, unit, n, c->id))
         return 0;
     if (state == U_LARGE)
-        n_live = seg_large_tag(seg, unit) != TAG_FREE;
+        n_live = seg_large_tag(seg, unit, entry) != TAG_FREE;
     else if (seg_read_tags(seg, unit, geo, t->core->tags, &n_live) < 0)
         n_live = 1; /* unreadable: nothing of others may be lost */
     if (n_live == 0)

@@ -283,9 +283,11 @@ bool seg_cas_entry(struct seg *seg, uint32_t unit, uint64_t expected, uint64_t d
                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-tag_t seg_large_tag(const struct seg *seg, uint32_t unit)
+tag_t seg_large_tag(const struct seg *seg, uint32_t unit, uint64_t entry)
 {
     acre_assert(unit < seg->shape.n_table);
+    if (unit_entry_geo(entry) & LARGE_KEPT)
+        return TAG_FREE;
     return __atomic_load_n(segment_tags(seg->base, &seg->shape) + unit, __ATOMIC_ACQUIRE);
 }
 

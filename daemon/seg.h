@@ -70,7 +70,8 @@ void seg_store_slab(struct seg *seg, uint32_t unit, unsigned geo, enum unit_stat
                     uint32_t holder);
 void seg_store_large(struct seg *seg, uint32_t unit, uint32_t n, tag_t holder_id);
 bool seg_cas_entry(struct seg *seg, uint32_t unit, uint64_t expected, uint64_t desired);
-tag_t seg_large_tag(const struct seg *seg, uint32_t unit);
+/* entry: the caller's copy of the unit's. 0: the block was free when that was read, or is now. */
+tag_t seg_large_tag(const struct seg *seg, uint32_t unit, uint64_t entry);
 uint8_t seg_take_hint(struct seg *seg, uint32_t unit);
 
 /* Copies a slab's owner map into tags[geo's n_blocks] and counts the tags that are not 0. -EIO. */

@@ -125,7 +125,7 @@ static int walk_unit(struct walk *w, uint32_t unit, uint64_t entry)
         w->n_bad++; /* inside of a slab without its head */
         return 0;
     case U_LARGE:
-        return walk_large(w, unit, entry);
+        return unit_entry_geo(entry) & LARGE_KEPT ? 0 : walk_large(w, unit, entry);
     default:
         w->n_bad++;
         return 0;

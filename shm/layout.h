@@ -26,8 +26,8 @@
  *            number of units     holder's id    U_LARGE   0         head of a large block
  *                                                                   (id 0: an orphan; LARGE_KEPT
  *                                                                   for geo: freed and kept)
- *            holder token = client id << 16 | index of the thread cache in that client; 0:
- * nobody's. back = units from here to the slab's head. geo = index into sizeclass.h's geometries, 0
+ *            holder token = client id << 16 | index of the thread cache in that client; 0 or
+ * HOLDER_NOBODY: nobody's. back = units from here to the slab's head. geo = index into sizeclass.h's geometries, 0
  * = no slab.
  *
  * WHO WRITES
@@ -108,8 +108,10 @@ static inline uint64_t unit_entry_plain(enum unit_state state, uint32_t holder)
 {
     return (uint64_t)holder << 32 | (uint64_t)state << 8;
 }
-/* A large block that was freed, and whose holder may use it again without asking: as it was, but
- * for this in the geo's place (no slab has it). The daemon takes it if memory is short. */
+/* A large block that was freed, and whose holder may use it again without asking: as it was, its
+ * tag included, but for this in the geo's place (no slab has it). The daemon takes it if memory is
+ * short.
+ */
 #define LARGE_KEPT 1u
 
 /* holder_id: the client whose units they are (the block's owner is its tag); 0 for an orphan. */
@@ -150,6 +152,8 @@ static inline uint32_t holder_token(tag_t client_id, unsigned cache_idx)
 {
     return (uint32_t)client_id << 16 | (cache_idx & 0xffff);
 }
+/* Of a slab without a holder. Not 0: that is the token of a cache that a fork has wiped. */
+#define HOLDER_NOBODY ((uint32_t)TAG_HEAP << 16)
 static inline unsigned holder_cache(uint32_t token)
 {
     return token & 0xffff;

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 static struct daemon d;
@@ -290,6 +291,52 @@ static void a_process_that_locks_its_memory_can_close_and_open(void **state)
     expect_settled(&d, "default", 0, 0);
 }
 
+static bool publishes(void *arg)
+{
+    acre_off *offs = arg;
+
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    for (unsigned i = 0; i < 10; i++) {
+        void *block = acre_allocx(heap, 64, 0, ACRE_HEAP_OWNED);
+        CHECK(block);
+        offs[i] = acre_offset(heap, block);
+    }
+    return true;
+}
+
+static bool raw_child(acre_off *offs)
+{
+    for (unsigned i = 0; i < 10; i++)
+        acre_free(heap, acre_pointer(heap, offs[i]));
+    for (unsigned i = 0; i < 100; i++) {
+        void *block = acre_alloc(heap, 64);
+        CHECK(block && acre_owner(heap, block) == acre_self(heap));
+    }
+    return true;
+}
+
+/* The child's cache is wiped, and nobody holds the slab: that does not make it the child's. */
+static void a_raw_fork_that_frees_orphans_does_not_own_them(void **state)
+{
+    acre_off *offs = shared_page(10 * sizeof(*offs));
+
+    (void)state;
+    RUN_CHILD(publishes, offs);
+    expect_settled(&d, "default", 640, 0);
+    heap = heap_open(&d, NULL);
+    assert_non_null(acre_alloc(heap, 16));
+    assert_non_null(acre_pointer(heap, offs[0]));
+    fflush(NULL);
+    pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0) {
+        alarm(100);
+        _exit(raw_child(offs) ? 0 : 1);
+    }
+    assert_true(child_ok(pid));
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
 static bool has_no_descriptor_left(void *arg)
 {
     static void *blocks[4096];
@@ -385,6 +432,55 @@ static void large_blocks_do_not_overlap_when_memory_is_short(void **state)
     expect_settled(&d, "default", 0, 0);
 }
 
+/* ---- memory is short ---- */
+
+static void misused(void *ctx, const struct acre_misuse *misuse)
+{
+    (void)ctx;
+    fprintf(stderr, "%s\n", misuse->message);
+    _exit(1);
+}
+
+static bool asks_for_too_much(void *arg)
+{
+    (void)arg;
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    for (;;)
+        CHECK(!acre_alloc(heap, 2 * MAX_BYTES));
+}
+
+static bool uses_large_blocks(void *arg)
+{
+    double end = now_s() + 2;
+
+    (void)arg;
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    acre_set_misuse_handler(misused, NULL);
+    while (now_s() < end)
+        for (unsigned i = 0; i < 1000; i++) {
+            void *block = acre_alloc(heap, 40000);
+            if (!block)
+                continue; /* what it kept was taken back */
+            CHECK(acre_owner(heap, block) == acre_self(heap));
+            acre_free(heap, block);
+        }
+    acre_close(heap);
+    return true;
+}
+
+/* The daemon looks for freed blocks while this one is freed and used again, thousands of times. */
+static void a_block_in_use_is_not_taken_for_the_freed_one_it_was(void **state)
+{
+    (void)state;
+    pid_t asking = child_start(asks_for_too_much, NULL);
+    pid_t user = child_start(uses_large_blocks, NULL);
+    bool ok = child_ok(user);
+    kill(asking, SIGKILL);
+    (void)child_signal(asking);
+    assert_true(ok);
+    expect_settled(&d, "default", 0, 0);
+}
+
 static int up(void **state)
 {
     (void)state;
@@ -410,7 +506,9 @@ int main(void)
         cmocka_unit_test(a_process_without_a_thread_key_left_can_allocate),
         cmocka_unit_test(a_fork_while_a_thread_sets_the_handler_leaves_no_lock),
         cmocka_unit_test(a_process_that_locks_its_memory_can_close_and_open),
+        cmocka_unit_test(a_raw_fork_that_frees_orphans_does_not_own_them),
         cmocka_unit_test(running_out_of_descriptors_costs_no_memory),
+        cmocka_unit_test(a_block_in_use_is_not_taken_for_the_freed_one_it_was),
         cmocka_unit_test(a_death_in_realloc_leaves_one_block),
         cmocka_unit_test(large_blocks_do_not_overlap_when_memory_is_short),
     };

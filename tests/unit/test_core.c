@@ -1037,7 +1037,7 @@ static void test_what_the_dead_owned_comes_back_and_what_others_own_stays(void *
     assert_int_equal(owner_of(lost), OWNER_NONE);
     assert_int_equal(owner_of(kept), OWNER_ORPHAN);
     assert_int_equal(unit_entry_state(seg_entry(kept.seg, kept.unit)), U_PARKED);
-    assert_int_equal(unit_entry_holder(seg_entry(kept.seg, kept.unit)), 0);
+    assert_int_equal(unit_entry_holder(seg_entry(kept.seg, kept.unit)), HOLDER_NOBODY);
     assert_int_equal(w.tenant->control->header.sweep_seq % 2, 0);
     core_assert_valid(&w.core);
     kill_it(&b);
