@@ -146,6 +146,9 @@ static int start_child(void *arg)
     const struct start *start = arg;
     char *argv[] = {(char *)"acred", (char *)"--user", (char *)"--background", NULL};
 
+    /* The handlers are the application's, and so is the memory that they would run on. */
+    for (int sig = 1; sig < NSIG; sig++)
+        (void)signal(sig, SIG_DFL);
     (void)sigprocmask(SIG_SETMASK, &start->no_signals, NULL);
     (void)setsid();
     (void)syscall(SYS_close_range, 3u, ~0u, 0u);
@@ -163,10 +166,15 @@ int daemon_start(void)
 
     if (r < 0)
         return r;
+    sigset_t all, before;
     sigemptyset(&start.no_signals);
+    sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     pid_t pid = clone(start_child, stack + sizeof(stack), CLONE_VM | CLONE_VFORK, &start);
+    int error = errno;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (pid < 0)
-        return fail(errno, "cannot start %s: %s", path, strerror(errno));
+        return fail(error, "cannot start %s: %s", path, strerror(error));
     while (waitpid(pid, &status, __WALL) < 0)
         if (errno != EINTR)
             return fail(errno, "cannot wait for %s: %s", path, strerror(errno));
