@@ -1,30 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * THEORY OF THE MEASUREMENT
- *
  * What is measured. A case is one load. Each participant runs it in a fresh process: this program
- * again, with its allocator in LD_PRELOAD, which first checks by dladdr() that malloc and free
- * come from that library and from no other. Acre's process calls acre_alloc() and acre_free()
- * through the same kind of dynamic call, and the loops are compiled from one source (mem.h says why
- * that distorts least). A heap never meets another participant's leftovers; Acre's daemon serves
- * all of Acre's processes, except where a load is about fresh memory: there each meets a new
- * daemon.
+ * again, with its allocator in LD_PRELOAD, which checks by dladdr() that malloc and free come from
+ * that library and no other. Acre's process makes the same kind of dynamic call, and the loops are
+ * compiled from one source (mem.h says why that distorts least). Acre's daemon serves all of Acre's
+ * processes, except where a load is about fresh memory: there each meets a new one.
  *
- * What distorts. Other programs on the same processors; frequency and temperature; where the kernel
- * puts pages and processes; how code happens to be aligned; a loop's own instructions, which are
- * not subtracted, so that ratios lean towards 1. Steady loads report the median of short rounds
- * inside one process, which answers interruptions; what differs from process to process is
- * answered by repeating the process.
+ * What distorts. Other programs on the same processors (noise.c says how much of them they had);
+ * frequency; where the kernel puts pages and processes; how code happens to be aligned; a loop's
+ * own instructions, which are not subtracted, so that ratios lean towards 1. Steady loads report
+ * the median of many short rounds inside one process, which answers interruptions; what differs
+ * from process to process is answered by repeating the process.
  *
  * Alternation. A case is run for all participants in turn, n times, beginning with another one each
  * time. A ratio Acre / peer is formed inside each turn, from two processes that ran within moments
  * of each other, and the median of the n ratios is the result: what slows both drops out, what
  * slowed one only in some turns is outvoted. The quartiles say how far the machine allows
- * conclusions. If they are far apart the median means little, and the figure is to be taken again
- * on a quieter machine.
+ * conclusions: if they are far apart, the figure is to be taken again on a quieter machine.
  *
  * No absolute figure is judged here, since it would be of this machine at this hour. Goals are
- * ratios; the few that are bytes or counts do not depend on speed.
+ * ratios; the few that are bytes do not depend on speed.
  */
 #include "run.h"
 
