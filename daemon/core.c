@@ -6,7 +6,7 @@
 #include <sys/epoll.h>
 
 #include "daemon/decay.h"
-#include "daemon/dispatch.h"
+#include "daemon/memory.h"
 #include "daemon/reaper.h"
 #include "daemon/tenant.h"
 #include "daemon/zombie.h"
@@ -154,7 +154,7 @@ static void tick_orphans(struct tenant *t)
     if (t->tick_place.list == ARRAY_LEN(t->orphans.list))
         t->tick_place = (struct orphan_place){0};
     if (t->granted_units < granted_units)
-        dispatch_wake(t);
+        memory_wake(t);
 }
 
 static void tick(struct core *core)
@@ -180,9 +180,9 @@ void core_tick(struct core *core, uint64_t now_ns)
         reaper_tick(t);
         if (t->search.is_hungry) {
             t->search.is_hungry = false;
-            dispatch_wake(t);
+            memory_wake(t);
         } else if (t->n_to_wake > 0) {
-            dispatch_wake_more(t);
+            memory_wake_more(t);
         }
     }
 }

@@ -11,7 +11,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "daemon/dispatch.h"
+#include "daemon/memory.h"
 #include "daemon/log.h"
 
 #define RUNS_MAX      64u
@@ -56,7 +56,7 @@ static void punch_done(struct core *core, struct job *job)
     t->n_jobs--;
     t->is_punching = false;
     free(j);
-    dispatch_wake(t);
+    memory_wake(t);
 }
 
 static void collect(struct tenant *t, struct punch_job *j)

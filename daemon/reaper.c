@@ -29,7 +29,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#include "daemon/dispatch.h"
+#include "daemon/attach.h"
+#include "daemon/memory.h"
+#include "daemon/session.h"
 #include "daemon/grant.h"
 #include "daemon/life.h"
 #include "daemon/log.h"
@@ -117,7 +119,7 @@ static void die(struct client *c)
     TAILQ_REMOVE(&t->rang, c, in_queue);
     TAILQ_INSERT_TAIL(&t->dying, c, in_queue);
     if (s && s->wait != WAIT_DETACH)
-        dispatch_abandon(s); /* a connection that outlived its client */
+        session_abandon(s); /* a connection that outlived its client */
 }
 
 static void take_answer(struct client *c, enum life_answer answer)
@@ -148,11 +150,10 @@ static void ask_done(struct core *core, struct job *job)
             continue;
         }
         TAILQ_REMOVE(&t->attaches, a->attach, in_queue);
-        dispatch_attach_answer(core, a->attach, a->answer == LIFE_ALIVE && a->has_magic,
-                               a->other_cgroup);
+        attach_answer(core, a->attach, a->answer == LIFE_ALIVE && a->has_magic, a->other_cgroup);
     }
     free(j);
-    dispatch_wake(t);
+    memory_wake(t);
     reaper_pump(t);
 }
 
@@ -302,7 +303,7 @@ static void bury(struct client *c)
         s->client = NULL;
     client_remove(c);
     if (s && s->wait == WAIT_DETACH)
-        dispatch_done(s);
+        session_done(s);
 }
 
 /* The swept ones, as far as the steps go. They stand before those that have died since. */
@@ -320,7 +321,7 @@ static void pump_burial(struct tenant *t)
         bury(c);
     }
     t->is_burying = t->is_sweeping = false;
-    dispatch_wake(t);
+    memory_wake(t);
 }
 
 static void sweep_done(struct tenant *t, const struct sweep_found *found)
@@ -332,7 +333,7 @@ static void sweep_done(struct tenant *t, const struct sweep_found *found)
         if (s->wait != WAIT_PUBLISH || !s->client->publishing || s->client->tenant != t)
             continue;
         s->client->publishing = false;
-        dispatch_done(s);
+        session_done(s);
     }
     t->is_burying = true;
     pump_burial(t);

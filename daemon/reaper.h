@@ -22,7 +22,7 @@ void reaper_ring(struct client *client);
 /* core->bell_fd is readable: processes have exited. */
 void reaper_bells(struct core *core, uint64_t now_ns);
 
-/* The page of an attach is to be asked. The answer goes to dispatch_attach_answer(). */
+/* The page of an attach is to be asked. The answer goes to attach_answer(). */
 void reaper_ask_attach(struct attach *attach);
 /* Its session hangs up. A page that no worker has goes at once: else connections that come and go
  * could pile up descriptors behind pages that take long. */

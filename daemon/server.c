@@ -317,6 +317,7 @@ int server_new(struct server **ret_server, const struct server_options *options)
      */
     (void)setenv("UV_THREADPOOL_SIZE", "8", 0);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN); /* nothing to reload yet; a terminal's end is no reason to go */
     s->listen_fd = options->listen_fd;
     s->idle_ns = options->idle_ns;
     LIST_INIT(&s->peers);

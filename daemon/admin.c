@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin.c - requests of those who look and administrate. See admin.h. */
+#include "daemon/admin.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "daemon/session.h"
+#include "daemon/tenant.h"
+#include "daemon/version.h"
+
+void admin_status(struct core *core, struct session *s)
+{
+    struct msg_reply reply;
+    reply_of(&reply, MSG_STATUS);
+    memset(&reply.status, 0, sizeof(reply.status));
+    strcpy(reply.status.version, ACRED_VERSION);
+    (void)snprintf(reply.status.mode, sizeof(reply.status.mode), "%s", core->mode);
+    reply.status.pid = (uint32_t)getpid();
+    reply.status.capacity_bytes = core->ledger.capacity_bytes;
+    reply.status.sealed_bytes = core->ledger.charged_bytes;
+    reply.status.uptime_ns = core->now_ns - core->started_ns;
+    reply.status.n_tenants = core->n_tenants;
+    reply.status.n_clients = core->n_clients;
+    session_reply(core, s, &reply, -1);
+}
+
+void admin_tenants(struct core *core, struct session *s, const struct msg_request *req)
+{
+    struct msg_reply reply;
+    reply_of(&reply, MSG_TENANTS);
+    reply.tenants.n_names = 0;
+    reply.tenants.more = false;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        const struct tenant *t = core->tenants[i];
+        if (strcmp(t->name, req->tenants.after) <= 0 || !access_allows(&t->access, &s->creds))
+            continue;
+        if (reply.tenants.n_names == MSG_TENANTS_MAX) {
+            reply.tenants.more = true;
+            break;
+        }
+        strcpy(reply.tenants.names[reply.tenants.n_names++], t->name);
+    }
+    session_reply(core, s, &reply, -1);
+}
+
+void admin_look(struct core *core, struct session *s, const struct msg_request *req)
+{
+    struct msg_reply reply;
+    if (s->client) {
+        session_fail(core, s, -EINVAL, "this connection is attached to a tenant");
+        return;
+    }
+    struct tenant *t = session_admit(core, s, req->look.tenant);
+    if (!t)
+        return;
+    int fd = fcntl(t->control_ro_fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) {
+        session_fail(core, s, -errno, "no descriptor is left");
+        return;
+    }
+    s->looking = t;
+    s->looking_heap_id = t->heap_id;
+    reply_of(&reply, MSG_LOOK);
+    reply.look.heap_id = t->heap_id;
+    session_reply(core, s, &reply, fd);
+}
+
+void admin_tenant_drop(struct core *core, struct session *s, const struct msg_request *req)
+{
+    struct msg_reply reply;
+    struct tenant *t = core_find_tenant(core, req->tenant_drop.tenant);
+    if (!access_is_admin(&s->creds)) {
+        session_fail(core, s, -EACCES, "user %u may not drop heaps", (unsigned)s->creds.uid);
+        return;
+    }
+    if (!t) {
+        session_fail(core, s, -ENOENT, "there is no tenant \"%s\"", req->tenant_drop.tenant);
+        return;
+    }
+    if (t->is_open && (t->clients.n > 0 || t->n_jobs > 0 || !TAILQ_EMPTY(&t->attaches))) {
+        session_fail(core, s, -EBUSY, "tenant \"%s\" has %u clients", t->name, t->clients.n);
+        return;
+    }
+    reply_of(&reply, MSG_TENANT_DROP);
+    reply.tenant_drop.freed_bytes = t->is_open ? tenant_close(t) : 0;
+    session_reply(core, s, &reply, -1);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* admin.h - Status, Tenants, Look and TenantDrop. */
+#ifndef ACRE_DAEMON_ADMIN_H
+#define ACRE_DAEMON_ADMIN_H
+
+#include "daemon/core.h"
+#include "proto/msg.h"
+
+void admin_status(struct core *core, struct session *session);
+void admin_tenants(struct core *core, struct session *session, const struct msg_request *req);
+void admin_look(struct core *core, struct session *session, const struct msg_request *req);
+void admin_tenant_drop(struct core *core, struct session *session, const struct msg_request *req);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* attach.c - a connection becomes a client, becomes one again, or ceases to be one. See attach.h.
+ */
+#include "daemon/attach.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "daemon/life.h"
+#include "daemon/reaper.h"
+#include "daemon/session.h"
+#include "daemon/tenant.h"
+
+static void close_page(struct core *core, int fd)
+{
+    core->io.close_foreign(core->io.ctx, fd, NOBODY_UID);
+}
+
+/* The life page's descriptor of an attach, or of the client to be again. -1: replied. */
+static int life_fd_for(struct core *core, struct session *s, struct tenant *t,
+                       const struct msg_request *req, int fd)
+{
+    const char *why = NULL;
+    if (req->attach.resume_client == 0) {
+        if (fd >= 0 && life_check_descriptor(fd, &why) == 0)
+            return fd;
+        session_close_unwanted(core, s, fd);
+        session_fail(core, s, -EPROTO, "%s", why ? why : "attaching takes a life page");
+        return -1;
+    }
+    session_close_unwanted(core, s, fd);
+    struct client *c = client_find(t, req->attach.resume_client);
+    if (!c || c->uid != s->creds.uid || !life_has_secret(c->life_fd, req->attach.secret)) {
+        session_fail(core, s, -ESRCH, "there is no such client to resume");
+        return -1;
+    }
+    int copy = fcntl(c->life_fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0)
+        session_fail(core, s, -errno, "no descriptor is left");
+    return copy;
+}
+
+void attach_request(struct core *core, struct session *s, const struct msg_request *req, int fd)
+{
+    struct attach *a = NULL;
+    struct tenant *t = NULL;
+    if (s->client || s->looking)
+        session_fail(core, s, -EINVAL, "this connection has a tenant already");
+    else
+        t = session_admit(core, s, req->attach.tenant);
+    if (!t) {
+        session_close_unwanted(core, s, fd);
+        return;
+    }
+    int life_fd = life_fd_for(core, s, t, req, fd);
+    if (life_fd < 0)
+        return;
+    a = calloc(1, sizeof(*a));
+    if (!a) {
+        close_page(core, life_fd);
+        session_fail(core, s, -ENOMEM, "acred is out of memory");
+        return;
+    }
+    *a = (struct attach){.tenant = t, .session = s, .life_fd = life_fd};
+    a->resume = req->attach.resume_client;
+    strcpy(a->name, req->attach.name);
+    s->attach = a;
+    s->wait = WAIT_ATTACH;
+    reaper_ask_attach(a);
+}
+
+static void reply_attached(struct core *core, struct session *s, struct client *c)
+{
+    struct msg_reply reply;
+    struct tenant *t = c->tenant;
+    s->client = c;
+    c->session = s;
+    int fd = fcntl(t->control_ro_fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) { /* the hang-up that follows takes the client with it */
+        session_fail(core, s, -errno, "no descriptor is left");
+        session_close(core, s);
+        return;
+    }
+    reply_of(&reply, MSG_ATTACH);
+    reply.attach.client = client_handle(c->id, c->gen);
+    reply.attach.heap_id = t->heap_id;
+    session_reply(core, s, &reply, fd);
+}
+
+static void attach_new(struct core *core, struct session *s, struct attach *a, bool other_cgroup)
+{
+    struct client *c;
+    if (!access_is_admin(&s->creds) &&
+        client_count(core, s->creds.uid) >= core->n_user_clients_max) {
+        close_page(core, a->life_fd);
+        session_fail(core, s, -EAGAIN, "user %u has %u clients, which is all that a user can have",
+                     (unsigned)s->creds.uid, client_count(core, s->creds.uid));
+        return;
+    }
+    int pidfd = core->io.open_pidfd(s->peer);
+    int r = client_add(a->tenant, a->name, s->creds.pid, s->creds.uid, a->life_fd, pidfd, &c);
+    if (r < 0) {
+        close_fd(&pidfd);
+        close_page(core, a->life_fd);
+        session_fail(core, s, r, "tenant \"%s\" has %u clients, which is all it can have",
+                     a->tenant->name, a->tenant->clients.n);
+        return;
+    }
+    c->populate = other_cgroup;
+    reply_attached(core, s, c);
+}
+
+static void attach_again(struct core *core, struct session *s, struct attach *a)
+{
+    struct client *c = client_find(a->tenant, a->resume);
+    close_page(core, a->life_fd);
+    if (!c) {
+        session_fail(core, s, -ESRCH, "there is no such client to resume");
+        return;
+    }
+    struct session *old = c->session;
+    if (old) {
+        session_abandon(old);
+        old->client = NULL;
+    }
+    if (c->has_rung)
+        TAILQ_REMOVE(&a->tenant->rang, c, in_queue);
+    c->has_rung = false;
+    reply_attached(core, s, c);
+}
+
+void attach_answer(struct core *core, struct attach *a, bool is_alive, bool other_cgroup)
+{
+    struct session *s = a->session;
+    if (s)
+        s->attach = NULL;
+    if (!s) {
+        close_page(core, a->life_fd);
+    } else if (!is_alive) {
+        close_page(core, a->life_fd);
+        session_fail(core, s, -EPROTO, "the life page is not mapped");
+    } else if (a->resume != 0) {
+        attach_again(core, s, a);
+    } else {
+        attach_new(core, s, a, other_cgroup);
+    }
+    free(a);
+}
+
+void attach_detach(struct core *core, struct session *s)
+{
+    (void)core;
+    s->wait = WAIT_DETACH;
+    reaper_ring(s->client);
+}

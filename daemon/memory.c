@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* memory.c - requests for memory: granted, refused, or waiting for what may come back. See
+ * memory.h. */
+#include "daemon/memory.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "daemon/grant.h"
+#include "daemon/session.h"
+#include "daemon/tenant.h"
+
+#define KIB_PER_UNIT       ((uint64_t)(UNIT_BYTES / 1024))
+#define WAKES_MAX          16u /* of a tenant in one turn: the first fit in a fragmented heap is 0.5 ms */
+#define POPULATE_UNITS_MAX ((uint32_t)(MIB(16) / UNIT_BYTES)) /* 15 ms */
+
+static void reply_grant(struct core *core, struct session *s, const struct grant *g)
+{
+    struct msg_reply reply;
+    reply_of(&reply, MSG_GROW);
+    reply.grow.run = (struct msg_run){seg_off(g->seg, g->unit), g->n_units};
+    reply.grow.slab = g->slab;
+    reply.grow.head_slot = g->seg->slot;
+    session_reply(core, s, &reply, -1);
+}
+
+/* The client's cgroup would pay for pages that it touches first, and be killed at its limit: so
+ * they are there before it knows. A tenant's grants take turns in one worker, some pages each: a
+ * large one delays neither the small ones nor the other tenants. */
+struct populate_job {
+    struct job job;
+    TAILQ_ENTRY(populate_job) in_queue;
+    struct tenant *tenant;
+    uint64_t client; /* handle: it may be gone when the job is done */
+    struct session *session;
+    struct grant grant;
+    uint32_t n_done; /* units */
+    int fd, error;
+};
+
+static void populate_work(struct job *job)
+{
+    struct populate_job *j = (struct populate_job *)job;
+    uint32_t n = MIN(j->grant.n_units - j->n_done, POPULATE_UNITS_MAX);
+    if (fallocate(j->fd, 0, (off_t)(j->grant.unit + j->n_done) << UNIT_SHIFT,
+                  (off_t)n << UNIT_SHIFT) < 0)
+        j->error = -errno;
+    j->n_done += n;
+}
+
+static void pump_populates(struct tenant *t)
+{
+    struct populate_job *j = TAILQ_FIRST(&t->populates);
+    if (!j)
+        return;
+    t->n_jobs++;
+    core_submit(t->core, &j->job);
+}
+
+/* Its pages are there, or cannot be had, or nobody waits for them any more. */
+static void finish_populate(struct core *core, struct populate_job *j, struct client *c,
+                            struct session *s)
+{
+    if (c && j->error < 0)
+        grant_undo(j->tenant, c, &j->grant);
+    if (s && j->error < 0)
+        session_fail(core, s, -ENOMEM, "the machine cannot back %u units: %s", j->grant.n_units,
+                     strerror(-j->error));
+    else if (s)
+        reply_grant(core, s, &j->grant);
+    free(j);
+}
+
+static void populate_done(struct core *core, struct job *job)
+{
+    struct populate_job *j = (struct populate_job *)job;
+    struct tenant *t = j->tenant;
+    struct client *c = client_find(t, j->client);
+    struct session *s = c ? c->session : NULL;
+    bool is_wanted = s && s == j->session && s->wait == WAIT_POPULATE;
+    t->n_jobs--;
+    TAILQ_REMOVE(&t->populates, j, in_queue);
+    if (is_wanted && j->error == 0 && j->n_done < j->grant.n_units)
+        TAILQ_INSERT_TAIL(&t->populates, j, in_queue);
+    else
+        finish_populate(core, j, c, is_wanted ? s : NULL);
+    while (core->is_stopping && (j = TAILQ_FIRST(&t->populates))) {
+        TAILQ_REMOVE(&t->populates, j, in_queue);
+        free(j);
+    }
+    pump_populates(t);
+}
+
+static bool populate(struct core *core, struct session *s, const struct grant *g)
+{
+    struct populate_job *j = calloc(1, sizeof(*j));
+    struct client *c = s->client;
+    struct tenant *t = c->tenant;
+    bool is_first = TAILQ_EMPTY(&t->populates);
+    (void)core;
+    if (!j)
+        return false;
+    *j = (struct populate_job){.job = {populate_work, populate_done},
+                               .tenant = t,
+                               .client = client_handle(c->id, c->gen),
+                               .session = s,
+                               .grant = *g,
+                               .fd = g->seg->fd};
+    s->wait = WAIT_POPULATE;
+    TAILQ_INSERT_TAIL(&t->populates, j, in_queue);
+    if (is_first)
+        pump_populates(t);
+    return true;
+}
+
+static void refuse_memory(struct core *core, struct session *s, const struct msg_request *req)
+{
+    const struct tenant *t = s->client->tenant;
+    session_fail(core, s, -ENOMEM,
+                 "%" PRIu64 " KiB asked in one piece: tenant \"%s\" has %" PRIu64
+                 " KiB granted, %" PRIu64 " KiB in segments of max %" PRIu64
+                 " KiB; the daemon has %" PRIu64 " of %" PRIu64 " KiB",
+                 req->grow.n_units * KIB_PER_UNIT, t->name, t->granted_units * KIB_PER_UNIT,
+                 t->budget.charged_bytes / 1024, t->budget.max_bytes / 1024,
+                 t->core->ledger.charged_bytes / 1024, t->core->ledger.capacity_bytes / 1024);
+}
+
+/* Is something under way that may give memory back? */
+static bool may_come_back(const struct tenant *t)
+{
+    return t->is_sweeping || t->is_punching || !TAILQ_EMPTY(&t->dying) ||
+           (t->is_asking && !TAILQ_EMPTY(&t->rang));
+}
+
+void memory_grow(struct core *core, struct session *s, const struct msg_request *req)
+{
+    struct grant g = {0};
+    struct tenant *t = s->client->tenant;
+    int r = grant_grow(t, s->client, req, &s->grow_round, &g);
+    if (r == 0 && !(s->client->populate && populate(core, s, &g)))
+        reply_grant(core, s, &g);
+    else if (r == -EINPROGRESS || (r == -ENOMEM && may_come_back(t)))
+        session_wait_memory(s, req);
+    else if (r == -ENOMEM)
+        refuse_memory(core, s, req);
+    else if (r < 0)
+        session_fail(core, s, r, "%u units of alignment order %u cannot be granted: %s",
+                     req->grow.n_units, req->grow.align_order, strerror(-r));
+}
+
+/* Who waits on joins the queue's end again: each is tried once. */
+void memory_wake_more(struct tenant *t)
+{
+    t->n_to_wake = MIN(t->n_to_wake, t->n_waiters);
+    for (unsigned i = 0; i < WAKES_MAX && t->n_to_wake > 0; i++, t->n_to_wake--) {
+        struct session *s = TAILQ_FIRST(&t->waiters);
+        struct msg_request req = s->grow;
+        session_stop_waiting(s);
+        memory_grow(t->core, s, &req);
+    }
+}
+
+void memory_wake(struct tenant *t)
+{
+    t->n_to_wake = t->n_waiters;
+    memory_wake_more(t);
+}
+
+void memory_release(struct core *core, struct session *s, const struct msg_request *req)
+{
+    struct tenant *t = s->client->tenant;
+    int r = grant_release(t, s->client, req->release.runs, req->release.n_runs);
+    if (r < 0)
+        session_fail(core, s, r, "some of the %u runs given back are not the client's",
+                     req->release.n_runs);
+    else
+        session_ok(core, s);
+    memory_wake(t);
+}
+
+void memory_free_large(struct core *core, struct session *s, const struct msg_request *req)
+{
+    struct tenant *t = s->client->tenant;
+    int r = grant_free_large(t, req->free_large.off);
+    if (r < 0)
+        session_fail(core, s, r, "there is no freed large block at offset %" PRIx64,
+                     req->free_large.off);
+    else
+        session_ok(core, s);
+    memory_wake(t);
+}
