@@ -231,15 +231,16 @@ static int measure_once(struct bench *bench, const struct workload *workload, un
 
 /* ---- alternation ---- */
 
-static void progress(const struct bench *bench, const struct workload *workload, unsigned case_idx,
-                     unsigned run, unsigned n_runs)
+/* workload NULL: the line goes. */
+static void progress(const struct workload *workload, unsigned case_idx, unsigned run,
+                     unsigned n_runs)
 {
-    if (isatty(STDERR_FILENO) && workload->cases[case_idx])
-        fprintf(stderr, "\r\033[K%s, %s: %u of %u", workload->name, workload->cases[case_idx],
-                run + 1, n_runs);
-    else if (isatty(STDERR_FILENO))
-        fprintf(stderr, "\r\033[K");
-    (void)bench;
+    if (!isatty(STDERR_FILENO))
+        return;
+    fprintf(stderr, "\r\033[K");
+    if (workload)
+        fprintf(stderr, "%s, %s: %u of %u", workload->name, workload->cases[case_idx], run + 1,
+                n_runs);
 }
 
 static int run_case(struct bench *bench, const struct workload *workload, unsigned case_idx,
@@ -251,7 +252,7 @@ static int run_case(struct bench *bench, const struct workload *workload, unsign
         if (workload->peers & bench->wanted & PEER_BIT(peer) && bench->found[peer].is_there)
             takes_part[n++] = (enum peer_idx)peer;
     for (unsigned run = 0; run < n_runs; run++) {
-        progress(bench, workload, case_idx, run, n_runs);
+        progress(workload, case_idx, run, n_runs);
         for (unsigned i = 0; i < n; i++) {
             enum peer_idx peer = takes_part[(i + run) % n];
             int code = measure_once(bench, workload, case_idx, peer, run);
@@ -264,15 +265,13 @@ static int run_case(struct bench *bench, const struct workload *workload, unsign
 
 static int run_cases(struct bench *bench, const struct workload *workload)
 {
-    unsigned n_runs = bench->n_runs, case_idx = 0;
+    unsigned n_runs = bench->n_runs;
     if (workload->runs_max && n_runs > workload->runs_max)
         n_runs = workload->runs_max;
     int code = EXIT_WELL;
-    for (; !code && workload->cases[case_idx] && !run_is_interrupted(); case_idx++)
-        code = run_case(bench, workload, case_idx, n_runs);
-    while (workload->cases[case_idx])
-        case_idx++;
-    progress(bench, workload, case_idx, 0, 0);
+    for (unsigned i = 0; !code && workload->cases[i] && !run_is_interrupted(); i++)
+        code = run_case(bench, workload, i, n_runs);
+    progress(NULL, 0, 0, 0);
     return code;
 }
 
