@@ -119,16 +119,27 @@ static uint64_t deadline_from_now(const struct acre_heap *heap)
     return wire_now_ns() + (uint64_t)heap->deadline_ms * 1000000;
 }
 
+static int lock_until(pthread_mutex_t *lock, uint64_t deadline_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000),
+                             .tv_nsec = (long)(deadline_ns % 1000000000)};
+
+#ifdef __SANITIZE_THREAD__
+    (void)until; /* it does not know pthread_mutex_clocklock() */
+    return pthread_mutex_lock(lock);
+#else
+    return pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until);
+#endif
+}
+
 int conn_enter(struct acre_heap *heap)
 {
     struct process *p = heap->process;
     uint64_t deadline_ns = deadline_from_now(heap);
-    struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000),
-                             .tv_nsec = (long)(deadline_ns % 1000000000)};
     int cancel_state;
 
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    if (pthread_mutex_clocklock(&p->conn_lock, CLOCK_MONOTONIC, &until) != 0) {
+    if (lock_until(&p->conn_lock, deadline_ns) != 0) {
         (void)pthread_setcancelstate(cancel_state, NULL);
         return fail(ETIMEDOUT, "other threads waited for the daemon at %s for %d ms", heap->address,
                     heap->deadline_ms);

@@ -52,8 +52,10 @@ static struct cache *cache_new(struct acre_heap *heap)
     struct cache *c = arena_take(heap, sizeof(*c), _Alignof(struct cache));
     if (!c)
         return NULL;
-    for (unsigned i = 0; i < N_CLASSES; i++)
+    for (unsigned i = 0; i < N_CLASSES; i++) {
         c->bins[i].top = c->stacks[i];
+        acre_assert(stack_is_empty(&c->bins[i]));
+    }
     c->id = self_id(heap);
     c->token = holder_token(c->id, ++p->n_caches);
     c->next = p->caches;

@@ -115,8 +115,9 @@ void *arena_take(struct acre_heap *heap, size_t bytes, size_t align)
 {
     struct process *p = heap->process;
     uint64_t used = MAX(p->arena_used, MAX(heap->arena_floor, sizeof(*p)));
-    uint64_t start = round_up_u64(used, align), end = start + bytes;
-    char *region = (char *)p;
+    char *region = (char *)p; /* aligned to a page: the address is what must be aligned */
+    uint64_t start = round_up_u64((uintptr_t)region + used, align) - (uintptr_t)region;
+    uint64_t end = start + bytes;
 
     if (end > REGION_BYTES)
         return NULL;
