@@ -25,12 +25,13 @@ static struct block find_small(const struct acre_heap *heap, struct block b, uin
     uint32_t back = unit_entry_back(b.entry);
     uint64_t slab_off = (b.off & ~(SLOT_BYTES - 1)) + ((uint64_t)(unit - back) << UNIT_SHIFT);
     uint32_t d = (uint32_t)(b.off - slab_off) - g->first;
+    uint64_t product = d * g->recip;
 
-    if (back > unit || d >= g->limit || d % g->size != 0)
+    if (back > unit || d >= g->limit || (uint32_t)product >= g->recip)
         return b;
     b.fault = BLOCK_OK;
     b.usable = g->size;
-    b.tag = (_Atomic tag_t *)(heap->base + slab_off) + d / g->size;
+    b.tag = (_Atomic tag_t *)(heap->base + slab_off) + (product >> 32);
     return b;
 }
 
