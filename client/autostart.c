@@ -19,63 +19,20 @@
 #include <sys/wait.h>
 
 #include "client/heap.h"
+#include "proto/address.h"
 
 extern char **environ;
 
-#define SYSTEM_DIR "/run/acre"
-
-static int put_path(char *ret_path, size_t n, const char *dir, const char *file)
+int daemon_address(const char *address, unsigned flags, char *ret_path, bool *ret_may_start)
 {
-    int len = snprintf(ret_path, n, "%s%s%s", dir, file[0] ? "/" : "", file);
+    const char *autostart = getenv("ACRE_AUTOSTART");
+    char text[MSG_TEXT_BYTES];
+    enum address_kind kind;
+    int r = address_find(address, true, ret_path, &kind, text);
 
-    if (len <= 0 || (size_t)len >= n)
-        return fail(EINVAL, "the socket path \"%s\" is empty or longer than %zu bytes", dir, n - 1);
-    return 0;
-}
-
-/* A directory that is the user's alone: made if missing, refused if somebody else has it. */
-static int private_dir(const char *path)
-{
-    struct stat st;
-
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return fail(errno, "cannot make %s: %s", path, strerror(errno));
-    if (lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
-        (st.st_mode & 077) != 0)
-        return fail(EACCES, "%s is not a directory of mode 0700 that belongs to user %u", path,
-                    geteuid());
-    return 0;
-}
-
-static int user_socket(char *ret_path, size_t n)
-{
-    const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
-    char dir[PATH_MAX];
-
-    if (runtime && runtime[0] == '/')
-        snprintf(dir, sizeof(dir), "%s/acre", runtime);
-    else
-        snprintf(dir, sizeof(dir), "/tmp/acre-%u", geteuid());
-    int r = private_dir(dir);
-    return r < 0 ? r : put_path(ret_path, n, dir, "acred.sock");
-}
-
-int address_resolve(const char *address, unsigned flags, char *ret_path, size_t n,
-                    bool *ret_may_start)
-{
-    const char *env = secure_getenv("ACRE_SOCKET"), *autostart = getenv("ACRE_AUTOSTART");
-    struct stat st;
-
-    *ret_may_start = false;
-    if (address || env)
-        return put_path(ret_path, n, address ? address : env, "");
-    /* Any answer but "it does not exist" means that there is a system daemon, perhaps one that we
-     * may not see. */
-    if (lstat(SYSTEM_DIR, &st) == 0 || errno != ENOENT)
-        return put_path(ret_path, n, SYSTEM_DIR, "acred.sock");
-    *ret_may_start = !(flags & ACRE_NO_AUTOSTART) && getauxval(AT_SECURE) == 0 &&
-                     !(autostart && strcmp(autostart, "0") == 0);
-    return user_socket(ret_path, n);
+    *ret_may_start = kind == ADDRESS_USER && !(flags & ACRE_NO_AUTOSTART) &&
+                     getauxval(AT_SECURE) == 0 && !(autostart && strcmp(autostart, "0") == 0);
+    return r < 0 ? fail(-r, "%s", text) : 0;
 }
 
 /* ---- starting it ---- */
@@ -127,8 +84,9 @@ static int daemon_path(char *ret_path, size_t n)
     const char *env = secure_getenv("ACRE_DAEMON");
 
     if (env)
-        return is_program(env) ? put_path(ret_path, n, env, "")
-                               : fail(ECONNREFUSED, "$ACRE_DAEMON is \"%s\": no program", env);
+        return is_program(env) && (size_t)snprintf(ret_path, n, "%s", env) < n
+                   ? 0
+                   : fail(ECONNREFUSED, "$ACRE_DAEMON is \"%s\": no program", env);
     if (beside_library(ret_path, n) || in_path(ret_path, n))
         return 0;
     return fail(ECONNREFUSED, "no daemon runs, and acred is neither at $ACRE_DAEMON nor beside "

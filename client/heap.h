@@ -22,6 +22,7 @@
 
 #include <acre.h>
 
+#include "proto/address.h"
 #include "proto/msg.h"
 #include "shm/base.h"
 #include "shm/buddy.h"
@@ -127,7 +128,7 @@ struct acre_heap {
     int inherited_sock;                /* the parent's socket, to be closed by a child */
     uint64_t inherited_cookie;
     int deadline_ms;
-    char address[108], tenant[TENANT_NAME_BYTES], name[CLIENT_NAME_BYTES];
+    char address[ADDRESS_BYTES], tenant[TENANT_NAME_BYTES], name[CLIENT_NAME_BYTES];
     /* n_table | hints_off << 32; 0: not mapped, or inside a segment */
     _Atomic uint64_t slot_tables[HEAP_SLOTS];
     _Atomic uint64_t slot_bytes[HEAP_SLOTS]; /* mapped; stored last */
@@ -274,10 +275,9 @@ void misuse_report(struct acre_heap *heap, const char *function, enum acre_misus
                    const void *address);
 
 /* ---- autostart.c ---- */
-/* Path of the socket by acre_options.address's rules. *ret_may_start: a per-user daemon may be
- * started. */
-int address_resolve(const char *address, unsigned flags, char *ret_path, size_t n,
-                    bool *ret_may_start);
+/* Path of the socket (ADDRESS_BYTES) by acre_options.address's rules. *ret_may_start: a per-user
+ * daemon may be started. */
+int daemon_address(const char *address, unsigned flags, char *ret_path, bool *ret_may_start);
 int daemon_start(void);
 
 #endif

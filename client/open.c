@@ -271,14 +271,14 @@ static int open_locked(struct acre_heap **ret_heap, const struct acre_options *o
 int acre_open_with(struct acre_heap **ret_heap, const struct acre_options *options)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
-    char address[sizeof((struct acre_heap *)0)->address];
+    char address[ADDRESS_BYTES];
     bool may_start;
 
     if (!ret_heap || !options)
         return fail(EINVAL, "acre_open_with: an argument is NULL");
     int r = options_check(options);
     if (r == 0)
-        r = address_resolve(options->address, options->flags, address, sizeof(address), &may_start);
+        r = daemon_address(options->address, options->flags, address, &may_start);
     if (r < 0)
         return r;
     int saved_errno = errno, cancel_state;

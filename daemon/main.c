@@ -12,12 +12,10 @@
 #include "daemon/machine.h"
 #include "daemon/server.h"
 #include "daemon/version.h"
+#include "proto/address.h"
 #include "proto/wire.h"
 
-#define DEFAULT_DIR    "/run/acre"
-#define DEFAULT_SOCKET DEFAULT_DIR "/acred.sock"
 #define DEFAULT_CONFIG "/etc/acre.conf"
-#define PATH_BYTES     108 /* of a socket */
 
 enum { OPT_USER = 256, OPT_BACKGROUND, OPT_IDLE, OPT_CAPACITY, OPT_CHECK };
 
@@ -30,7 +28,7 @@ struct arguments {
 const char *argp_program_version = "acred " ACRED_VERSION;
 
 static const struct argp_option options[] = {
-    {"socket", 's', "PATH", 0, "Listen at PATH (default " DEFAULT_SOCKET ")", 0},
+    {"socket", 's', "PATH", 0, "Listen at PATH (default " ADDRESS_SYSTEM_PATH ")", 0},
     {"config", 'c', "FILE", 0, "Read FILE (default " DEFAULT_CONFIG ", if it is there)", 0},
     {"user", OPT_USER, NULL, 0, "Serve this user alone, at the user's own socket; one at a time",
      0},
@@ -118,41 +116,6 @@ static int read_config(const struct arguments *a, struct config *ret)
     return r;
 }
 
-/* ---- the user's own directory ---- */
-
-/* It must be a directory of this user that nobody else can enter: what lies in /tmp may have been
- * put there by others. */
-static int check_private_dir(const char *dir)
-{
-    struct stat st;
-    if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-        return -errno;
-    if (lstat(dir, &st) < 0)
-        return -errno;
-    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
-        return -EPERM;
-    return 0;
-}
-
-static int user_socket(char *path)
-{
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    char dir[PATH_BYTES];
-    int n;
-    if (runtime && runtime[0] == '/')
-        n = snprintf(dir, sizeof(dir), "%s/acre", runtime);
-    else
-        n = snprintf(dir, sizeof(dir), "/tmp/acre-%u", (unsigned)geteuid());
-    if (n < 0 || (size_t)n + sizeof("/acred.sock") > PATH_BYTES)
-        return -ENAMETOOLONG;
-    int r = check_private_dir(dir);
-    if (r < 0)
-        log_line(LOG_ERROR, "%s must be a directory of this user alone: %s", dir, strerror(-r));
-    memcpy(path, dir, (size_t)n);
-    strcpy(path + n, "/acred.sock");
-    return r;
-}
-
 /* path with another ending: acred.sock -> acred.lock */
 static void beside(const char *path, const char *ending, char *ret, size_t n)
 {
@@ -167,7 +130,7 @@ static void beside(const char *path, const char *ending, char *ret, size_t n)
  * -EWOULDBLOCK. */
 static int take_lock(const char *socket_path, int *ret_fd)
 {
-    char path[PATH_BYTES + 8];
+    char path[ADDRESS_BYTES + 8];
 
     beside(socket_path, ".lock", path, sizeof(path));
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -252,8 +215,12 @@ static int leave_to_winner(const char *path, int *ready_fd)
 
 static int run_user(const struct arguments *a, struct config *config, char *path)
 {
-    char log[PATH_BYTES + 8];
-    int lock_fd = -1, ready_fd = -1, r = a->socket ? 0 : user_socket(path);
+    char log[ADDRESS_BYTES + 8];
+    char text[MSG_TEXT_BYTES];
+    int lock_fd = -1, ready_fd = -1, r = a->socket ? 0 : address_user(true, path, text);
+
+    if (r < 0)
+        log_line(LOG_ERROR, "%s", text);
 
     if (r == 0 && a->background) {
         beside(path, ".log", log, sizeof(log));
@@ -275,17 +242,17 @@ static int run_user(const struct arguments *a, struct config *config, char *path
 /* At the usual place, whose directory is made if no service manager has, and goes with us then. */
 static int run_default(const struct arguments *a, struct config *config)
 {
-    bool made = mkdir(DEFAULT_DIR, 0755) == 0;
-    int no_fd = -1, r = serve(a, config, DEFAULT_SOCKET, &no_fd);
+    bool made = mkdir(ADDRESS_SYSTEM_DIR, 0755) == 0;
+    int no_fd = -1, r = serve(a, config, ADDRESS_SYSTEM_PATH, &no_fd);
 
     if (made)
-        (void)rmdir(DEFAULT_DIR);
+        (void)rmdir(ADDRESS_SYSTEM_DIR);
     return r;
 }
 
 static int run(const struct arguments *a, struct config *config)
 {
-    char path[PATH_BYTES] = "";
+    char path[ADDRESS_BYTES] = "";
     int no_fd = -1;
 
     if (a->socket && strlen(a->socket) >= sizeof(path)) {

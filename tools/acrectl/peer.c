@@ -3,11 +3,10 @@
 
 #include <stdarg.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "proto/address.h"
 #include "proto/wire.h"
 
-#define SYSTEM_DIR  "/run/acre"
 #define DEADLINE_NS (5 * 1000000000ull)
 
 int peer_fail(struct peer *peer, int error, const char *format, ...)
@@ -18,44 +17,6 @@ int peer_fail(struct peer *peer, int error, const char *format, ...)
     (void)vsnprintf(peer->why, sizeof(peer->why), format, args);
     va_end(args);
     return error;
-}
-
-/* ---- where it is ---- */
-
-/* The per-user daemon's socket, in a directory that is this user's alone: anybody may make
- * /tmp/acre-UID. */
-static int user_socket(struct peer *peer)
-{
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    char dir[PATH_MAX];
-    struct stat st;
-
-    if (runtime && runtime[0] == '/')
-        (void)snprintf(dir, sizeof(dir), "%s/acre", runtime);
-    else
-        (void)snprintf(dir, sizeof(dir), "/tmp/acre-%u", geteuid());
-    if (lstat(dir, &st) == 0 &&
-        (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0))
-        return peer_fail(peer, -EACCES, "%s is not a directory of mode 0700 that belongs to you",
-                         dir);
-    int n = snprintf(peer->path, sizeof(peer->path), "%s/acred.sock", dir);
-    return n < (int)sizeof(peer->path) ? 0 : peer_fail(peer, -ENAMETOOLONG, "%s is too long", dir);
-}
-
-static int resolve(struct peer *peer, const char *address)
-{
-    struct stat st;
-
-    if (!address)
-        address = getenv("ACRE_SOCKET");
-    if (!address && (lstat(SYSTEM_DIR, &st) == 0 || errno != ENOENT))
-        address = SYSTEM_DIR "/acred.sock";
-    if (!address)
-        return user_socket(peer);
-    if (address[0] == '\0' || strlen(address) >= sizeof(peer->path))
-        return peer_fail(peer, -EINVAL, "the socket's path is empty or too long");
-    strcpy(peer->path, address);
-    return 0;
 }
 
 /* ---- talking ---- */
@@ -84,11 +45,12 @@ static int connect_failed(struct peer *peer, int error, const char *text)
 int peer_open(struct peer *peer, const char *address)
 {
     char text[MSG_TEXT_BYTES] = "";
+    enum address_kind kind;
 
     *peer = (struct peer){.sock = -1, .serial = 1};
-    int r = resolve(peer, address);
+    int r = address_find(address, false, peer->path, &kind, text);
     if (r < 0)
-        return r;
+        return peer_fail(peer, r, "%s", text);
     r = wire_hello(peer->path, wire_now_ns() + DEADLINE_NS, &peer->sock, text);
     return r < 0 ? connect_failed(peer, r, text) : 0;
 }

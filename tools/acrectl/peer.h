@@ -5,13 +5,14 @@
 
 #include <limits.h>
 
+#include "proto/address.h"
 #include "proto/msg.h"
 
 struct peer {
     int sock;
     uint64_t serial;
     bool is_broken; /* no use asking anything more */
-    char path[PATH_MAX];
+    char path[ADDRESS_BYTES];
     char why[PATH_MAX + 512]; /* of the last failure */
 };
 
