@@ -188,6 +188,8 @@ static int call_failed(const struct acre_heap *heap, int r, const struct msg_rep
     if (r == -ETIMEDOUT)
         return fail(ETIMEDOUT, "the daemon at %s did not answer within %d ms", heap->address,
                     heap->deadline_ms);
+    if (r == -ECONNRESET || r == -EPIPE)
+        return fail(ECONNREFUSED, "the daemon at %s went away during the call", heap->address);
     return fail(-r, "%s: %s", heap->address, acre_strerror(r));
 }
 

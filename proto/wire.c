@@ -371,15 +371,14 @@ int wire_call(const struct wire_call *call, const struct msg_request *req, int f
     return r;
 }
 
-static int hello_error(int error)
+/* Who hangs up on a greeting is none of ours, unless it was a daemon that has just gone. */
+static int hello_error(const char *path, uint64_t deadline_ns, int error)
 {
-    switch (error) {
-    case -ECONNRESET: /* hangs up on a greeting: not ours */
-    case -EMSGSIZE:
-        return -EPROTO;
-    default:
-        return error;
-    }
+    CLEANUP_FD int sock = -1;
+
+    if (error == -ECONNRESET)
+        return wire_connect(path, deadline_ns, &sock) == -ECONNREFUSED ? -ECONNREFUSED : -EPROTO;
+    return error == -EMSGSIZE ? -EPROTO : error;
 }
 
 int wire_hello(const char *path, uint64_t deadline_ns, int *ret_sock, char *ret_text)
@@ -400,7 +399,7 @@ int wire_hello(const char *path, uint64_t deadline_ns, int *ret_sock, char *ret_
     struct msg_reply reply;
     r = wire_call(&call, &req, -1, &reply, NULL);
     if (r < 0)
-        return hello_error(r);
+        return hello_error(path, deadline_ns, r);
     if (reply.error != 0) {
         if (ret_text)
             memcpy(ret_text, reply.text, MSG_TEXT_BYTES);

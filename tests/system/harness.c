@@ -17,7 +17,7 @@ static void sleep_ms(unsigned ms)
     nanosleep(&pause, NULL);
 }
 
-static bool listens(const char *path)
+bool harness_listens(const char *path)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -65,12 +65,12 @@ void daemon_up(struct daemon *d, const char *config)
             execl(path, "acred", "--socket", d->socket, (char *)NULL);
         _exit(127);
     }
-    for (unsigned i = 0; i < 2000 && !listens(d->socket); i++) {
+    for (unsigned i = 0; i < 2000 && !harness_listens(d->socket); i++) {
         if (waitpid(d->pid, NULL, WNOHANG) != 0)
             fail_msg("%s ended before it listened", path);
         sleep_ms(10);
     }
-    assert_true(listens(d->socket));
+    assert_true(harness_listens(d->socket));
 }
 
 void daemon_down(struct daemon *d)

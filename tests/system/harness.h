@@ -31,6 +31,9 @@ void daemon_up(struct daemon *d, const char *config);
 /* SIGTERM; it must exit with 0 and leave no socket behind. */
 void daemon_down(struct daemon *d);
 
+/* Does somebody listen at this path? */
+bool harness_listens(const char *path);
+
 /* What the daemon has open and mapped (entries of /proc/PID/fd and lines of maps). */
 unsigned daemon_fds(const struct daemon *d);
 unsigned daemon_maps(const struct daemon *d);

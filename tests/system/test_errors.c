@@ -131,6 +131,46 @@ static void what_is_no_daemon_is_eproto(void **state)
     expect_from_impostor(-EPROTO, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
 }
 
+struct leaving {
+    char path[128];
+    bool greets; /* answers Hello, and leaves when asked to attach */
+};
+
+static bool run_leaving(void *arg)
+{
+    const struct leaving *l = arg;
+    uint8_t buf[WIRE_PACKET_MAX];
+    struct msg_reply reply = {.serial = 1, .op = MSG_HELLO, .hello = {.version = 1}};
+    int listener = listen_at(l->path, SOCK_SEQPACKET), conn = accept(listener, NULL, NULL);
+    size_t n = codec_pack_reply(&reply, buf);
+
+    /* The first who comes only looks whether somebody listens. */
+    close(conn);
+    conn = accept(listener, NULL, NULL);
+    uint8_t in[WIRE_PACKET_MAX];
+    CHECK(recv(conn, in, sizeof(in), 0) > 0);
+    if (l->greets)
+        CHECK(send(conn, buf, n, 0) == (ssize_t)n && recv(conn, in, sizeof(in), 0) > 0);
+    return true;
+}
+
+static void a_daemon_that_leaves_in_the_middle_is_econnrefused(void **state)
+{
+    struct leaving *l = shared_page(sizeof(*l));
+
+    (void)state;
+    snprintf(l->path, sizeof(l->path), "%s/leaving.sock", d.dir);
+    for (unsigned greets = 0; greets < 2; greets++) {
+        l->greets = greets;
+        pid_t pid = child_start(run_leaving, l);
+        while (!harness_listens(l->path))
+            usleep(1000);
+        expect_error(-ECONNREFUSED, l->path, NULL);
+        assert_true(child_ok(pid));
+    }
+    unlink(l->path);
+}
+
 static void a_silent_daemon_is_etimedout(void **state)
 {
     (void)state;
@@ -254,6 +294,7 @@ int main(void)
         cmocka_unit_test(an_absent_daemon_is_econnrefused),
         cmocka_unit_test(a_user_who_is_not_listed_is_eacces),
         cmocka_unit_test(what_is_no_daemon_is_eproto),
+        cmocka_unit_test(a_daemon_that_leaves_in_the_middle_is_econnrefused),
         cmocka_unit_test(a_silent_daemon_is_etimedout),
         cmocka_unit_test(another_version_is_eprotonosupport),
         cmocka_unit_test(bad_arguments_are_einval),
