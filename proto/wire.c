@@ -371,14 +371,17 @@ int wire_call(const struct wire_call *call, const struct msg_request *req, int f
     return r;
 }
 
-/* Who hangs up on a greeting is none of ours, unless it was a daemon that has just gone. */
+/* Who hangs up on a greeting is none of ours, unless it was a daemon that has just gone: the kernel
+ * closes a dead process's connections and its listening socket in no order, but soon. */
 static int hello_error(const char *path, uint64_t deadline_ns, int error)
 {
+    const struct timespec pause = {.tv_nsec = 20000000};
     CLEANUP_FD int sock = -1;
 
-    if (error == -ECONNRESET)
-        return wire_connect(path, deadline_ns, &sock) == -ECONNREFUSED ? -ECONNREFUSED : -EPROTO;
-    return error == -EMSGSIZE ? -EPROTO : error;
+    if (error != -ECONNRESET)
+        return error == -EMSGSIZE ? -EPROTO : error;
+    (void)nanosleep(&pause, NULL);
+    return wire_connect(path, deadline_ns, &sock) == -ECONNREFUSED ? -ECONNREFUSED : -EPROTO;
 }
 
 int wire_hello(const char *path, uint64_t deadline_ns, int *ret_sock, char *ret_text)

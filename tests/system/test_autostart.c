@@ -188,10 +188,12 @@ static void no_daemon_is_started_where_it_is_not_wanted(void **state)
 static bool beside_a_system_daemon(void *arg)
 {
     struct acre_heap *heap;
+    bool *could = arg;
 
-    (void)arg;
-    CHECK(unshare(CLONE_NEWNS) == 0);
-    CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+    /* Not in every container, nor where the root is no mount. */
+    *could = unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+    if (!*could)
+        return true;
     CHECK(mount("run", "/run", "tmpfs", 0, NULL) == 0 && mkdir("/run/acre", 0755) == 0);
     CHECK(acre_open(&heap, NULL, NULL) == -ECONNREFUSED);
     CHECK(strstr(acre_last_error(), "/run/acre/acred.sock"));
@@ -204,7 +206,10 @@ static void a_system_daemon_that_restarts_is_not_replaced(void **state)
     (void)state;
     if (geteuid() != 0)
         skip();
-    RUN_CHILD(beside_a_system_daemon, NULL);
+    bool *could = shared_page(sizeof(*could));
+    RUN_CHILD(beside_a_system_daemon, could);
+    if (!*could)
+        skip();
 }
 
 static void a_directory_of_somebody_else_is_refused(void **state)
