@@ -208,6 +208,14 @@ static void slab_forget(struct acre_heap *heap, struct slab *s)
     pthread_mutex_unlock(&heap->process->pool_lock);
 }
 
+/* From here on the slab is the cache's; looks for a free block in it. */
+static bool bin_add(struct cache *cache, struct bin *bin, struct slab *s)
+{
+    slab_write_entries(s, U_SLAB, cache->token);
+    ring_add(bin, s);
+    return slab_open(bin, s);
+}
+
 /* Cuts a fresh slab of 2^order units out of the pool. */
 static bool bin_add_fresh(struct acre_heap *heap, struct cache *cache, unsigned class_idx,
                           unsigned order)
@@ -223,9 +231,7 @@ static bool bin_add_fresh(struct acre_heap *heap, struct cache *cache, unsigned 
         return false;
     }
     memset(s->head, 0, geo_infos[geo].n_blocks * sizeof(tag_t));
-    slab_write_entries(s, U_SLAB, cache->token);
-    ring_add(bin, s);
-    return slab_open(bin, s);
+    return bin_add(cache, bin, s);
 }
 
 /* A slab that the daemon handed over: its maker has died, its blocks live on. */
@@ -241,11 +247,7 @@ static bool bin_add_parked(struct acre_heap *heap, struct cache *cache, unsigned
         geo_infos[geo].class_idx != class_idx)
         return false;
     struct slab *s = slab_record(heap, unit, geo);
-    if (!s)
-        return false;
-    slab_write_entries(s, U_SLAB, cache->token);
-    ring_add(bin, s);
-    return slab_open(bin, s);
+    return s && bin_add(cache, bin, s);
 }
 
 /* Gives an empty slab's units back, unless a sweep runs. */

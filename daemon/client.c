@@ -61,11 +61,6 @@ static struct holding *find_holding(struct client *client, uint32_t slot)
     return NULL;
 }
 
-const struct holding *client_holding(const struct client *client, uint32_t slot)
-{
-    return find_holding((struct client *)client, slot);
-}
-
 static struct holding *new_holding(struct client *client, uint32_t slot, uint32_t unit)
 {
     uint32_t n = client->n_holdings;

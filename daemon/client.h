@@ -78,6 +78,5 @@ struct client *client_find(const struct tenant *tenant, uint64_t handle);
 
 void client_hold(struct client *client, uint32_t slot, uint32_t unit, uint32_t n);
 void client_unhold(struct client *client, uint32_t slot, uint32_t n);
-const struct holding *client_holding(const struct client *client, uint32_t slot);
 
 #endif

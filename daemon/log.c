@@ -6,19 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int is_verbose;
-
-void log_set_verbose(int verbose)
-{
-    is_verbose = verbose;
-}
-
 void log_line(enum log_level level, const char *fmt, ...)
 {
     char line[1024];
     va_list args;
-    if (level == LOG_DETAIL && !is_verbose)
-        return;
     va_start(args, fmt);
     (void)vsnprintf(line, sizeof(line), fmt, args);
     va_end(args);

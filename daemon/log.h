@@ -4,10 +4,9 @@
 #ifndef ACRE_DAEMON_LOG_H
 #define ACRE_DAEMON_LOG_H
 
-enum log_level { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5, LOG_DETAIL = 7 };
+enum log_level { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5 };
 
-/* One line, without the newline. LOG_DETAIL is said only when log_set_verbose(1). */
+/* One line, without the newline. */
 void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void log_set_verbose(int verbose);
 
 #endif
