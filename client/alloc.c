@@ -36,21 +36,21 @@ static inline void tag_commit(_Atomic tag_t *tag, tag_t owner)
     atomic_store_explicit(tag, owner, memory_order_relaxed);
 }
 
-/* NULL: neither stack nor mask has a block. */
-static inline void *bin_pop(struct bin *bin, tag_t owner)
+/* The stack is not empty. */
+static inline void *bin_pop_stack(struct bin *bin, tag_t owner)
 {
-    if (LIKELY(!stack_is_empty(bin))) {
-        const struct free_block *f = --bin->top;
-        tag_commit(f->tag, owner);
-        return f->block;
-    }
-    if (LIKELY(bin->mask != 0)) {
-        unsigned i = (unsigned)__builtin_ctzll(bin->mask);
-        bin->mask &= bin->mask - 1;
-        tag_commit(bin->win_tag + i, owner);
-        return bin->win_block + (size_t)i * bin->block_bytes;
-    }
-    return NULL;
+    const struct free_block *f = --bin->top;
+    tag_commit(f->tag, owner);
+    return f->block;
+}
+
+/* The mask is not 0. */
+static inline void *bin_pop_mask(struct bin *bin, tag_t owner)
+{
+    size_t i = (size_t)__builtin_ctzll(bin->mask);
+    bin->mask &= bin->mask - 1;
+    tag_commit(bin->win_tag + i, owner);
+    return bin->win_block + i * bin->block_bytes;
 }
 
 static inline void bin_push(struct bin *bin, void *block, _Atomic tag_t *tag)
@@ -68,9 +68,12 @@ static __attribute__((noinline)) void *small_alloc_slow(struct acre_heap *heap, 
     if (!cache)
         return NULL;
     for (;;) {
-        void *block = bin_pop(&cache->bins[class_idx], heap_owned ? TAG_HEAP : cache->id);
-        if (block)
-            return block;
+        struct bin *bin = &cache->bins[class_idx];
+        tag_t owner = heap_owned ? TAG_HEAP : cache->id;
+        if (!stack_is_empty(bin))
+            return bin_pop_stack(bin, owner);
+        if (bin->mask != 0)
+            return bin_pop_mask(bin, owner);
         int r = bin_refill(heap, cache, class_idx);
         if (r < 0) {
             errno = -r;
@@ -79,15 +82,23 @@ static __attribute__((noinline)) void *small_alloc_slow(struct acre_heap *heap, 
     }
 }
 
-static inline void *small_alloc(struct acre_heap *heap, unsigned class_idx)
+/* class_idx times 64: tables have it so, since that is the bin's offset. */
+static inline struct bin *bin_x64(struct cache *cache, unsigned class_x64)
+{
+    return (struct bin *)(void *)((char *)cache->bins + class_x64);
+}
+
+static inline void *small_alloc(struct acre_heap *heap, unsigned class_x64)
 {
     if (LIKELY(tls_last.serial == heap->serial)) {
         struct cache *cache = tls_last.cache;
-        void *block = bin_pop(&cache->bins[class_idx], cache->id);
-        if (LIKELY(block != NULL))
-            return block;
+        struct bin *bin = bin_x64(cache, class_x64);
+        if (LIKELY(!stack_is_empty(bin)))
+            return bin_pop_stack(bin, cache->id);
+        if (LIKELY(bin->mask != 0))
+            return bin_pop_mask(bin, cache->id);
     }
-    return small_alloc_slow(heap, class_idx, false);
+    return small_alloc_slow(heap, class_x64 / 64, false);
 }
 
 /* Apart, so that the path of small blocks needs no registers for it. */
@@ -95,14 +106,14 @@ static __attribute__((noinline)) void *alloc_beyond_table(struct acre_heap *heap
 {
     if (UNLIKELY(size > SMALL_MAX_BYTES))
         return large_alloc(heap, size, 1, false);
-    return small_alloc(heap, class_of_size((uint32_t)size));
+    return small_alloc(heap, class_of_size((uint32_t)size) * 64);
 }
 
 void *acre_alloc(struct acre_heap *heap, size_t size)
 {
     if (UNLIKELY(size > CLASS_TABLE_BYTES))
         return alloc_beyond_table(heap, size);
-    return small_alloc(heap, class_table[(size + 15) >> 4]);
+    return small_alloc(heap, class_table_x64[(size + 15) >> 4]);
 }
 
 /* Everything that the fast path did not take: NULL, large blocks, misuse. Keeps errno. */
@@ -129,16 +140,10 @@ static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *ad
 
 /* What follows the 0 when the block is not pushed: a hint for the slab's holder, stored
  * unconditionally, since testing the byte first could lose it (DESIGN.md section 13). Pairs with
- * slab_open(). Apart, so that the path of own blocks needs no registers for it. */
-static __attribute__((noinline)) void free_hint(const struct acre_heap *heap, uintptr_t at,
-                                                uint64_t entry)
+ * slab_open(). */
+static inline void free_hint(const struct acre_heap *heap, uint64_t unit, uint64_t entry)
 {
-    unsigned slot = (unsigned)((at - (uintptr_t)heap->base) >> SLOT_SHIFT);
-    uint64_t tables = atomic_load_explicit(&heap->slot_tables[slot], memory_order_relaxed);
-    uint32_t unit = (uint32_t)(at >> UNIT_SHIFT) & (SLOT_UNITS - 1);
-    uintptr_t hints = (at & ~(SLOT_BYTES - 1)) + (tables >> 32);
-
-    atomic_store_explicit((_Atomic uint8_t *)hints + unit - unit_entry_back(entry), 1,
+    atomic_store_explicit(heap_hint(heap, (uint32_t)unit) - unit_entry_back(entry), 1,
                           memory_order_release);
 }
 
@@ -152,24 +157,19 @@ static __attribute__((noinline)) void free_other_heap(struct acre_heap *heap, vo
     if (bin && unit_entry_holder(entry) == cache->token && !stack_is_full(bin))
         bin_push(bin, address, tag);
     else
-        free_hint(heap, (uintptr_t)address, entry);
+        free_hint(heap, (uint64_t)((char *)address - heap->base) >> UNIT_SHIFT, entry);
 }
 
 void acre_free(struct acre_heap *heap, void *address)
 {
     uintptr_t at = (uintptr_t)address;
-    uint64_t slot = (at - (uintptr_t)heap->base) >> SLOT_SHIFT;
-    uint32_t unit = (uint32_t)(at >> UNIT_SHIFT) & (SLOT_UNITS - 1); /* base is a slot's multiple */
+    uint64_t unit = (at - (uintptr_t)heap->base) >> UNIT_SHIFT;
 
-    if (UNLIKELY(slot >= HEAP_SLOTS ||
-                 unit >= slot_n_table(atomic_load_explicit(&heap->slot_tables[slot],
-                                                           memory_order_relaxed)))) {
+    if (UNLIKELY(unit >= HEAP_UNITS)) {
         free_slow(heap, address);
         return;
     }
-    const _Atomic uint64_t *entries =
-        (const _Atomic uint64_t *)((at & ~(SLOT_BYTES - 1)) + SEG_HEADER_BYTES);
-    uint64_t entry = atomic_load_explicit(&entries[unit], memory_order_acquire);
+    uint64_t entry = atomic_load_explicit(heap_entry(heap, (uint32_t)unit), memory_order_acquire);
     const struct geo *geo = &geo_table[unit_entry_geo(entry)]; /* no slab: limit 0, so slow */
     uint32_t in_slab = (uint32_t)(at & (UNIT_BYTES - 1)) + unit_entry_back_bytes(entry);
     uint32_t d = in_slab - geo->first;
@@ -190,9 +190,9 @@ void acre_free(struct acre_heap *heap, void *address)
         return;
     }
     struct cache *cache = tls_last.cache;
-    struct bin *bin = &cache->bins[geo_class(unit_entry_geo(entry))];
+    struct bin *bin = bin_x64(cache, geo->class_x64);
     if (unit_entry_holder(entry) != cache->token || stack_is_full(bin)) {
-        free_hint(heap, at, entry);
+        free_hint(heap, unit, entry);
         return;
     }
     bin_push(bin, address, tag);
@@ -222,7 +222,8 @@ void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, unsigned fl
     if (class_idx == N_CLASSES) {
         block = large_alloc(heap, size, align ? align : 1, heap_owned);
     } else {
-        block = heap_owned ? small_alloc_slow(heap, class_idx, true) : small_alloc(heap, class_idx);
+        block = heap_owned ? small_alloc_slow(heap, class_idx, true)
+                           : small_alloc(heap, class_idx * 64);
     }
     if (block && (flags & ACRE_ZERO))
         memset(block, 0, size);

@@ -6,8 +6,7 @@
 /* The tag of a kept block, whose own one is that of its last owner. Never written: it is 0. */
 static _Atomic tag_t tag_of_kept;
 
-static struct block find_large(const struct acre_heap *heap, struct block b, unsigned slot,
-                               uint64_t tables, uint32_t unit)
+static struct block find_large(const struct acre_heap *heap, struct block b, uint32_t unit)
 {
     if (b.off & (UNIT_BYTES - 1))
         return b;
@@ -15,7 +14,7 @@ static struct block find_large(const struct acre_heap *heap, struct block b, uns
     b.large = true;
     b.n_units = unit_entry_large_units(b.entry);
     b.usable = (size_t)b.n_units << UNIT_SHIFT;
-    b.tag = b.entry & LARGE_KEPT ? &tag_of_kept : heap_tags(heap, slot, tables) + unit;
+    b.tag = b.entry & LARGE_KEPT ? &tag_of_kept : heap_large_tag(heap, unit);
     return b;
 }
 
@@ -23,11 +22,11 @@ static struct block find_small(const struct acre_heap *heap, struct block b, uin
 {
     const struct geo *g = &geo_table[unit_entry_geo(b.entry)];
     uint32_t back = unit_entry_back(b.entry);
-    uint64_t slab_off = (b.off & ~(SLOT_BYTES - 1)) + ((uint64_t)(unit - back) << UNIT_SHIFT);
+    uint64_t slab_off = (uint64_t)(unit - back) << UNIT_SHIFT;
     uint32_t d = (uint32_t)(b.off - slab_off) - g->first;
     uint64_t product = d * g->recip;
 
-    if (back > unit || d >= g->limit || (uint32_t)product >= g->recip)
+    if (back > unit % SLOT_UNITS || d >= g->limit || (uint32_t)product >= g->recip)
         return b;
     b.fault = BLOCK_OK;
     b.usable = g->size;
@@ -43,19 +42,15 @@ struct block block_find(const struct acre_heap *heap, const void *address)
     if (b.off >= HEAP_BYTES)
         return b;
     b.fault = BLOCK_INTERIOR;
-    unsigned slot = (unsigned)(b.off >> SLOT_SHIFT);
-    uint64_t tables = atomic_load_explicit(&heap->slot_tables[slot], memory_order_acquire);
-    uint32_t unit = (uint32_t)((b.off & (SLOT_BYTES - 1)) >> UNIT_SHIFT);
-    if (unit >= slot_n_table(tables))
-        return b;
-    b.entry = atomic_load_explicit(&heap_entries(heap, slot)[unit], memory_order_acquire);
+    uint32_t unit = (uint32_t)(b.off >> UNIT_SHIFT);
+    b.entry = atomic_load_explicit(heap_entry(heap, unit), memory_order_acquire);
     switch (unit_entry_state(b.entry)) {
     case U_SLAB:
     case U_PARKED:
     case U_RELEASING:
         return find_small(heap, b, unit);
     case U_LARGE:
-        return find_large(heap, b, slot, tables, unit);
+        return find_large(heap, b, unit);
     default:
         return b;
     }

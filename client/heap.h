@@ -129,7 +129,7 @@ struct acre_heap {
     uint64_t inherited_cookie;
     int deadline_ms;
     char address[ADDRESS_BYTES], tenant[TENANT_NAME_BYTES], name[CLIENT_NAME_BYTES];
-    /* n_table | hints_off << 32; 0: not mapped, or inside a segment */
+    /* n_table | tags_off << 32; 0: not mapped, or inside a segment */
     _Atomic uint64_t slot_tables[HEAP_SLOTS];
     _Atomic uint64_t slot_bytes[HEAP_SLOTS]; /* mapped; stored last */
 };
@@ -145,23 +145,34 @@ extern __thread struct tls_cache tls_caches[HEAPS_MAX] TLS_MODEL;
 /* This thread's cache of the heap, which becomes its last used; NULL if it has none. */
 struct cache *cache_here(const struct acre_heap *heap);
 
-static inline _Atomic uint64_t *heap_entries(const struct acre_heap *heap, unsigned slot)
+/*
+ * Below the base lie the unit entries of all slots in a row, and then their hints: second mappings
+ * of the tables in the segments, and zeroes (U_FREE) where no segment is mapped. So what is at any
+ * unit of the heap is one load away, with nothing to look up or to check first. Whatever this
+ * process does with the tables it does here.
+ */
+#define HINTS_BELOW   ((uint64_t)HEAP_UNITS)
+#define ENTRIES_BELOW (HINTS_BELOW + HEAP_UNITS * sizeof(uint64_t)) /* 288 MiB */
+
+static inline _Atomic uint64_t *heap_entry(const struct acre_heap *heap, uint32_t unit)
 {
-    return (_Atomic uint64_t *)(heap->base + ((uint64_t)slot << SLOT_SHIFT) + SEG_HEADER_BYTES);
+    return (_Atomic uint64_t *)(heap->base - ENTRIES_BELOW) + unit;
+}
+static inline _Atomic uint8_t *heap_hint(const struct acre_heap *heap, uint32_t unit)
+{
+    return (_Atomic uint8_t *)(heap->base - HINTS_BELOW) + unit;
 }
 static inline uint32_t slot_n_table(uint64_t tables)
 {
     return (uint32_t)tables;
 }
-static inline _Atomic uint8_t *heap_hints(const struct acre_heap *heap, unsigned slot,
-                                          uint64_t tables)
+/* Owner tag of the large block whose head is this unit. */
+static inline _Atomic tag_t *heap_large_tag(const struct acre_heap *heap, uint32_t unit)
 {
-    return (_Atomic uint8_t *)(heap->base + ((uint64_t)slot << SLOT_SHIFT) + (tables >> 32));
-}
-static inline _Atomic tag_t *heap_tags(const struct acre_heap *heap, unsigned slot, uint64_t tables)
-{
-    return (_Atomic tag_t *)(heap->base + ((uint64_t)slot << SLOT_SHIFT) +
-                             segment_tags_off(slot_n_table(tables)));
+    unsigned slot = unit / SLOT_UNITS;
+    uint64_t tables = atomic_load_explicit(&heap->slot_tables[slot], memory_order_relaxed);
+    return (_Atomic tag_t *)(heap->base + ((uint64_t)slot << SLOT_SHIFT) + (tables >> 32)) +
+           unit % SLOT_UNITS;
 }
 static inline tag_t self_id(const struct acre_heap *heap)
 {

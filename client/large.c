@@ -71,11 +71,6 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
 
 /* ---- blocks that a thread keeps ---- */
 
-static _Atomic uint64_t *entry_of(const struct acre_heap *heap, uint32_t unit)
-{
-    return heap_entries(heap, unit / SLOT_UNITS) + unit % SLOT_UNITS;
-}
-
 static uint64_t entry_kept(const struct acre_heap *heap, struct kept k)
 {
     return unit_entry_large(k.n_units, self_id(heap)) | LARGE_KEPT;
@@ -86,7 +81,7 @@ static bool kept_claim(struct acre_heap *heap, struct kept k)
 {
     uint64_t expected = entry_kept(heap, k);
 
-    return atomic_compare_exchange_strong(entry_of(heap, k.unit), &expected,
+    return atomic_compare_exchange_strong(heap_entry(heap, k.unit), &expected,
                                           unit_entry_plain(U_CUT, holder_token(self_id(heap), 0)));
 }
 
@@ -153,7 +148,7 @@ static bool kept_add(struct acre_heap *heap, struct kept k, uint64_t entry)
     while (cache->n_kept == KEPT_MAX || cache->kept_units + k.n_units > KEPT_UNITS_MAX)
         kept_evict_oldest(heap, cache);
     /* Failing: somebody else has freed it at this instant. */
-    if (atomic_compare_exchange_strong(entry_of(heap, k.unit), &entry, entry_kept(heap, k))) {
+    if (atomic_compare_exchange_strong(heap_entry(heap, k.unit), &entry, entry_kept(heap, k))) {
         cache->kept[cache->n_kept++] = k;
         cache->kept_units += k.n_units;
     }
@@ -164,12 +159,9 @@ static bool kept_add(struct acre_heap *heap, struct kept k, uint64_t entry)
 
 static void *large_commit(struct acre_heap *heap, struct kept run, bool heap_owned)
 {
-    unsigned slot = run.unit / SLOT_UNITS;
-    uint64_t tables = atomic_load_explicit(&heap->slot_tables[slot], memory_order_relaxed);
-
-    atomic_store_explicit(heap_tags(heap, slot, tables) + run.unit % SLOT_UNITS,
-                          heap_owned ? TAG_HEAP : self_id(heap), memory_order_relaxed);
-    atomic_store_explicit(entry_of(heap, run.unit), unit_entry_large(run.n_units, self_id(heap)),
+    atomic_store_explicit(heap_large_tag(heap, run.unit), heap_owned ? TAG_HEAP : self_id(heap),
+                          memory_order_relaxed);
+    atomic_store_explicit(heap_entry(heap, run.unit), unit_entry_large(run.n_units, self_id(heap)),
                           memory_order_release);
     return heap->base + ((uint64_t)run.unit << UNIT_SHIFT);
 }
@@ -210,7 +202,7 @@ void large_free(struct acre_heap *heap, const struct block *b)
     }
     if (kept_add(heap, run, entry))
         return;
-    if (atomic_compare_exchange_strong(entry_of(heap, run.unit), &entry,
+    if (atomic_compare_exchange_strong(heap_entry(heap, run.unit), &entry,
                                        unit_entry_plain(U_CUT, holder_token(self, 0))))
         units_give(heap, run.unit, run.n_units);
 }

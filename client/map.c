@@ -5,8 +5,8 @@
 
 #include "client/heap.h"
 
-/* n_table and hints_off in one store: acre_free() reads them without a lock. bytes last:
- * acre_pointer() reads it. */
+/* n_table and tags_off in one store: they are read without a lock. bytes last: acre_pointer() reads
+ * it. */
 static void slots_publish(struct acre_heap *heap, unsigned head, const struct segment_shape *shape)
 {
     unsigned n_slots = (unsigned)((shape->size_bytes + SLOT_BYTES - 1) >> SLOT_SHIFT);
@@ -15,11 +15,31 @@ static void slots_publish(struct acre_heap *heap, unsigned head, const struct se
         uint64_t left = shape->size_bytes - ((uint64_t)i << SLOT_SHIFT);
         if (i == 0)
             atomic_store_explicit(&heap->slot_tables[head],
-                                  shape->n_table | (uint64_t)shape->hints_off << 32,
+                                  shape->n_table | (uint64_t)shape->tags_off << 32,
                                   memory_order_release);
         atomic_store_explicit(&heap->slot_bytes[head + i], MIN(left, SLOT_BYTES),
                               memory_order_release);
     }
+}
+
+static bool map_at(void *at, size_t bytes, int fd, uint64_t file_off)
+{
+    return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)file_off) ==
+           at;
+}
+
+/* The segment at its slot, and its tables in the rows below the base. */
+static bool map_all(struct acre_heap *heap, unsigned head, int fd,
+                    const struct segment_shape *shape)
+{
+    uint32_t unit = head * SLOT_UNITS;
+
+    return map_at(heap->base + ((uint64_t)head << SLOT_SHIFT), shape->size_bytes, fd, 0) &&
+           map_at(heap_hint(heap, unit), round_up_u64(shape->n_table, SEGMENT_PAGE_BYTES), fd,
+                  shape->hints_off) &&
+           map_at(heap_entry(heap, unit),
+                  round_up_u64(shape->n_table * sizeof(uint64_t), SEGMENT_PAGE_BYTES), fd,
+                  shape->entries_off);
 }
 
 static int map_fd(struct acre_heap *heap, unsigned slot, int fd, const struct msg_reply *reply)
@@ -31,12 +51,10 @@ static int map_fd(struct acre_heap *heap, unsigned slot, int fd, const struct ms
     if (fd < 0 || head > slot || segment_check(fd, head, heap->heap_id, &shape, &why) < 0)
         return fail(EPROTO, "the daemon sent no valid segment for slot %u: %s", slot, why);
     uint64_t slots_end = (uint64_t)head * SLOT_BYTES + shape.size_bytes;
-    if (slots_end > HEAP_BYTES || slots_end <= (uint64_t)slot << SLOT_SHIFT ||
-        shape.entries_off != SEG_HEADER_BYTES)
+    if (slots_end > HEAP_BYTES || slots_end <= (uint64_t)slot << SLOT_SHIFT)
         return fail(EPROTO, "the daemon's segment %u of %llu bytes does not reach slot %u", head,
                     (unsigned long long)shape.size_bytes, slot);
-    void *at = heap->base + ((uint64_t)head << SLOT_SHIFT);
-    if (mmap(at, shape.size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != at)
+    if (!map_all(heap, head, fd, &shape))
         return fail(ENOMEM, "cannot map segment %u of %llu bytes", head,
                     (unsigned long long)shape.size_bytes);
     slots_publish(heap, head, &shape);

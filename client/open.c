@@ -130,11 +130,11 @@ void *arena_take(struct acre_heap *heap, size_t bytes, size_t align)
 
 /* ---- the reserved range ---- */
 
-/* HEAP_BYTES of address space at the usual base if that is free, else anywhere, aligned to a slot.
- */
+/* HEAP_BYTES of address space at the usual base if that is free, else anywhere, aligned to a slot;
+ * and below it the rows of tables, which read as zeroes from the start: see heap.h. */
 static int reserve_range(struct acre_heap *heap)
 {
-    size_t bytes = HEAP_BYTES + SLOT_BYTES;
+    size_t bytes = HEAP_BYTES + 2 * SLOT_BYTES;
     void *at = mmap((void *)HEAP_BASE_HINT, bytes, PROT_NONE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -142,9 +142,11 @@ static int reserve_range(struct acre_heap *heap)
         return fail(ENOMEM, "no %llu GiB of address space for the heap", HEAP_BYTES >> 30);
     heap->reserved = at;
     heap->reserved_bytes = bytes;
-    heap->base = (char *)round_up_u64((uintptr_t)at, SLOT_BYTES);
+    heap->base = (char *)round_up_u64((uintptr_t)at + ENTRIES_BELOW, SLOT_BYTES);
     /* A core dump or a fork has no use for the reservation. */
     (void)madvise(at, bytes, MADV_DONTDUMP);
+    if (mprotect(heap->base - ENTRIES_BELOW, ENTRIES_BELOW, PROT_READ) < 0)
+        return fail(ENOMEM, "no address space for the heap's tables: %s", strerror(errno));
     return 0;
 }
 

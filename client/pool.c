@@ -54,7 +54,7 @@ static uint32_t table_units(const struct acre_heap *heap, uint32_t unit, uint32_
 
 static void store_entries(struct acre_heap *heap, uint32_t unit, uint32_t n_units, uint64_t entry)
 {
-    _Atomic uint64_t *e = heap_entries(heap, unit / SLOT_UNITS) + unit % SLOT_UNITS;
+    _Atomic uint64_t *e = heap_entry(heap, unit);
 
     for (uint32_t i = table_units(heap, unit, n_units); i-- > 0;)
         atomic_store_explicit(&e[i], entry, memory_order_release);
@@ -64,7 +64,7 @@ static void store_entries(struct acre_heap *heap, uint32_t unit, uint32_t n_unit
  * U_UNCUT again. */
 static bool claim(struct acre_heap *heap, uint32_t unit, uint32_t n_units, uint32_t *ret_lost)
 {
-    _Atomic uint64_t *e = heap_entries(heap, unit / SLOT_UNITS) + unit % SLOT_UNITS;
+    _Atomic uint64_t *e = heap_entry(heap, unit);
     uint32_t n = table_units(heap, unit, n_units);
 
     for (uint32_t i = 0; i < n; i++) {

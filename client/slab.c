@@ -182,8 +182,6 @@ static void slab_write_entries(struct slab *s, enum unit_state state, uint32_t t
 static struct slab *slab_record(struct acre_heap *heap, uint32_t unit, unsigned geo)
 {
     struct process *p = heap->process;
-    unsigned slot = unit / SLOT_UNITS;
-    uint64_t tables = atomic_load(&heap->slot_tables[slot]);
 
     pthread_mutex_lock(&p->pool_lock);
     struct slab *s = p->spare_slabs;
@@ -194,8 +192,8 @@ static struct slab *slab_record(struct acre_heap *heap, uint32_t unit, unsigned 
     pthread_mutex_unlock(&p->pool_lock);
     if (s)
         *s = (struct slab){.head = heap->base + ((uint64_t)unit << UNIT_SHIFT),
-                           .entries = heap_entries(heap, slot) + unit % SLOT_UNITS,
-                           .hint = heap_hints(heap, slot, tables) + unit % SLOT_UNITS,
+                           .entries = heap_entry(heap, unit),
+                           .hint = heap_hint(heap, unit),
                            .geo = (uint8_t)geo};
     return s;
 }
@@ -239,8 +237,7 @@ static bool bin_add_parked(struct acre_heap *heap, struct cache *cache, unsigned
                            uint32_t unit)
 {
     struct bin *bin = &cache->bins[class_idx];
-    unsigned slot = unit / SLOT_UNITS;
-    uint64_t entry = atomic_load(&heap_entries(heap, slot)[unit % SLOT_UNITS]);
+    uint64_t entry = atomic_load(heap_entry(heap, unit));
     unsigned geo = unit_entry_geo(entry);
 
     if (unit_entry_state(entry) != U_PARKED || geo_infos[geo].n_blocks == 0 ||

@@ -171,8 +171,8 @@ static uint64_t units_for_run(uint32_t n, unsigned align_order)
             return total;
         n_meta = got;
     }
-    /* Beyond a slot: one meta unit, then the block. Other alignments cannot be had. */
-    return align_order == 0 ? MAX((uint64_t)n + 1, SLOT_UNITS + 1) : UINT64_MAX;
+    /* Beyond a slot: the meta units, then the block. Other alignments cannot be had. */
+    return align_order == 0 ? MAX((uint64_t)n + SEGMENT_SPAN_META, SLOT_UNITS + 1) : UINT64_MAX;
 }
 
 /* A few units more than it needs can cost a segment one more unit for its tables, which moves an

@@ -11,8 +11,10 @@
  *            never a block.
  *
  * SEGMENT    unit 0                                                    n_meta           n_units
- *  (one      | struct seg_header | entry[n_table] | tag[n_table] | hint[n_table] | units ... |
- *   memfd)     4 KiB               8 bytes each     2 bytes        1 byte
+ *  (one      | struct seg_header | entry[n_table] | hint[n_table] | tag[n_table] | units ... |
+ *   memfd)     4 KiB               8 bytes each     1 byte          2 bytes
+ *            Entries and hints begin on a page, and what is left of the entries' last page is 0:
+ *            clients map both a second time, all slots' in a row (client/heap.h).
  *            n_table = n_units, but for a segment that spans slots n_table = n_meta + 1: it holds
  *            one block.
  *
@@ -20,12 +22,13 @@
  *  (2^order  0                                    first                            first+limit
  *   units)   tags stand before the blocks: for small blocks they share the first page with them.
  *
- * UNIT ENTRY 63 ............. 32 31 ........ 16 15 .... 8 7 .... 0
- *            holder token        back           state     geo       U_SLAB, U_PARKED
- *            holder token        0              state     0         U_UNCUT, U_CUT, U_RELEASING
- *            number of units     holder's id    U_LARGE   0         head of a large block
- *                                                                   (id 0: an orphan; LARGE_KEPT
- *                                                                   for geo: freed and kept)
+ * UNIT ENTRY 63 ............. 32 31 29 28 ........ 13 12 .... 8 7 .... 0
+ *            holder token        0     back           state     geo       U_SLAB, U_PARKED
+ *            holder token        0     0              state     0         U_UNCUT, U_CUT, U_RELEASING
+ *            number of units     0     holder's id    U_LARGE   0         head of a large block
+ *                                                                         (id 0: an orphan; LARGE_KEPT
+ *                                                                         for geo: freed and kept)
+ *            back begins at bit UNIT_SHIFT: masked, it is a number of bytes.
  *            holder token = client id << 16 | index of the thread cache in that client; 0 or
  * HOLDER_NOBODY: nobody's. back = units from here to the slab's head. geo = index into sizeclass.h's geometries, 0
  * = no slab.
@@ -55,7 +58,7 @@
 #include <stdint.h>
 #include <stddef.h>
 
-#define LAYOUT_VERSION 1u
+#define LAYOUT_VERSION 2u
 #define SEG_MAGIC      0x4745534552434101ull /* "\1ACRESEG" */
 #define CONTROL_MAGIC  0x4c54434552434101ull /* "\1ACRECTL" */
 #define LIFE_MAGIC     0x45464c4552434101ull /* "\1ACRELFE" */
@@ -102,7 +105,7 @@ enum unit_state {
 static inline uint64_t unit_entry_slab(enum unit_state state, unsigned geo, unsigned back,
                                        uint32_t holder)
 {
-    return (uint64_t)holder << 32 | (uint64_t)back << 16 | (uint64_t)state << 8 | geo;
+    return (uint64_t)holder << 32 | (uint64_t)back << UNIT_SHIFT | (uint64_t)state << 8 | geo;
 }
 static inline uint64_t unit_entry_plain(enum unit_state state, uint32_t holder)
 {
@@ -117,7 +120,7 @@ static inline uint64_t unit_entry_plain(enum unit_state state, uint32_t holder)
 /* holder_id: the client whose units they are (the block's owner is its tag); 0 for an orphan. */
 static inline uint64_t unit_entry_large(uint32_t n_units, tag_t holder_id)
 {
-    return (uint64_t)n_units << 32 | (uint64_t)holder_id << 16 | (uint64_t)U_LARGE << 8;
+    return (uint64_t)n_units << 32 | (uint64_t)holder_id << UNIT_SHIFT | (uint64_t)U_LARGE << 8;
 }
 static inline unsigned unit_entry_geo(uint64_t e)
 {
@@ -125,16 +128,16 @@ static inline unsigned unit_entry_geo(uint64_t e)
 }
 static inline unsigned unit_entry_state(uint64_t e)
 {
-    return (unsigned)(e >> 8 & 0xff);
+    return (unsigned)(e >> 8 & 0x1f);
 }
 static inline unsigned unit_entry_back(uint64_t e)
 {
-    return (unsigned)(e >> 16 & 0xffff);
+    return (unsigned)(e >> UNIT_SHIFT & 0xffff);
 }
 /* The same in bytes: from the slab's head to this unit. */
 static inline uint32_t unit_entry_back_bytes(uint64_t e)
 {
-    return (uint32_t)(e >> (16 - UNIT_SHIFT)) & (0xffffu << UNIT_SHIFT);
+    return (uint32_t)e & (0xffffu << UNIT_SHIFT);
 }
 static inline uint32_t unit_entry_holder(uint64_t e)
 {
@@ -146,7 +149,7 @@ static inline uint32_t unit_entry_large_units(uint64_t e)
 }
 static inline tag_t unit_entry_large_holder(uint64_t e)
 {
-    return (tag_t)(e >> 16 & 0xffff);
+    return (tag_t)(e >> UNIT_SHIFT & 0xffff);
 }
 static inline uint32_t holder_token(tag_t client_id, unsigned cache_idx)
 {

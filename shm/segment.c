@@ -33,9 +33,10 @@ static struct segment_shape shape_with_table(uint32_t n_units, uint32_t n_table)
                               .n_table = n_table,
                               .entries_off = SEG_HEADER_BYTES};
 
-    s.tags_off = segment_tags_off(n_table);
-    s.hints_off = s.tags_off + (uint32_t)round_up_u64(n_table * sizeof(tag_t), SEGMENT_TABLE_ALIGN);
-    s.n_meta = (uint32_t)((s.hints_off + n_table + UNIT_BYTES - 1) >> UNIT_SHIFT);
+    s.hints_off =
+        s.entries_off + (uint32_t)round_up_u64(n_table * sizeof(uint64_t), SEGMENT_PAGE_BYTES);
+    s.tags_off = s.hints_off + (uint32_t)round_up_u64(n_table, SEGMENT_TABLE_ALIGN);
+    s.n_meta = (uint32_t)((s.tags_off + n_table * sizeof(tag_t) + UNIT_BYTES - 1) >> UNIT_SHIFT);
     return s;
 }
 
@@ -44,10 +45,9 @@ struct segment_shape segment_shape(uint32_t n_units)
     acre_assert(n_units >= SEGMENT_UNITS_MIN && n_units <= HEAP_UNITS);
     if (n_units <= SLOT_UNITS)
         return shape_with_table(n_units, n_units);
-    /* One block: entries for the meta unit and the block's head are enough, and these fit into one
-     * unit. */
-    struct segment_shape s = shape_with_table(n_units, 2);
-    acre_assert(s.n_meta == 1);
+    /* One block: entries for the meta units and the block's head are enough. */
+    struct segment_shape s = shape_with_table(n_units, SEGMENT_SPAN_META + 1);
+    acre_assert(s.n_meta == SEGMENT_SPAN_META);
     return s;
 }
 
@@ -62,7 +62,7 @@ uint32_t segment_units_for(uint32_t n_usable)
             return n;
         n = n_usable + n_meta; /* grows: n_meta is not less than for the last, smaller n */
     }
-    return MAX(n_usable + 1, SLOT_UNITS + 1);
+    return MAX(n_usable + SEGMENT_SPAN_META, SLOT_UNITS + 1);
 }
 
 /* ---- making ---- */

@@ -19,14 +19,9 @@ struct segment_shape {
     uint32_t entries_off, tags_off, hints_off;
 };
 
-#define SEGMENT_TABLE_ALIGN 64u /* each table begins on a cache line */
-
-/* Where the table of large blocks' owner tags begins: after the unit entries. */
-static inline uint32_t segment_tags_off(uint32_t n_table)
-{
-    return SEG_HEADER_BYTES +
-           (uint32_t)round_up_u64(n_table * sizeof(uint64_t), SEGMENT_TABLE_ALIGN);
-}
+#define SEGMENT_PAGE_BYTES  4096u /* entries and hints begin on one: clients map them apart */
+#define SEGMENT_TABLE_ALIGN 64u   /* the tags on a cache line */
+#define SEGMENT_SPAN_META   2u    /* n_meta of a segment that spans slots */
 
 /* Shape of a segment of n_units in all (at least 8). More than SLOT_UNITS: for one block. */
 struct segment_shape segment_shape(uint32_t n_units);

@@ -31,11 +31,12 @@
 #define SLAB_ALIGN_MAX  1024u
 
 struct geo {
-    uint64_t recip; /* ceil(2^32 / size): 64 bits wide, so that it multiplies from memory */
-    uint32_t first; /* bytes from the slab's head to block 0; the tag map lies at 0 */
-    uint32_t limit; /* n_blocks * size */
-    uint32_t size;  /* bytes of a block */
-    uint32_t unused[3];
+    uint64_t recip;     /* ceil(2^32 / size): 64 bits wide, so that it multiplies from memory */
+    uint32_t first;     /* bytes from the slab's head to block 0; the tag map lies at 0 */
+    uint32_t limit;     /* n_blocks * size */
+    uint32_t size;      /* bytes of a block */
+    uint32_t class_x64; /* index of the class times 64: what has a cache line for each class */
+    uint32_t unused[2];
 };
 static_assert(sizeof(struct geo) == 32, "indexed by a shift");
 
@@ -51,9 +52,9 @@ struct geo_info {
 extern struct geo geo_table[256];
 extern struct geo_info geo_infos[256];
 extern uint32_t class_bytes[N_CLASSES];
-/* Class of a size up to CLASS_TABLE_BYTES, by (size + 15) >> 4. */
+/* Class of a size up to CLASS_TABLE_BYTES, by (size + 15) >> 4; times 64. */
 #define CLASS_TABLE_BYTES 1024u
-extern uint8_t class_table[CLASS_TABLE_BYTES / 16 + 1];
+extern uint16_t class_table_x64[CLASS_TABLE_BYTES / 16 + 1];
 extern uint8_t class_order_min[N_CLASSES]; /* smallest slab that holds a block */
 extern uint8_t class_order_max[N_CLASSES]; /* what a busy client uses */
 

@@ -258,10 +258,12 @@ static void another_user_cannot_reopen_it_for_writing(void **state)
 static void assert_shape_valid(const struct segment_shape *s)
 {
     assert_int_equal(s->entries_off, SEG_HEADER_BYTES);
-    assert_true(s->tags_off >= s->entries_off + s->n_table * sizeof(uint64_t));
-    assert_true(s->hints_off >= s->tags_off + s->n_table * sizeof(tag_t));
-    assert_true(s->hints_off + s->n_table <= s->n_meta * UNIT_BYTES);
-    assert_true(s->hints_off + s->n_table > (s->n_meta - 1) * UNIT_BYTES);
+    assert_true(s->hints_off >= s->entries_off + s->n_table * sizeof(uint64_t));
+    assert_int_equal(s->entries_off % 4096, 0);
+    assert_int_equal(s->hints_off % 4096, 0);
+    assert_true(s->tags_off >= s->hints_off + s->n_table);
+    assert_true(s->tags_off + s->n_table * sizeof(tag_t) <= s->n_meta * UNIT_BYTES);
+    assert_true(s->tags_off + s->n_table * sizeof(tag_t) > (s->n_meta - 1) * UNIT_BYTES);
     assert_true(s->n_meta < s->n_units && s->n_table > s->n_meta);
 }
 
