@@ -82,23 +82,22 @@ static __attribute__((noinline)) void *small_alloc_slow(struct acre_heap *heap, 
     }
 }
 
-/* class_idx times 64: tables have it so, since that is the bin's offset. */
-static inline struct bin *bin_x64(struct cache *cache, unsigned class_x64)
+static inline struct bin *bin_at(struct cache *cache, unsigned class_off)
 {
-    return (struct bin *)(void *)((char *)cache->bins + class_x64);
+    return (struct bin *)(void *)((char *)cache->bins + class_off);
 }
 
-static inline void *small_alloc(struct acre_heap *heap, unsigned class_x64)
+static inline void *small_alloc(struct acre_heap *heap, unsigned class_off)
 {
     if (LIKELY(tls_last.serial == heap->serial)) {
         struct cache *cache = tls_last.cache;
-        struct bin *bin = bin_x64(cache, class_x64);
+        struct bin *bin = bin_at(cache, class_off);
         if (LIKELY(!stack_is_empty(bin)))
             return bin_pop_stack(bin, cache->id);
         if (LIKELY(bin->mask != 0))
             return bin_pop_mask(bin, cache->id);
     }
-    return small_alloc_slow(heap, class_x64 / 64, false);
+    return small_alloc_slow(heap, class_off / CLASS_STEP, false);
 }
 
 /* Apart, so that the path of small blocks needs no registers for it. */
@@ -106,14 +105,14 @@ static __attribute__((noinline)) void *alloc_beyond_table(struct acre_heap *heap
 {
     if (UNLIKELY(size > SMALL_MAX_BYTES))
         return large_alloc(heap, size, 1, false);
-    return small_alloc(heap, class_of_size((uint32_t)size) * 64);
+    return small_alloc(heap, class_of_size((uint32_t)size) * CLASS_STEP);
 }
 
 void *acre_alloc(struct acre_heap *heap, size_t size)
 {
     if (UNLIKELY(size > CLASS_TABLE_BYTES))
         return alloc_beyond_table(heap, size);
-    return small_alloc(heap, class_table_x64[(size + 15) >> 4]);
+    return small_alloc(heap, class_table[(size + 15) >> 4]);
 }
 
 /* Everything that the fast path did not take: NULL, large blocks, misuse. Keeps errno. */
@@ -190,7 +189,7 @@ void acre_free(struct acre_heap *heap, void *address)
         return;
     }
     struct cache *cache = tls_last.cache;
-    struct bin *bin = bin_x64(cache, geo->class_x64);
+    struct bin *bin = bin_at(cache, geo->class_off);
     if (unit_entry_holder(entry) != cache->token || stack_is_full(bin)) {
         free_hint(heap, unit, entry);
         return;
@@ -223,7 +222,7 @@ void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, unsigned fl
         block = large_alloc(heap, size, align ? align : 1, heap_owned);
     } else {
         block = heap_owned ? small_alloc_slow(heap, class_idx, true)
-                           : small_alloc(heap, class_idx * 64);
+                           : small_alloc(heap, class_idx * CLASS_STEP);
     }
     if (block && (flags & ACRE_ZERO))
         memset(block, 0, size);

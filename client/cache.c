@@ -53,8 +53,8 @@ static struct cache *cache_new(struct acre_heap *heap)
     if (!c)
         return NULL;
     for (unsigned i = 0; i < N_CLASSES; i++) {
-        c->bins[i].top = c->stacks[i];
-        acre_assert(stack_is_empty(&c->bins[i]));
+        c->bins[i].top = c->bins[i].bottom = c->stacks[i];
+        c->bins[i].limit = c->stacks[i] + STACK_BLOCKS;
     }
     c->id = self_id(heap);
     c->token = holder_token(c->id, ++p->n_caches);

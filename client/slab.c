@@ -270,7 +270,7 @@ static void bin_forget(struct bin *bin)
 {
     struct slab *s = bin->cur;
 
-    bin->top -= ((uintptr_t)bin->top & (STACK_BYTES - 1)) / sizeof(*bin->top);
+    bin->top = bin->bottom;
     bin->mask = 0;
     for (uint32_t i = bin->n_slabs; i > 0; i--, s = s->next)
         atomic_store_explicit(s->hint, 1, memory_order_relaxed);

@@ -6,7 +6,7 @@
 struct geo geo_table[256];
 struct geo_info geo_infos[256];
 uint32_t class_bytes[N_CLASSES];
-uint16_t class_table_x64[CLASS_TABLE_BYTES / 16 + 1];
+uint16_t class_table[CLASS_TABLE_BYTES / 16 + 1];
 uint8_t class_order_min[N_CLASSES];
 uint8_t class_order_max[N_CLASSES];
 
@@ -55,7 +55,7 @@ static void fill_class(unsigned c)
                                     .size = size,
                                     .first = slab_first(n, align),
                                     .limit = n * size,
-                                    .class_x64 = c * 64};
+                                    .class_off = c * CLASS_STEP};
         geo_infos[g] = (struct geo_info){
             .n_blocks = (uint16_t)n, .class_idx = (uint8_t)c, .order = (uint8_t)(order + i)};
         /* Up to 1 KiB a busy slab is 64 KiB; above, as large as it takes to hold 16 blocks. */
@@ -73,8 +73,8 @@ static void init(void)
     acre_assert(class_bytes[N_CLASSES - 1] == SMALL_MAX_BYTES);
     for (unsigned c = 0; c < N_CLASSES; c++)
         fill_class(c);
-    for (unsigned i = 0; i < ARRAY_LEN(class_table_x64); i++)
-        class_table_x64[i] = (uint16_t)(class_of_size(16 * i) * 64);
+    for (unsigned i = 0; i < ARRAY_LEN(class_table); i++)
+        class_table[i] = (uint16_t)(class_of_size(16 * i) * CLASS_STEP);
 }
 
 void sizeclass_init(void)

@@ -27,6 +27,8 @@
 #define GEO_ORDERS      4u
 #define N_GEOS          (GEO_ORDERS * (1u + N_CLASSES))
 #define SLAB_ORDER_MAX  6u /* 512 KiB */
+/* Bytes that a thread has for each class: the tables give a class as an offset into these. */
+#define CLASS_STEP      128u
 /* Blocks are aligned to the largest power of two that divides their size, at most this. */
 #define SLAB_ALIGN_MAX  1024u
 
@@ -35,7 +37,7 @@ struct geo {
     uint32_t first;     /* bytes from the slab's head to block 0; the tag map lies at 0 */
     uint32_t limit;     /* n_blocks * size */
     uint32_t size;      /* bytes of a block */
-    uint32_t class_x64; /* index of the class times 64: what has a cache line for each class */
+    uint32_t class_off; /* index of the class times CLASS_STEP */
     uint32_t unused[2];
 };
 static_assert(sizeof(struct geo) == 32, "indexed by a shift");
@@ -52,9 +54,9 @@ struct geo_info {
 extern struct geo geo_table[256];
 extern struct geo_info geo_infos[256];
 extern uint32_t class_bytes[N_CLASSES];
-/* Class of a size up to CLASS_TABLE_BYTES, by (size + 15) >> 4; times 64. */
+/* Class of a size up to CLASS_TABLE_BYTES, by (size + 15) >> 4; times CLASS_STEP. */
 #define CLASS_TABLE_BYTES 1024u
-extern uint16_t class_table_x64[CLASS_TABLE_BYTES / 16 + 1];
+extern uint16_t class_table[CLASS_TABLE_BYTES / 16 + 1];
 extern uint8_t class_order_min[N_CLASSES]; /* smallest slab that holds a block */
 extern uint8_t class_order_max[N_CLASSES]; /* what a busy client uses */
 
