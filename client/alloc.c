@@ -112,7 +112,7 @@ void *acre_alloc(struct acre_heap *heap, size_t size)
 {
     if (UNLIKELY(size > CLASS_TABLE_BYTES))
         return alloc_beyond_table(heap, size);
-    return small_alloc(heap, class_table[(size + 15) >> 4]);
+    return small_alloc(heap, heap->class_table[(size + 15) >> 4]);
 }
 
 /* Everything that the fast path did not take: NULL, large blocks, misuse. Keeps errno. */
@@ -169,7 +169,7 @@ void acre_free(struct acre_heap *heap, void *address)
         return;
     }
     uint64_t entry = atomic_load_explicit(heap_entry(heap, (uint32_t)unit), memory_order_acquire);
-    const struct geo *geo = &geo_table[unit_entry_geo(entry)]; /* no slab: limit 0, so slow */
+    const struct geo *geo = &heap->geo_table[unit_entry_geo(entry)]; /* no slab: limit 0, so slow */
     uint32_t in_slab = (uint32_t)(at & (UNIT_BYTES - 1)) + unit_entry_back_bytes(entry);
     uint32_t d = in_slab - geo->first;
     uint64_t product = d * geo->recip;

@@ -118,7 +118,10 @@ struct process {
 struct acre_heap {
     char *base;
     uint64_t serial; /* != 0, of this open and this side of a fork; see tls_caches */
-    unsigned index;  /* in heaps[] and tls_caches[] */
+    /* Copies: the fast paths reach them from the register that they have anyway. */
+    uint32_t class_table[CLASS_TABLE_ENTRIES];
+    struct geo geo_table[256] __attribute__((aligned(32)));
+    unsigned index; /* in heaps[] and tls_caches[] */
     unsigned n_opens;
     struct process *process;
     const struct control *control;

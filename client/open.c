@@ -203,11 +203,12 @@ static void heap_destroy(struct acre_heap *heap)
 static int heap_create(struct acre_heap **ret_heap, const struct acre_options *o,
                        const char *address, const char *tenant)
 {
-    struct acre_heap *heap = calloc(1, sizeof(*heap));
+    struct acre_heap *heap = aligned_alloc(64, round_up_u64(sizeof(*heap), 64));
     unsigned index = 0;
 
     if (!heap)
         return fail(ENOMEM, "no memory for the heap's handle");
+    memset(heap, 0, sizeof(*heap));
     heap->inherited_sock = -1;
     while (index < HEAPS_MAX && registry.heaps[index])
         index++;
@@ -226,6 +227,8 @@ static int heap_create(struct acre_heap **ret_heap, const struct acre_options *o
     name_copy(heap, o->name);
     heap->deadline_ms = o->deadline_ms ? o->deadline_ms : 5000;
     heap->index = index;
+    memcpy(heap->class_table, class_table, sizeof(class_table));
+    memcpy(heap->geo_table, geo_table, sizeof(geo_table));
     heap->serial = ++registry.last_serial;
     heap->process = (struct process *)(void *)registry.regions[index];
     *ret_heap = heap;

@@ -6,7 +6,7 @@
 struct geo geo_table[256];
 struct geo_info geo_infos[256];
 uint32_t class_bytes[N_CLASSES];
-uint16_t class_table[CLASS_TABLE_BYTES / 16 + 1];
+uint32_t class_table[CLASS_TABLE_ENTRIES];
 uint8_t class_order_min[N_CLASSES];
 uint8_t class_order_max[N_CLASSES];
 
@@ -74,7 +74,7 @@ static void init(void)
     for (unsigned c = 0; c < N_CLASSES; c++)
         fill_class(c);
     for (unsigned i = 0; i < ARRAY_LEN(class_table); i++)
-        class_table[i] = (uint16_t)(class_of_size(16 * i) * CLASS_STEP);
+        class_table[i] = class_of_size(16 * i) * CLASS_STEP;
 }
 
 void sizeclass_init(void)

@@ -55,8 +55,9 @@ extern struct geo geo_table[256];
 extern struct geo_info geo_infos[256];
 extern uint32_t class_bytes[N_CLASSES];
 /* Class of a size up to CLASS_TABLE_BYTES, by (size + 15) >> 4; times CLASS_STEP. */
-#define CLASS_TABLE_BYTES 1024u
-extern uint16_t class_table[CLASS_TABLE_BYTES / 16 + 1];
+#define CLASS_TABLE_BYTES   1024u
+#define CLASS_TABLE_ENTRIES (CLASS_TABLE_BYTES / 16 + 1)
+extern uint32_t class_table[CLASS_TABLE_ENTRIES];
 extern uint8_t class_order_min[N_CLASSES]; /* smallest slab that holds a block */
 extern uint8_t class_order_max[N_CLASSES]; /* what a busy client uses */
 
