@@ -29,7 +29,7 @@
  */
 #include <string.h>
 
-#include "client/heap.h"
+#include "client/block.h"
 
 static inline void tag_commit(_Atomic tag_t *tag, tag_t owner)
 {
@@ -146,7 +146,7 @@ static inline void free_hint(const struct acre_heap *heap, uint64_t unit, uint64
                           memory_order_release);
 }
 
-/* This thread used another heap last: look for its cache of this one. */
+/* This thread used another heap last: look for its cache of this one. The tag is 0 already. */
 static __attribute__((noinline)) void free_other_heap(struct acre_heap *heap, void *address,
                                                       uint64_t entry, _Atomic tag_t *tag)
 {
@@ -161,40 +161,26 @@ static __attribute__((noinline)) void free_other_heap(struct acre_heap *heap, vo
 
 void acre_free(struct acre_heap *heap, void *address)
 {
-    uintptr_t at = (uintptr_t)address;
-    uint64_t unit = (at - (uintptr_t)heap->base) >> UNIT_SHIFT;
+    struct small_block b;
 
-    if (UNLIKELY(unit >= HEAP_UNITS)) {
+    if (UNLIKELY(!small_find(heap, address, &b) ||
+                 atomic_load_explicit(b.tag, memory_order_relaxed) == TAG_FREE)) {
         free_slow(heap, address);
         return;
     }
-    uint64_t entry = atomic_load_explicit(heap_entry(heap, (uint32_t)unit), memory_order_acquire);
-    const struct geo *geo = &heap->geo_table[unit_entry_geo(entry)]; /* no slab: limit 0, so slow */
-    uint32_t in_slab = (uint32_t)(at & (UNIT_BYTES - 1)) + unit_entry_back_bytes(entry);
-    uint32_t d = in_slab - geo->first;
-    uint64_t product = d * geo->recip;
-    if (UNLIKELY(d >= geo->limit || (uint32_t)product >= (uint32_t)geo->recip)) {
-        free_slow(heap, address);
-        return;
-    }
-    _Atomic tag_t *tag = (_Atomic tag_t *)(at - in_slab) + (product >> 32);
-    if (UNLIKELY(atomic_load_explicit(tag, memory_order_relaxed) == TAG_FREE)) {
-        free_slow(heap, address);
-        return;
-    }
-    atomic_store_explicit(tag, TAG_FREE, memory_order_release);
+    atomic_store_explicit(b.tag, TAG_FREE, memory_order_release);
 
     if (UNLIKELY(tls_last.serial != heap->serial)) {
-        free_other_heap(heap, address, entry, tag);
+        free_other_heap(heap, address, b.entry, b.tag);
         return;
     }
     struct cache *cache = tls_last.cache;
-    struct bin *bin = bin_at(cache, geo->class_off);
-    if (unit_entry_holder(entry) != cache->token || stack_is_full(bin)) {
-        free_hint(heap, unit, entry);
+    struct bin *bin = bin_at(cache, b.geo->class_off);
+    if (unit_entry_holder(b.entry) != cache->token || stack_is_full(bin)) {
+        free_hint(heap, b.unit, b.entry);
         return;
     }
-    bin_push(bin, address, tag);
+    bin_push(bin, address, b.tag);
 }
 
 /* Smallest class whose blocks hold size bytes at this alignment; N_CLASSES if none. */

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* block.c - what is at an address? The checked, unhurried twin of acre_free()'s fast path: both
- * must agree. */
-#include "client/heap.h"
+/* block.c - what is at an address? Unhurried. */
+#include "client/block.h"
 
 /* The tag of a kept block, whose own one is that of its last owner. Never written: it is 0. */
 static _Atomic tag_t tag_of_kept;
@@ -18,42 +17,23 @@ static struct block find_large(const struct acre_heap *heap, struct block b, uin
     return b;
 }
 
-static struct block find_small(const struct acre_heap *heap, struct block b, uint32_t unit)
-{
-    const struct geo *g = &geo_table[unit_entry_geo(b.entry)];
-    uint32_t back = unit_entry_back(b.entry);
-    uint64_t slab_off = (uint64_t)(unit - back) << UNIT_SHIFT;
-    uint32_t d = (uint32_t)(b.off - slab_off) - g->first;
-    uint64_t product = d * g->recip;
-
-    if (back > unit % SLOT_UNITS || d >= g->limit || (uint32_t)product >= g->recip)
-        return b;
-    b.fault = BLOCK_OK;
-    b.usable = g->size;
-    b.tag = (_Atomic tag_t *)(heap->base + slab_off) + (product >> 32);
-    return b;
-}
-
 struct block block_find(const struct acre_heap *heap, const void *address)
 {
     struct block b = {.fault = BLOCK_FOREIGN,
                       .off = (uint64_t)((uintptr_t)address - (uintptr_t)heap->base)};
+    struct small_block small;
 
     if (b.off >= HEAP_BYTES)
         return b;
     b.fault = BLOCK_INTERIOR;
-    uint32_t unit = (uint32_t)(b.off >> UNIT_SHIFT);
-    b.entry = atomic_load_explicit(heap_entry(heap, unit), memory_order_acquire);
-    switch (unit_entry_state(b.entry)) {
-    case U_SLAB:
-    case U_PARKED:
-    case U_RELEASING:
-        return find_small(heap, b, unit);
-    case U_LARGE:
-        return find_large(heap, b, unit);
-    default:
-        return b;
-    }
+    bool is_small = small_find(heap, address, &small);
+    b.entry = small.entry;
+    if (is_small)
+        return (struct block){
+            .off = b.off, .entry = small.entry, .usable = small.geo->size, .tag = small.tag};
+    if (unit_entry_state(b.entry) == U_LARGE)
+        return find_large(heap, b, (uint32_t)small.unit);
+    return b;
 }
 
 size_t acre_usable_size(struct acre_heap *heap, const void *block)

@@ -269,18 +269,6 @@ void large_free(struct acre_heap *heap, const struct block *b);
 /* Gives back the large blocks that a cache keeps. */
 void large_release_kept(struct acre_heap *heap, struct cache *cache);
 
-/* ---- block.c: any address, checked ---- */
-enum block_fault { BLOCK_OK = 0, BLOCK_FOREIGN, BLOCK_INTERIOR };
-struct block {
-    enum block_fault fault;
-    bool large;
-    uint32_t n_units; /* large */
-    uint64_t entry, off;
-    size_t usable;
-    _Atomic tag_t *tag;
-};
-struct block block_find(const struct acre_heap *heap, const void *address);
-
 /* ---- error.c ---- */
 /* Notes the sentence for acre_last_error() and returns -error. error is positive. */
 __attribute__((format(printf, 2, 3), cold)) int fail(int error, const char *fmt, ...);

@@ -30,7 +30,7 @@
  */
 #include <string.h>
 
-#include "client/heap.h"
+#include "client/block.h"
 
 #define POOL_LARGE_UNITS 256u /* 2 MiB: half of what the pool keeps */
 #define ALIGN_ORDER_MAX  (SLOT_SHIFT - UNIT_SHIFT - 1)

@@ -6,7 +6,7 @@
  * a kill before it: nothing happened, after it: it is done. Adopt is a compare-and-swap because two
  * may want the block.
  */
-#include "client/heap.h"
+#include "client/block.h"
 
 acre_client acre_self(struct acre_heap *heap)
 {
@@ -39,34 +39,54 @@ acre_client acre_owner(struct acre_heap *heap, const void *block)
     return gen ? client_handle(tag, gen) : 0; /* dead: about to be freed */
 }
 
-/* The block, if it is this client's; else the error in *ret_r (0 if the heap has it). */
-static bool find_own(struct acre_heap *heap, const void *block, struct block *ret_b, int *ret_r)
+/* Why a block is not this client's: 0 if the heap has it, else an error. */
+static __attribute__((noinline, cold)) int not_own(const struct block *b, const void *block,
+                                                   tag_t self)
 {
-    *ret_b = block_find(heap, block);
-    if (ret_b->fault) {
-        *ret_r = fail(EINVAL, "%p is no block of the heap", block);
-        return false;
-    }
-    tag_t tag = atomic_load_explicit(ret_b->tag, memory_order_relaxed), self = self_id(heap);
-    if (tag == self && self != 0)
-        return true;
+    tag_t tag = b->fault ? TAG_FREE : atomic_load_explicit(b->tag, memory_order_relaxed);
+
+    if (b->fault)
+        return fail(EINVAL, "%p is no block of the heap", block);
     if (tag == TAG_HEAP)
-        *ret_r = 0;
-    else if (tag == TAG_FREE)
-        *ret_r = fail(EINVAL, "the block at %p is free", block);
-    else
-        *ret_r = fail(EPERM, "the block at %p belongs to client %u, not to %u", block, tag, self);
-    return false;
+        return 0;
+    if (tag == TAG_FREE)
+        return fail(EINVAL, "the block at %p is free", block);
+    return fail(EPERM, "the block at %p belongs to client %u, not to %u", block, tag, self);
+}
+
+/* Tag of a block that is no small one of this client's; NULL with *ret_r as not_own(). */
+static __attribute__((noinline)) _Atomic tag_t *own_tag_slow(struct acre_heap *heap,
+                                                             const void *block, int *ret_r)
+{
+    struct block b = block_find(heap, block);
+    tag_t self = self_id(heap);
+
+    if (!b.fault && self != 0 && atomic_load_explicit(b.tag, memory_order_relaxed) == self)
+        return b.tag;
+    *ret_r = not_own(&b, block, self);
+    return NULL;
+}
+
+/* The tag of a block that is this client's; else NULL and the error (0 if the heap has it). */
+static inline _Atomic tag_t *own_tag(struct acre_heap *heap, const void *block, int *ret_r)
+{
+    struct small_block b;
+    tag_t self = self_id(heap);
+
+    if (LIKELY(small_find(heap, block, &b) && self != 0 &&
+               atomic_load_explicit(b.tag, memory_order_relaxed) == self))
+        return b.tag;
+    return own_tag_slow(heap, block, ret_r);
 }
 
 int acre_publish(struct acre_heap *heap, void *block)
 {
-    struct block b;
     int r;
+    _Atomic tag_t *tag = own_tag(heap, block, &r);
 
-    if (!find_own(heap, block, &b, &r))
+    if (!tag)
         return r;
-    atomic_store_explicit(b.tag, TAG_HEAP, memory_order_release);
+    atomic_store_explicit(tag, TAG_HEAP, memory_order_release);
     return 0;
 }
 
@@ -83,16 +103,16 @@ int acre_publish_all(struct acre_heap *heap)
 
 int acre_give(struct acre_heap *heap, void *block, acre_client to)
 {
-    struct block b;
-    tag_t id = client_handle_id(to), self = self_id(heap);
+    tag_t id = client_handle_id(to);
     uint32_t gen = client_handle_gen(to);
     int r;
+    _Atomic tag_t *tag = own_tag(heap, block, &r);
 
-    if (!find_own(heap, block, &b, &r))
+    if (UNLIKELY(!tag))
         return r ? r : fail(EPERM, "the block at %p is published: adopt it first", block);
-    if (id == TAG_FREE || id == TAG_HEAP || gen == 0 || gen_of(heap, id) != gen)
+    if (UNLIKELY(id == TAG_FREE || id == TAG_HEAP || gen == 0 || gen_of(heap, id) != gen))
         return fail(ESRCH, "client %u (generation %u) is gone", id, gen);
-    atomic_store_explicit(b.tag, id, memory_order_release);
+    atomic_store_explicit(tag, id, memory_order_release);
     /* The store must be visible before the generation is read again. The daemon pays for that: it
      * bumps the generation, then membarrier()s all clients, then sweeps (pairs with reaper.c). */
 #if defined(__x86_64__)
@@ -104,7 +124,7 @@ int acre_give(struct acre_heap *heap, void *block, acre_client to)
         return 0;
     /* Dead meanwhile: take it back. Too late if the sweep was faster: then it was given, and ended
      * with its owner. */
-    if (atomic_compare_exchange_strong(b.tag, &id, self))
+    if (atomic_compare_exchange_strong(tag, &id, self_id(heap)))
         return fail(ESRCH, "client %u (generation %u) has just gone", id, gen);
     return 0;
 }
