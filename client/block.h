@@ -27,10 +27,10 @@ static inline bool small_find(const struct acre_heap *heap, const void *address,
     ret->geo = &heap->geo_table[unit_entry_geo(ret->entry)]; /* no slab: limit 0, so no block */
     uint32_t in_slab = (uint32_t)(at & (UNIT_BYTES - 1)) + unit_entry_back_bytes(ret->entry);
     uint32_t d = in_slab - ret->geo->first;
-    uint64_t product = d * ret->geo->recip;
-    if (UNLIKELY(d >= ret->geo->limit || (uint32_t)product >= (uint32_t)ret->geo->recip))
+    uint32_t idx;
+    if (UNLIKELY(d >= ret->geo->limit || !block_idx(d, ret->geo->recip, &idx)))
         return false;
-    ret->tag = (_Atomic tag_t *)(at - in_slab) + (product >> 32);
+    ret->tag = (_Atomic tag_t *)(at - in_slab) + idx;
     return true;
 }
 

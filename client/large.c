@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * large.c - blocks above 32 KiB: runs of whole units, with their owner tag in the segment's tag
+ * large.c - blocks above 64 KiB: runs of whole units, with their owner tag in the segment's tag
  * table.
  *
  * MODEL. The head's entry is U_LARGE with the number of units and the client whose units they are,

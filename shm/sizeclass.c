@@ -28,16 +28,6 @@ static uint32_t slab_blocks(uint32_t slab_bytes, uint32_t size, uint32_t align)
     return n;
 }
 
-/*
- * With e = recip * size - 2^32 the product of d = idx * size + r is idx * 2^32 + idx * e + r *
- * recip. The low half of it stays below 2^32 for r = size - 1, and below recip for r = 0, exactly
- * if (idx + 1) * e < recip.
- */
-static bool recip_is_exact(uint32_t n_blocks, uint32_t size, uint32_t recip)
-{
-    return n_blocks * ((uint64_t)recip * size - 0x100000000ull) < recip;
-}
-
 static void fill_class(unsigned c)
 {
     uint32_t size = class_bytes[c], align = MIN(size & -size, SLAB_ALIGN_MAX);
@@ -49,9 +39,7 @@ static void fill_class(unsigned c)
     for (unsigned i = 0; i < GEO_ORDERS && order + i <= SLAB_ORDER_MAX; i++) {
         unsigned g = geo_of(c, order + i);
         uint32_t n = slab_blocks((uint32_t)UNIT_BYTES << (order + i), size, align);
-        uint32_t recip = (uint32_t)((0x100000000ull + size - 1) / size);
-        acre_assert(recip_is_exact(n, size, recip));
-        geo_table[g] = (struct geo){.recip = recip,
+        geo_table[g] = (struct geo){.recip = UINT64_MAX / size + 1,
                                     .size = size,
                                     .first = slab_first(n, align),
                                     .limit = n * size,

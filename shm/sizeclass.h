@@ -2,7 +2,7 @@
 /*
  * sizeclass.h - which block sizes exist, and how a slab of each is cut.
  *
- * CLASSES. 16 to 128 in steps of 16, then four to each doubling up to 32 KiB: 40 classes. A request
+ * CLASSES. 16 to 128 in steps of 16, then four to each doubling up to 64 KiB: 44 classes. A request
  * above 64 bytes wastes less than 20 % of its block (worst: 2^k + 1 in a block of 1.25 * 2^k).
  *
  * GEOMETRIES. A slab of a class may have one of up to GEO_ORDERS sizes (units, powers of two):
@@ -11,10 +11,11 @@
  * slab".
  *
  * BLOCK NUMBER. idx = d / size for d = byte offset from block 0, by one multiplication: recip =
- * ceil(2^32 / size), product = d * recip, idx = product >> 32, and d is a multiple of size exactly
- * if the low half of the product is below recip (Lemire, Kaser, Kurz 2019). That holds as long as
- * n_blocks * (recip * size - 2^32) < recip; a geometry that does not meet this does not exist, and
- * tests/unit proves every byte of all others.
+ * ceil(2^64 / size), product = d * recip in 128 bits, idx = product >> 64, and d is a multiple of
+ * size exactly if the low half of the product is below recip (Lemire, Kaser, Kurz 2019). That holds
+ * as long as n_blocks * (recip * size - 2^64) < recip: the left side is below n_blocks * size, at
+ * most 2^19, the right one above 2^47. tests/unit proves every byte all the same. (32 bits of
+ * fraction are too few for slabs of 512 KiB with blocks of 20, 28, 48 and 56 KiB.)
  */
 #ifndef ACRE_SHM_SIZECLASS_H
 #define ACRE_SHM_SIZECLASS_H
@@ -22,8 +23,8 @@
 #include "shm/base.h"
 #include "shm/layout.h"
 
-#define N_CLASSES       40u
-#define SMALL_MAX_BYTES 32768u
+#define N_CLASSES       44u
+#define SMALL_MAX_BYTES 65536u
 #define GEO_ORDERS      4u
 #define N_GEOS          (GEO_ORDERS * (1u + N_CLASSES))
 #define SLAB_ORDER_MAX  6u /* 512 KiB */
@@ -33,7 +34,7 @@
 #define SLAB_ALIGN_MAX  1024u
 
 struct geo {
-    uint64_t recip;     /* ceil(2^32 / size): 64 bits wide, so that it multiplies from memory */
+    uint64_t recip;     /* ceil(2^64 / size) */
     uint32_t first;     /* bytes from the slab's head to block 0; the tag map lies at 0 */
     uint32_t limit;     /* n_blocks * size */
     uint32_t size;      /* bytes of a block */
@@ -68,6 +69,18 @@ void sizeclass_init(void);
 
 /* FNV-1a over all constants and tables that two processes must share. */
 uint64_t layout_fingerprint(void);
+
+/* d / size for a byte offset d from block 0 of a slab with this reciprocal; *ret_idx is set only if
+ * it divides without rest. */
+static inline bool block_idx(uint32_t d, uint64_t recip, uint32_t *ret_idx)
+{
+    unsigned __int128 product = (unsigned __int128)d * recip;
+
+    if (UNLIKELY((uint64_t)product >= recip))
+        return false;
+    *ret_idx = (uint32_t)(product >> 64);
+    return true;
+}
 
 /* size in [0, SMALL_MAX_BYTES] */
 static inline unsigned class_of_size(uint32_t size)

@@ -25,9 +25,9 @@ static void block_number_is_exact_for_every_byte_of_every_geometry(void **state)
         const struct geo *geo = &geo_table[g];
         uint32_t n_wrong = 0;
         for (uint32_t d = 0; d < geo->limit; d++) {
-            uint64_t product = (uint64_t)d * geo->recip;
-            bool divides = (uint32_t)product < geo->recip;
-            n_wrong += (product >> 32) != d / geo->size || divides != (d % geo->size == 0);
+            uint32_t idx = UINT32_MAX;
+            bool divides = block_idx(d, geo->recip, &idx);
+            n_wrong += divides != (d % geo->size == 0) || (divides && idx != d / geo->size);
         }
         assert_int_equal(n_wrong, 0);
     }
@@ -123,7 +123,8 @@ static void every_geometrys_reciprocal_is_exact(void **state)
     for_each_geo(g)
     {
         const struct geo *geo = &geo_table[g];
-        uint64_t excess = (uint64_t)geo->recip * geo->size - (1ull << 32);
+        uint64_t excess = geo->recip * geo->size; /* modulo 2^64 */
+        assert_true(excess < geo->size);
         assert_true(geo_infos[g].n_blocks * excess < geo->recip);
     }
 }
