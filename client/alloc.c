@@ -140,8 +140,10 @@ static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *ad
 /* What follows the 0 when the block is not pushed: a hint for the slab's holder, stored
  * unconditionally, since testing the byte first could lose it (DESIGN.md section 13). Pairs with
  * slab_open(). */
-static inline void free_hint(const struct acre_heap *heap, uint64_t unit, uint64_t entry)
+static inline void free_hint(const struct acre_heap *heap, void *address, uint64_t entry)
 {
+    uint64_t unit = (uint64_t)((char *)address - heap->base) >> UNIT_SHIFT;
+
     atomic_store_explicit(heap_hint(heap, (uint32_t)unit) - unit_entry_back(entry), 1,
                           memory_order_release);
 }
@@ -156,7 +158,7 @@ static __attribute__((noinline)) void free_other_heap(struct acre_heap *heap, vo
     if (bin && unit_entry_holder(entry) == cache->token && !stack_is_full(bin))
         bin_push(bin, address, tag);
     else
-        free_hint(heap, (uint64_t)((char *)address - heap->base) >> UNIT_SHIFT, entry);
+        free_hint(heap, address, entry);
 }
 
 void acre_free(struct acre_heap *heap, void *address)
@@ -170,17 +172,13 @@ void acre_free(struct acre_heap *heap, void *address)
     }
     atomic_store_explicit(b.tag, TAG_FREE, memory_order_release);
 
-    if (UNLIKELY(tls_last.serial != heap->serial)) {
+    struct bin *bin = bin_at(tls_last.cache, b.geo->class_off);
+    if (tls_last.key == (heap->serial | unit_entry_holder(b.entry)) && !stack_is_full(bin))
+        bin_push(bin, address, b.tag);
+    else if (LIKELY(tls_last.serial == heap->serial))
+        free_hint(heap, address, b.entry);
+    else
         free_other_heap(heap, address, b.entry, b.tag);
-        return;
-    }
-    struct cache *cache = tls_last.cache;
-    struct bin *bin = bin_at(cache, b.geo->class_off);
-    if (unit_entry_holder(b.entry) != cache->token || stack_is_full(bin)) {
-        free_hint(heap, b.unit, b.entry);
-        return;
-    }
-    bin_push(bin, address, b.tag);
 }
 
 /* Smallest class whose blocks hold size bytes at this alignment; N_CLASSES if none. */

@@ -25,7 +25,7 @@ static inline bool small_find(const struct acre_heap *heap, const void *address,
         return false;
     ret->entry = atomic_load_explicit(heap_entry(heap, (uint32_t)ret->unit), memory_order_acquire);
     ret->geo = &heap->geo_table[unit_entry_geo(ret->entry)]; /* no slab: limit 0, so no block */
-    uint32_t in_slab = (uint32_t)(at & (UNIT_BYTES - 1)) + unit_entry_back_bytes(ret->entry);
+    uint32_t in_slab = (uint32_t)at & ret->geo->mask; /* a slab is a span: aligned to its size */
     uint32_t d = in_slab - ret->geo->first;
     uint32_t idx;
     if (UNLIKELY(d >= ret->geo->limit || !block_idx(d, ret->geo->recip, &idx)))

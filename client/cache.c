@@ -14,7 +14,13 @@
 
 #include "client/heap.h"
 
-__thread struct tls_cache tls_last, tls_caches[HEAPS_MAX];
+__thread struct tls_last tls_last;
+__thread struct tls_cache tls_caches[HEAPS_MAX];
+
+static void remember(const struct tls_cache *t)
+{
+    tls_last = (struct tls_last){t->serial, t->serial | t->cache->token, t->cache};
+}
 
 struct cache *cache_here(const struct acre_heap *heap)
 {
@@ -22,7 +28,7 @@ struct cache *cache_here(const struct acre_heap *heap)
 
     if (t->serial != heap->serial)
         return NULL;
-    tls_last = *t;
+    remember(t);
     return t->cache;
 }
 
@@ -85,7 +91,8 @@ struct cache *cache_acquire(struct acre_heap *heap)
         errno = -fail(ENOMEM, "no private memory left for a thread cache");
         return NULL;
     }
-    tls_last = tls_caches[heap->index] = (struct tls_cache){heap->serial, c};
+    tls_caches[heap->index] = (struct tls_cache){heap->serial, c};
+    remember(&tls_caches[heap->index]);
     cache_watch_thread();
     errno = saved_errno;
     return c;
@@ -142,7 +149,7 @@ static void thread_ended(void *arg)
         heaps_unlock();
         *t = (struct tls_cache){0};
     }
-    tls_last = (struct tls_cache){0};
+    tls_last = (struct tls_last){0};
 }
 
 static void key_init(void)

@@ -117,7 +117,7 @@ struct process {
 
 struct acre_heap {
     char *base;
-    uint64_t serial; /* != 0, of this open and this side of a fork; see tls_caches */
+    uint64_t serial; /* != 0, of this open and this side of a fork: n << 32; see tls_caches */
     /* Copies: the fast paths reach them from the register that they have anyway. */
     uint32_t class_table[CLASS_TABLE_ENTRIES];
     struct geo geo_table[256] __attribute__((aligned(32)));
@@ -144,7 +144,13 @@ struct tls_cache {
     struct cache *cache;
 };
 #define TLS_MODEL __attribute__((tls_model("initial-exec"), visibility("hidden")))
-extern __thread struct tls_cache tls_last TLS_MODEL; /* the heap that this thread used last */
+/* The same of the heap that this thread used last, and serial | the cache's token: one comparison
+ * tells acre_free() that a slab is this cache's. */
+struct tls_last {
+    uint64_t serial, key;
+    struct cache *cache;
+};
+extern __thread struct tls_last tls_last TLS_MODEL;
 extern __thread struct tls_cache tls_caches[HEAPS_MAX] TLS_MODEL;
 
 /* This thread's cache of the heap, which becomes its last used; NULL if it has none. */

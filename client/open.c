@@ -28,6 +28,11 @@ static struct {
     uint64_t last_serial;
 } registry = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+static uint64_t serial_next(void)
+{
+    return registry.last_serial += 1ull << 32;
+}
+
 struct acre_heap *heaps_lock(unsigned index, uint64_t serial)
 {
     pthread_mutex_lock(&registry.lock);
@@ -67,7 +72,7 @@ static void fork_child(void)
         struct acre_heap *heap = registry.heaps[i];
         if (!heap)
             continue;
-        heap->serial = ++registry.last_serial;
+        heap->serial = serial_next();
         heap->arena_floor = 0;
         attach_drop_inherited(heap);
     }
@@ -229,7 +234,7 @@ static int heap_create(struct acre_heap **ret_heap, const struct acre_options *o
     heap->index = index;
     memcpy(heap->class_table, class_table, sizeof(class_table));
     memcpy(heap->geo_table, geo_table, sizeof(geo_table));
-    heap->serial = ++registry.last_serial;
+    heap->serial = serial_next();
     heap->process = (struct process *)(void *)registry.regions[index];
     *ret_heap = heap;
     return 0;

@@ -43,7 +43,8 @@ static void fill_class(unsigned c)
                                     .size = size,
                                     .first = slab_first(n, align),
                                     .limit = n * size,
-                                    .class_off = c * CLASS_STEP};
+                                    .class_off = c * CLASS_STEP,
+                                    .mask = ((uint32_t)UNIT_BYTES << (order + i)) - 1};
         geo_infos[g] = (struct geo_info){
             .n_blocks = (uint16_t)n, .class_idx = (uint8_t)c, .order = (uint8_t)(order + i)};
         /* Up to 1 KiB a busy slab is 64 KiB; above, as large as it takes to hold 16 blocks. */

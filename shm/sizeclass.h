@@ -39,7 +39,8 @@ struct geo {
     uint32_t limit;     /* n_blocks * size */
     uint32_t size;      /* bytes of a block */
     uint32_t class_off; /* index of the class times CLASS_STEP */
-    uint32_t unused[2];
+    uint32_t mask;      /* bytes of the slab - 1 */
+    uint32_t unused;
 };
 static_assert(sizeof(struct geo) == 32, "indexed by a shift");
 
