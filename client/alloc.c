@@ -12,7 +12,7 @@
  * this cache's. Only the holder turns 0 into an id, so tag 0 stays until this thread takes the
  * block.
  *  2. A block is never on the stack and in the mask at once: windows are scanned only when both are
- * empty (slab.c).
+ * empty (bin.c).
  *  3. Alloc commits with one store (tag = owner), free with one store (tag = 0). Everything else is
  * private and derived.
  *
@@ -30,6 +30,8 @@
 #include <string.h>
 
 #include "client/block.h"
+
+#define RESERVE_MAX (1u << 24) /* notes of 16 bytes in 256 MiB of private memory */
 
 static inline void tag_commit(_Atomic tag_t *tag, tag_t owner)
 {
@@ -211,6 +213,29 @@ void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, unsigned fl
     if (block && (flags & ACRE_ZERO))
         memset(block, 0, size);
     return block;
+}
+
+int acre_reserve(struct acre_heap *heap, size_t size, size_t n_blocks)
+{
+    if (size > SMALL_MAX_BYTES || n_blocks > RESERVE_MAX)
+        return fail(EINVAL, "acre_reserve: %zu blocks of %zu bytes; at most %u of %u bytes",
+                    n_blocks, size, RESERVE_MAX, SMALL_MAX_BYTES);
+    struct cache *cache = cache_here(heap);
+    int saved_errno = errno;
+
+    if (!cache || cache->token == 0)
+        cache = cache_acquire(heap);
+    int r = cache ? bin_reserve(heap, cache, class_of_size((uint32_t)size), (uint32_t)n_blocks)
+                  : -errno;
+    errno = saved_errno;
+    return r;
+}
+
+uint64_t acre_refills(struct acre_heap *heap)
+{
+    const struct cache *cache = cache_here(heap);
+
+    return cache ? cache->n_refills : 0;
 }
 
 void *acre_calloc(struct acre_heap *heap, size_t n, size_t size)

@@ -4,7 +4,7 @@
  *
  * A cache belongs to one living thread at a time, with its slabs, windows and stacks. When its
  * thread ends, it stays whole, idle, for the next thread (or its slabs are inherited class by
- * class: slab.c). A thread that ends without its destructors (a raw exit system call) leaves the
+ * class: bin.c). A thread that ends without its destructors (a raw exit system call) leaves the
  * cache busy: whoever needs one asks the kernel whether that thread still exists. Its number may
  * have been given to another thread meanwhile: then the cache stays stranded until that one ends
  * too; its memory comes back with the process in any case.

@@ -40,14 +40,7 @@
 #define HEAP_BASE_HINT                                                                             \
     0x7e8000000000ull /* free under every sanitizer and valgrind; any other works too */
 
-/* A slab this process holds: private record, the truth lies in the unit table and the owner map. */
-struct slab {
-    struct slab *next, *prev; /* ring of the bin */
-    char *head;               /* address of the slab */
-    _Atomic uint64_t *entries;
-    _Atomic uint8_t *hint;
-    uint8_t geo;
-};
+struct slab;
 
 struct free_block {
     void *block;
@@ -94,6 +87,7 @@ struct cache {
     struct cache *next;          /* all caches of the process */
     bool busy;                   /* a living thread has it (pool_lock) */
     int tid;                     /* which */
+    uint64_t n_refills;          /* acre_refills() */
     uint32_t n_kept, kept_units; /* oldest first */
     struct kept kept[KEPT_MAX];
     struct bin bins[N_CLASSES];
@@ -251,13 +245,15 @@ void pool_release(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 /* Gives free units beyond keep_units back to the daemon. */
 int pool_trim(struct acre_heap *heap, uint32_t keep_units);
 
-/* ---- cache.c, slab.c ---- */
+/* ---- cache.c, bin.c ---- */
 /* This thread's cache, attaching if need be; NULL with errno. */
 struct cache *cache_acquire(struct acre_heap *heap);
 /* Has this thread's end noticed. */
 void cache_watch_thread(void);
 /* Fills stack or mask of the bin. 0 or negative errno. */
 int bin_refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx);
+/* At least n_blocks on the bin's stack, their pages touched. 0 or negative errno. */
+int bin_reserve(struct acre_heap *heap, struct cache *cache, unsigned class_idx, uint32_t n_blocks);
 /* Gives all empty slabs of the cache back to the pool; bins lose window and stack (derived, found
  * again by scan). */
 void cache_release_empty(struct acre_heap *heap, struct cache *cache);

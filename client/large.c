@@ -48,7 +48,11 @@ static uint32_t take_from_pool(struct acre_heap *heap, uint32_t n_units)
 static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
                       uint32_t *ret_unit)
 {
+    struct cache *cache = cache_here(heap);
     int r = attach_ensure(heap);
+
+    if (cache)
+        cache->n_refills++;
 
     if (r < 0)
         return r;

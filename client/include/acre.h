@@ -141,6 +141,18 @@ ACRE_API void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, un
 ACRE_API void *acre_realloc(struct acre_heap *heap, void *block, size_t size)
     ACRE_ATTR(alloc_size(3), warn_unused_result);
 
+/* The next n_blocks allocations of size bytes by this thread find their blocks noted, their pages
+ * touched: no search, no page fault, no daemon, as long as this thread's other allocations of
+ * about that size (the same class) do not take them. What is reserved stays with the thread until
+ * it is used or acre_trim() gives it back. At most 16,777,216 blocks of up to 64 KiB. Larger ones:
+ * allocate them ahead.
+ * -EINVAL; -ENOMEM and others as acre_alloc(): then part of it may be reserved. */
+ACRE_API int acre_reserve(struct acre_heap *heap, size_t size, size_t n_blocks);
+
+/* How often this thread's allocations had to look for a block instead of taking a noted one, since
+ * it first used the heap: what acre_reserve() keeps from rising. */
+ACRE_API uint64_t acre_refills(struct acre_heap *heap);
+
 /* Bytes that the caller may use from block on: at least what was asked for. 0 for NULL or no block.
  */
 ACRE_API size_t acre_usable_size(struct acre_heap *heap, const void *block);
