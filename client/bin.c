@@ -99,10 +99,28 @@ static bool bin_probe(struct bin *bin, uint32_t n_max, bool blind)
 
 /* ---- slabs come and go ---- */
 
+/* Makes the pages of [from, from + bytes) be there, as far as that can be had. */
+static void populate(void *from, size_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    uintptr_t page = (uintptr_t)from & ~(uintptr_t)4095;
+    (void)madvise((void *)page, (uintptr_t)from + bytes - page, MADV_POPULATE_WRITE);
+#else
+    (void)from;
+    (void)bytes;
+#endif
+}
+
+/* A free shall not be the first to touch a page of the stack. The first slab's are left to it: a
+ * bin that stays small stays cheap. */
 static void bin_hold(struct cache *cache, struct bin *bin, struct slab *s)
 {
     slab_hold(s, cache->token);
     ring_add(bin, s);
+    if (bin->n_slabs > 1)
+        populate(bin->bottom,
+                 MIN(bin->n_slabs * slab_n_blocks(s), (uint32_t)(bin->limit - bin->bottom)) *
+                     sizeof(*bin->bottom));
 }
 
 /* Stack and mask are only knowledge: forgotten, with a hint that there is something to find. */
@@ -303,16 +321,6 @@ static void stack_fill_from(struct bin *bin, struct slab *s)
     }
 }
 
-/* A touch of these pages is no fault any more. As far as it can be had: no promise hangs on it. */
-static void slab_populate(const struct slab *s)
-{
-#ifdef MADV_POPULATE_WRITE
-    (void)madvise(s->head, UNIT_BYTES << geo_infos[s->geo].order, MADV_POPULATE_WRITE);
-#else
-    (void)s;
-#endif
-}
-
 int bin_reserve(struct acre_heap *heap, struct cache *cache, unsigned class_idx, uint32_t n_blocks)
 {
     struct bin *bin = &cache->bins[class_idx];
@@ -324,7 +332,7 @@ int bin_reserve(struct acre_heap *heap, struct cache *cache, unsigned class_idx,
     struct slab *s = bin->cur;
     for (uint32_t i = bin->n_slabs; i > 0; i--, s = s->next) {
         stack_fill_from(bin, s);
-        slab_populate(s);
+        populate(s->head, UNIT_BYTES << geo_infos[s->geo].order);
     }
     while ((uint32_t)(bin->top - bin->bottom) < n_blocks) {
         unsigned order = bin_order(bin, class_idx);
@@ -339,7 +347,7 @@ int bin_reserve(struct acre_heap *heap, struct cache *cache, unsigned class_idx,
         if (!s)
             continue;
         stack_fill_from(bin, s);
-        slab_populate(s);
+        populate(s->head, UNIT_BYTES << geo_infos[s->geo].order);
     }
     return 0;
 }

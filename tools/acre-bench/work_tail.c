@@ -8,6 +8,10 @@
  * The clock's own cost (row "clock") is in each figure and is not subtracted: ratios of medians
  * lean towards 1, those of tails hardly. A tail holds what else the machine did in those moments;
  * max is shown, never judged.
+ *
+ * "reserved" is the same after acre_reserve() of as many blocks of each class as will live at once,
+ * which a rehearsal without blocks has found out; "slow paths" is how many allocations then had to
+ * look for a block all the same.
  */
 #include "workload.h"
 
@@ -83,6 +87,54 @@ BENCH_INLINE void tail(struct mem mem, enum mem_kind kind, void *arg, uint64_t n
 }
 HEAP_LOOP(tail)
 
+/* ---- what will be needed ---- */
+
+#define ROUNDED_MAX (65536u / 16)
+
+struct demand {
+    uint32_t live[ROUNDED_MAX + 1], most[ROUNDED_MAX + 1]; /* by the block's size / 16 */
+};
+
+static uint32_t rounded(struct mem mem, uint32_t size)
+{
+    void *block = acre_alloc(mem.heap, size);
+    uint32_t usable = (uint32_t)acre_usable_size(mem.heap, block);
+    acre_free(mem.heap, block);
+    return usable / 16;
+}
+
+static void demand_add(struct demand *d, uint32_t at)
+{
+    if (++d->live[at] > d->most[at])
+        d->most[at] = d->live[at];
+}
+
+/* The steps of tail(), with numbers for blocks. */
+static void rehearse(struct mem mem, const struct tail *t, uint64_t n, struct demand *d)
+{
+    static uint16_t live[N_LIVE];
+    uint64_t seed = t->seed;
+    uint32_t n_allocs = 0;
+    for (uint32_t i = 0; i < N_LIVE; i++)
+        demand_add(d, live[i] = (uint16_t)rounded(mem, t->sizes[n_allocs++ & SIZES_MASK]));
+    for (uint64_t i = 0; i < n; i++) {
+        uint16_t *slot = &live[random_below(&seed, N_LIVE)];
+        d->live[*slot]--;
+        demand_add(d, *slot = (uint16_t)rounded(mem, t->sizes[n_allocs++ & SIZES_MASK]));
+    }
+}
+
+static void reserve(struct mem mem, const struct tail *t, uint64_t n)
+{
+    static struct demand d;
+    rehearse(mem, t, n, &d);
+    for (uint32_t at = 1; at <= ROUNDED_MAX; at++)
+        if (d.most[at] > 0 && acre_reserve(mem.heap, at * 16, d.most[at]) < 0)
+            give_up("cannot reserve: %s", acre_last_error());
+}
+
+/* ---- figures ---- */
+
 static int compare(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -105,7 +157,10 @@ static void report_tail(const char *what, uint32_t *values, uint32_t n, double n
 
 static void run_tail(const struct child *child, unsigned case_idx)
 {
-    (void)case_idx;
+    bool is_reserved = case_idx == 1;
+    uint64_t n = child->is_quick ? N_QUICK : N_STEPS;
+    if (is_reserved && child->kind != MEM_ACRE)
+        return;
     struct tail *t = mmap(NULL, sizeof(*t), PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (t == MAP_FAILED)
@@ -114,11 +169,18 @@ static void run_tail(const struct child *child, unsigned case_idx)
     t->seed = 1;
     struct mem mem = mem_open(child->kind, child->socket, 256 << 20);
     settle(child);
+    if (is_reserved)
+        reserve(mem, t, n);
+    uint64_t refills = is_reserved ? acre_refills(mem.heap) : 0;
     uint64_t begin_ns = now_ns(), begin = ticks();
-    tail_loops[child->kind](mem, t, child->is_quick ? N_QUICK : N_STEPS);
+    tail_loops[child->kind](mem, t, n);
     double ns_per_tick = (double)(now_ns() - begin_ns) / (double)(ticks() - begin);
-    report_tail("malloc", t->allocs, t->n_allocs, ns_per_tick);
-    report_tail("free", t->frees, t->n_frees, ns_per_tick);
+    if (is_reserved)
+        report("slow paths", "calls", (double)(acre_refills(mem.heap) - refills), -1);
+    report_tail(is_reserved ? "reserved malloc" : "malloc", t->allocs, t->n_allocs, ns_per_tick);
+    report_tail(is_reserved ? "reserved free" : "free", t->frees, t->n_frees, ns_per_tick);
+    if (is_reserved)
+        return;
     qsort(t->clock, N_LIVE, sizeof(*t->clock), compare);
     report("clock", "ns", t->clock[N_LIVE / 2] * ns_per_tick, -1);
 }
@@ -126,7 +188,7 @@ static void run_tail(const struct child *child, unsigned case_idx)
 const struct workload work_tail = {
     .name = "tail",
     .about = "each call timed by itself, growth and then a steady mixture of small blocks",
-    .cases = {"mixed"},
+    .cases = {"mixed", "mixed, reserved"},
     .peers = PEERS_MALLOC,
     .fresh_daemon = true,
     .run = run_tail,
