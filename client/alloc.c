@@ -258,9 +258,12 @@ void *acre_aligned_alloc(struct acre_heap *heap, size_t align, size_t size)
     return acre_allocx(heap, size, align, 0);
 }
 
-/* A new size stays in place if the block would not be much too large for it. */
-static bool realloc_in_place(const struct block *b, size_t size)
+/* A new size stays in place if the block would not be much too large for it, or can be made to fit.
+ */
+static bool realloc_in_place(struct acre_heap *heap, const struct block *b, size_t size)
 {
+    if (b->large && large_resize(heap, b, size))
+        return true;
     return size <= b->usable && (size >= b->usable / 2 || b->usable <= 64);
 }
 
@@ -302,7 +305,7 @@ void *acre_realloc(struct acre_heap *heap, void *address, size_t size)
         errno = -fail(EPERM, "acre_realloc: the block at %p belongs to client %u", address, tag);
         return NULL;
     }
-    if (realloc_in_place(&b, size))
+    if (realloc_in_place(heap, &b, size))
         return address;
     return realloc_move(heap, address, &b, size);
 }

@@ -232,6 +232,8 @@ int map_slot_locked(struct acre_heap *heap, unsigned slot);
 /* A span of 2^order units, entries U_CUT with the process's token; BUDDY_NONE if the pool has none.
  * Global unit number. */
 uint32_t pool_take(struct acre_heap *heap, unsigned order);
+/* The same for exactly these units, if the pool has them all. They lie behind others of ours. */
+bool pool_take_at(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 /* Back into the pool: entries U_UNCUT. Surplus goes to the daemon. */
 void pool_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 /* Asks the daemon for 2^order units for the pool, or for a parked slab of the class (class_plus_1;
@@ -268,6 +270,8 @@ void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_o
 struct block;
 /* It was live when it was found. */
 void large_free(struct acre_heap *heap, const struct block *b);
+/* Makes a live block of this client that large where it lies. False: it stays as it is. */
+bool large_resize(struct acre_heap *heap, const struct block *b, size_t size);
 /* Gives back the large blocks that a cache keeps. */
 void large_release_kept(struct acre_heap *heap, struct cache *cache);
 

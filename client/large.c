@@ -14,6 +14,9 @@
  *         CAS (the commit). By another client: tag = 0 (the commit), and the daemon is told, and
  *         verifies.
  * EVICT   entry U_LARGE|KEPT -> U_CUT by CAS -> units back to the pool or the daemon
+ * RESIZE  by the holder, where the block lies: units behind it U_UNCUT -> U_CUT, then entry =
+ * U_LARGE with more units (the commit); or the entry with fewer units (the commit), then the rest
+ *         U_CUT -> U_UNCUT. Killed between the two: U_CUT units of a dead client.
  *
  * The daemon, when memory is short, takes freed blocks back, by CAS: those marked, and those with
  * tag 0. So the holder leaves the tag alone: were it 0 for a moment between two lives of the block,
@@ -34,6 +37,11 @@
 
 #define POOL_LARGE_UNITS 256u /* 2 MiB: half of what the pool keeps */
 #define ALIGN_ORDER_MAX  (SLOT_SHIFT - UNIT_SHIFT - 1)
+
+static uint64_t units_of(size_t size)
+{
+    return size == 0 ? 1 : (size >> UNIT_SHIFT) + (size % UNIT_BYTES != 0);
+}
 
 static uint32_t take_from_pool(struct acre_heap *heap, uint32_t n_units)
 {
@@ -173,7 +181,7 @@ static void *large_commit(struct acre_heap *heap, struct kept run, bool heap_own
 void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned)
 {
     unsigned align_order = align <= UNIT_BYTES ? 0 : log2_ceil_u64(align) - UNIT_SHIFT;
-    uint64_t n_units = size == 0 ? 1 : (size >> UNIT_SHIFT) + (size % UNIT_BYTES != 0);
+    uint64_t n_units = units_of(size);
     struct kept run = {.n_units = (uint32_t)n_units};
     int saved_errno = errno, r = 0;
 
@@ -188,6 +196,24 @@ void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_o
     }
     errno = saved_errno;
     return large_commit(heap, run, heap_owned);
+}
+
+bool large_resize(struct acre_heap *heap, const struct block *b, size_t size)
+{
+    uint32_t unit = (uint32_t)(b->off >> UNIT_SHIFT), n = (uint32_t)units_of(size);
+    tag_t self = self_id(heap);
+
+    if (size <= SMALL_MAX_BYTES || size > SLOT_BYTES || b->n_units > SLOT_UNITS ||
+        unit_entry_large_holder(b->entry) != self)
+        return false;
+    if (n == b->n_units)
+        return true;
+    if (n > b->n_units && !pool_take_at(heap, unit + b->n_units, n - b->n_units))
+        return false;
+    atomic_store_explicit(heap_entry(heap, unit), unit_entry_large(n, self), memory_order_release);
+    if (n < b->n_units)
+        units_give(heap, unit + n, b->n_units - n);
+    return true;
 }
 
 void large_free(struct acre_heap *heap, const struct block *b)

@@ -78,6 +78,20 @@ static bool claim(struct acre_heap *heap, uint32_t unit, uint32_t n_units, uint3
     return true;
 }
 
+/* A claim of units that were out of the buddy has failed at `lost`: the others go back, each to be
+ * claimed again on its own. pool_lock held. */
+static void put_back_but(struct acre_heap *heap, uint32_t unit, uint32_t n_units, uint32_t lost)
+{
+    struct buddy *b = heap->buddies[unit / SLOT_UNITS];
+    uint32_t first = unit % SLOT_UNITS;
+
+    if (lost > 0)
+        buddy_give(b, first, lost);
+    if (lost + 1 < n_units)
+        buddy_give(b, first + lost + 1, n_units - lost - 1);
+    heap->process->pool_units += n_units - 1;
+}
+
 static uint32_t take_from_slot(struct acre_heap *heap, unsigned slot, unsigned order)
 {
     struct buddy *b = heap->buddies[slot];
@@ -90,12 +104,7 @@ static uint32_t take_from_slot(struct acre_heap *heap, unsigned slot, unsigned o
         heap->process->pool_units -= n;
         if (claim(heap, slot * SLOT_UNITS + first, n, &lost))
             return slot * SLOT_UNITS + first;
-        /* All but the lost one go back, each to be claimed again on its own. */
-        if (lost > 0)
-            buddy_give(b, first, lost);
-        if (lost + 1 < n)
-            buddy_give(b, first + lost + 1, n - lost - 1);
-        heap->process->pool_units += n - 1;
+        put_back_but(heap, slot * SLOT_UNITS + first, n, lost);
     }
 }
 
@@ -116,6 +125,24 @@ uint32_t pool_take(struct acre_heap *heap, unsigned order)
     uint32_t unit = pool_take_locked(heap, order);
     pthread_mutex_unlock(&heap->process->pool_lock);
     return unit;
+}
+
+bool pool_take_at(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
+{
+    uint32_t first = unit % SLOT_UNITS, lost;
+    bool is_taken = false;
+
+    pthread_mutex_lock(&heap->process->pool_lock);
+    struct buddy *b = heap->buddies[unit / SLOT_UNITS];
+    if (b && first != 0 && table_units(heap, unit, n_units) == n_units &&
+        buddy_take_at(b, first, n_units)) {
+        heap->process->pool_units -= n_units;
+        is_taken = claim(heap, unit, n_units, &lost);
+        if (!is_taken)
+            put_back_but(heap, unit, n_units, lost);
+    }
+    pthread_mutex_unlock(&heap->process->pool_lock);
+    return is_taken;
 }
 
 /* The slot's buddy, made when first needed: all its units are taken then. NULL: no memory.

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctest-labels: valgrind */
+/* acre_realloc() of large blocks: where they lie, as long as that can be. */
+#include "tests/system/harness.h"
+
+#define UNIT 8192u
+
+static struct daemon d;
+
+static void a_large_block_grows_where_it_lies_if_there_is_room_behind_it(void **state)
+{
+    (void)state;
+    struct acre_heap *heap = heap_open(&d, NULL);
+    char *block = acre_alloc(heap, 9 * UNIT); /* out of a span of 16 */
+
+    memset(block, 5, 9 * UNIT);
+    for (unsigned n = 10; n <= 16; n++) {
+        char *grown = acre_realloc(heap, block, n * UNIT);
+        assert_ptr_equal(grown, block);
+        block = grown;
+        assert_int_equal(acre_usable_size(heap, block), n * UNIT);
+        assert_int_equal(tenant_stats(&d, "default").live_bytes, n * UNIT);
+    }
+    for (unsigned i = 0; i < 9 * UNIT; i++)
+        assert_int_equal(block[i], 5);
+    memset(block, 6, 16 * UNIT);
+    acre_free(heap, block);
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static void it_moves_if_a_neighbour_is_in_the_way(void **state)
+{
+    (void)state;
+    struct acre_heap *heap = heap_open(&d, NULL);
+    char *block = acre_alloc(heap, 9 * UNIT), *in_the_way = NULL;
+
+    /* The first that lies right behind it. */
+    for (unsigned i = 0; i < 100 && in_the_way != block + 9 * UNIT; i++)
+        in_the_way = acre_alloc(heap, 9 * UNIT);
+    assert_ptr_not_equal(in_the_way, NULL);
+    memset(block, 5, 9 * UNIT);
+    char *filler[64];
+    for (unsigned i = 0; i < 64; i++) /* whatever is left behind it */
+        memset(filler[i] = acre_alloc(heap, 65536), 9, 65536);
+    char *moved = acre_realloc(heap, block, 400 * UNIT);
+    assert_non_null(moved);
+    for (unsigned i = 0; i < 9 * UNIT; i++)
+        assert_int_equal(moved[i], 5);
+    memset(moved, 1, 400 * UNIT);
+    for (unsigned i = 0; i < 64; i++)
+        for (unsigned k = 0; k < 65536; k += 500)
+            assert_int_equal(filler[i][k], 9);
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static void it_shrinks_where_it_lies_and_the_rest_is_used_again(void **state)
+{
+    (void)state;
+    struct acre_heap *heap = heap_open(&d, NULL);
+    char *block = acre_alloc(heap, 200 * UNIT);
+
+    memset(block, 5, 200 * UNIT);
+    long long granted = tenant_stats(&d, "default").granted_bytes;
+    assert_ptr_equal(acre_realloc(heap, block, 20 * UNIT), block);
+    assert_int_equal(acre_usable_size(heap, block), 20 * UNIT);
+    for (unsigned i = 0; i < 5; i++)
+        assert_non_null(acre_alloc(heap, 32 * UNIT));
+    assert_true(tenant_stats(&d, "default").granted_bytes <= granted);
+    for (unsigned i = 0; i < 20 * UNIT; i++)
+        assert_int_equal(block[i], 5);
+    acre_free(heap, block);
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static bool die_after_resizing(void *arg)
+{
+    struct acre_heap *heap;
+    acre_off *off = arg;
+
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    char *block = acre_alloc(heap, 200 * UNIT);
+    CHECK(acre_realloc(heap, block, 100 * UNIT) == block);
+    CHECK(acre_realloc(heap, block, 110 * UNIT) == block);
+    CHECK(acre_publish(heap, block) == 0);
+    *off = acre_offset(heap, block);
+    raise(SIGKILL);
+    return false;
+}
+
+static void a_published_block_outlives_its_holder_in_its_new_size(void **state)
+{
+    (void)state;
+    acre_off *off = shared_page(sizeof(*off));
+
+    assert_int_equal(child_signal(child_start(die_after_resizing, off)), SIGKILL);
+    expect_settled(&d, "default", 110 * UNIT, 0);
+    struct acre_heap *heap = heap_open(&d, NULL);
+    assert_int_equal(acre_usable_size(heap, acre_pointer(heap, *off)), 110 * UNIT);
+    acre_free(heap, acre_pointer(heap, *off));
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static int up(void **state)
+{
+    (void)state;
+    daemon_up(&d, "tenant \"default\" { max = \"512M\" }\n");
+    return 0;
+}
+
+static int down(void **state)
+{
+    (void)state;
+    daemon_down(&d);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_large_block_grows_where_it_lies_if_there_is_room_behind_it),
+        cmocka_unit_test(it_moves_if_a_neighbour_is_in_the_way),
+        cmocka_unit_test(it_shrinks_where_it_lies_and_the_rest_is_used_again),
+        cmocka_unit_test(a_published_block_outlives_its_holder_in_its_new_size),
+    };
+    return cmocka_run_group_tests_name("resize", tests, up, down);
+}
