@@ -103,7 +103,7 @@ static bool bin_probe(struct bin *bin, uint32_t n_max, bool blind)
 static void populate(void *from, size_t bytes)
 {
 #ifdef MADV_POPULATE_WRITE
-    uintptr_t page = (uintptr_t)from & ~(uintptr_t)4095;
+    uintptr_t page = (uintptr_t)from & ~(uintptr_t)(PAGE_BYTES - 1);
     (void)madvise((void *)page, (uintptr_t)from + bytes - page, MADV_POPULATE_WRITE);
 #else
     (void)from;
@@ -144,22 +144,28 @@ static void bin_release(struct acre_heap *heap, struct cache *cache, struct bin 
         ring_add(bin, s);
 }
 
-void cache_release_empty(struct acre_heap *heap, struct cache *cache)
+/* Stack and mask are forgotten, empty slabs go, and if asked for free pages of the others. */
+static void bin_trim(struct acre_heap *heap, struct cache *cache, struct bin *bin, bool punch)
+{
+    bin_forget(bin);
+    struct slab *s = bin->cur;
+    for (uint32_t i = bin->n_slabs; i > 0; i--) {
+        struct slab *next = s->next;
+        if (slab_is_empty(s))
+            bin_release(heap, cache, bin, s);
+        else if (punch)
+            slab_punch_free(s);
+        s = next;
+    }
+    if (bin->cur)
+        bin->next_idx = slab_n_blocks(bin->cur);
+}
+
+void cache_trim(struct acre_heap *heap, struct cache *cache, bool punch)
 {
     large_release_kept(heap, cache);
-    for (unsigned c = 0; c < N_CLASSES; c++) {
-        struct bin *bin = &cache->bins[c];
-        bin_forget(bin);
-        struct slab *s = bin->cur;
-        for (uint32_t i = bin->n_slabs; i > 0; i--) {
-            struct slab *next = s->next;
-            if (slab_is_empty(s))
-                bin_release(heap, cache, bin, s);
-            s = next;
-        }
-        if (bin->cur)
-            bin->next_idx = geo_infos[bin->cur->geo].n_blocks;
-    }
+    for (unsigned c = 0; c < N_CLASSES; c++)
+        bin_trim(heap, cache, &cache->bins[c], punch);
 }
 
 /* Slabs of an ended thread's bin become this cache's. Caller owns both caches. */
@@ -260,8 +266,8 @@ static int bin_last_resort(struct acre_heap *heap, struct cache *cache, unsigned
 
     if (bin_probe(bin, bin->n_slabs, true))
         return 0;
-    cache_release_empty(heap, cache);
-    cache_release_idle(heap);
+    cache_trim(heap, cache, false);
+    cache_trim_idle(heap, false);
     for (unsigned order = bin_order(bin, class_idx) + 1; order-- > class_order_min[class_idx];)
         if (bin_open_fresh(heap, cache, class_idx, order))
             return 0;

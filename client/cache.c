@@ -113,7 +113,7 @@ static struct cache *idle_borrow(struct process *p, int tid, uint32_t after)
     return c;
 }
 
-void cache_release_idle(struct acre_heap *heap)
+void cache_trim_idle(struct acre_heap *heap, bool punch)
 {
     struct process *p = heap->process;
     struct cache *c;
@@ -122,7 +122,7 @@ void cache_release_idle(struct acre_heap *heap)
     /* The list runs from the youngest to the oldest, by falling index. */
     for (uint32_t after = CACHES_MAX + 1; (c = idle_borrow(p, tid, after)) != NULL;) {
         after = holder_cache(c->token);
-        cache_release_empty(heap, c);
+        cache_trim(heap, c, punch);
         pthread_mutex_lock(&p->pool_lock);
         c->busy = false;
         pthread_mutex_unlock(&p->pool_lock);

@@ -256,11 +256,11 @@ void cache_watch_thread(void);
 int bin_refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx);
 /* At least n_blocks on the bin's stack, their pages touched. 0 or negative errno. */
 int bin_reserve(struct acre_heap *heap, struct cache *cache, unsigned class_idx, uint32_t n_blocks);
-/* Gives all empty slabs of the cache back to the pool; bins lose window and stack (derived, found
- * again by scan). */
-void cache_release_empty(struct acre_heap *heap, struct cache *cache);
+/* Gives all empty slabs of the cache back to the pool, and, to punch, the free pages of the others
+ * to the system; bins lose window and stack (derived, found again by scan). */
+void cache_trim(struct acre_heap *heap, struct cache *cache, bool punch);
 /* The same for all caches without a thread. */
-void cache_release_idle(struct acre_heap *heap);
+void cache_trim_idle(struct acre_heap *heap, bool punch);
 /* Moves the slabs of a class from caches without a thread to this one. pool_lock not held. True if
  * any came. */
 bool cache_inherit(struct acre_heap *heap, struct cache *cache, unsigned class_idx);

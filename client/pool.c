@@ -391,7 +391,7 @@ int acre_trim(struct acre_heap *heap)
     if (self_id(heap) == 0) /* a forked child that has not attached holds nothing */
         return 0;
     if (cache && cache->token != 0)
-        cache_release_empty(heap, cache);
-    cache_release_idle(heap);
+        cache_trim(heap, cache, true);
+    cache_trim_idle(heap, true);
     return pool_trim(heap, 0);
 }

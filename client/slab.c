@@ -10,12 +10,16 @@
  * sweep_seq; odd: put U_SLAB back and keep the slab. The sweeper: sweep_seq odd, fence, read
  * entries. One of the two sees the other (Dekker).
  *
+ * PUNCHING. The pages under free blocks alone may go at any time: nobody but the holder makes a
+ * block of them again, and that writes before it reads.
+ *
  * A KILL anywhere: entries of a dead client are judged by the daemon from the map alone: any tag
  * left, the slab is parked, else its units are free. U_CUT without a map is free.
  */
 #include "client/slab.h"
 
 #include <string.h>
+#include <sys/mman.h>
 
 #if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
 #include <emmintrin.h>
@@ -75,6 +79,32 @@ void slab_clear_hint(struct slab *s)
 {
     atomic_store_explicit(s->hint, 0, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
+}
+
+/* Whole pages inside [from, to). */
+static void punch(char *from, char *to)
+{
+    from = (char *)round_up_u64((uintptr_t)from, PAGE_BYTES);
+    to = (char *)((uintptr_t)to & ~(uintptr_t)(PAGE_BYTES - 1));
+    if (from < to)
+        (void)madvise(from, (size_t)(to - from), MADV_REMOVE);
+}
+
+void slab_punch_free(const struct slab *s)
+{
+    uint32_t n = slab_n_blocks(s), run = 0; /* blocks [run, idx + i) are free */
+
+    for (uint32_t idx = 0; idx < n; idx += WINDOW) {
+        for (uint64_t used = ~slab_scan(s, idx); used != 0; used &= used - 1) {
+            uint32_t at = MIN(idx + (uint32_t)__builtin_ctzll(used), n);
+            punch(slab_block(s, run), slab_block(s, at));
+            run = at + 1;
+            if (at == n)
+                return;
+        }
+    }
+    if (run < n)
+        punch(slab_block(s, run), slab_block(s, n));
 }
 
 /* ---- slabs come and go ---- */

@@ -16,7 +16,8 @@ struct slab {
     uint8_t geo;
 };
 
-#define WINDOW 64u
+#define WINDOW     64u
+#define PAGE_BYTES 4096u
 
 static inline uint32_t slab_n_blocks(const struct slab *s)
 {
@@ -37,6 +38,9 @@ static inline char *slab_block(const struct slab *s, uint32_t idx)
  * i. */
 uint64_t slab_scan(const struct slab *s, uint32_t idx);
 bool slab_is_empty(const struct slab *s);
+/* Gives the system the pages under which there are only free blocks. Stack and mask of the bin are
+ * empty. */
+void slab_punch_free(const struct slab *s);
 
 /* From now on who frees a block of the slab leaves a hint that was not there before. A scan comes
  * next: clear, fence, scan; pairs with acre_free()'s hint. */
