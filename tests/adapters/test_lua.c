@@ -83,7 +83,7 @@ static void a_script_answers_as_on_malloc_and_leaves_nothing(void **state)
     lua_close(L);
 
     L = on_heap(heap);
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 2; i++) {
         if (!run(L, script))
             fail_msg("%s", lua_tostring(L, -1));
         assert_string_equal(lua_tostring(L, -1), expected);
@@ -104,7 +104,7 @@ static void a_full_heap_is_an_error_that_lua_can_catch(void **state)
     lua_State *L = on_heap(heap);
 
     (void)state;
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 2; i++) {
         assert_false(run(L, "local t = {} for i = 1, 1e8 do t[i] = ('x'):rep(1000) .. i end"));
         assert_string_equal(lua_tostring(L, -1), "not enough memory");
         assert_false(run(L, "return ('x'):rep(1 << 30)"));
@@ -160,7 +160,7 @@ static int up(void **state)
 {
     (void)state;
     daemon_up(&d, "capacity = \"512M\"\ntenant \"default\" { max = \"256M\" }\n"
-                  "tenant \"small\" { max = \"16M\" }\n");
+                  "tenant \"small\" { max = \"8M\" }\n");
     return 0;
 }
 
