@@ -156,6 +156,41 @@ static void blocks_shrink_also_in_a_full_heap(void **state)
     acre_close(heap);
 }
 
+struct passed_on {
+    lua_State *L;
+    int parent_has_gone[2];
+};
+
+static bool go_on(void *arg)
+{
+    const struct passed_on *p = arg;
+    char byte;
+
+    CHECK(read(p->parent_has_gone[0], &byte, 1) == 1);
+    CHECK(strcmp(lua_tostring(p->L, -1), "kept") == 0);
+    CHECK(run(p->L, script));
+    lua_close(p->L);
+    return true;
+}
+
+static void a_published_state_goes_on_in_a_child_after_its_parent(void **state)
+{
+    struct acre_heap *heap = heap_open(&d, "default");
+    struct passed_on p = {.L = on_heap(heap)};
+
+    (void)state;
+    assert_true(run(p.L, "return 'kept'"));
+    assert_int_equal(acre_publish_all(heap), 0);
+    assert_int_equal(pipe(p.parent_has_gone), 0);
+    pid_t pid = child_start(go_on, &p);
+    acre_close(heap);
+    assert_int_equal(write(p.parent_has_gone[1], "", 1), 1);
+    assert_true(child_ok(pid));
+    expect_settled(&d, "default", 0, 0);
+    close(p.parent_has_gone[0]);
+    close(p.parent_has_gone[1]);
+}
+
 static int up(void **state)
 {
     (void)state;
@@ -175,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_script_answers_as_on_malloc_and_leaves_nothing),
+        cmocka_unit_test(a_published_state_goes_on_in_a_child_after_its_parent),
         cmocka_unit_test(a_full_heap_is_an_error_that_lua_can_catch),
         cmocka_unit_test(a_state_that_does_not_fit_is_null),
         cmocka_unit_test(blocks_shrink_also_in_a_full_heap),
