@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * SQLite rounds each request up by xRoundup(), allocates that many bytes, and asks xSize() for them
- * when it allocates, frees and grows: as often as for all else together. So they stand in front of
- * the block, as in SQLite's own adapter for malloc(); asking the heap takes 40 instructions, 6 % of
- * all that a database in memory does. 8 bytes are enough: SQLite wants no wider alignment.
+ * whenever it allocates, frees or resizes. So they stand in front of the block, as in SQLite's own
+ * adapter for malloc(); asking the heap takes 40 instructions, 6 % of all that a database in memory
+ * does. 8 bytes are enough: SQLite wants no wider alignment.
  *
  * A block whose new size, rounded up, is its size, SQLite leaves alone. So xRoundup() knows Acre's
  * steps: 16 bytes, then four to each doubling, then 8 KiB. Where they were wrong they would cost
