@@ -127,6 +127,8 @@ static void sizes_are_rounded_up_to_what_a_block_has(void **state)
         int rounded = m.xRoundup(size);
         char *block = m.xMalloc(rounded);
         assert_true(rounded >= size && rounded % 8 == 0);
+        int n = size + HEAD;
+        assert_true(rounded - size < (n <= 128 ? 16 : n <= 32768 ? n / 4 + 1 : 8192));
         assert_int_equal(m.xSize(block), rounded);
         assert_int_equal(acre_usable_size(heap, block - HEAD), HEAD + rounded);
         assert_int_equal(m.xRoundup(rounded), rounded);
