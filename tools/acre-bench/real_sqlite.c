@@ -11,7 +11,8 @@
 
 #define ROWS 3000u /* for each unit of scale */
 
-static const char set_up[] = "CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT, price REAL, "
+static const char set_up[] = "PRAGMA temp_store = MEMORY;"
+                             "CREATE TABLE item(id INTEGER PRIMARY KEY, name TEXT, price REAL, "
                              "note TEXT);";
 static const char indexes[] = "CREATE INDEX by_name ON item(name);"
                               "CREATE INDEX by_price ON item(price);";
