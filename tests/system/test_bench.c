@@ -76,11 +76,38 @@ static void goals_name_rows_that_exist(void **state)
     json_decref(root);
 }
 
+static bool has_workload(const char *name)
+{
+    char command[512];
+
+    snprintf(command, sizeof(command), "%s --list | grep -qw %s", bench, name);
+    return system(command) == 0;
+}
+
+/* Each round checks what came out, and its process fails if that is nothing. */
+static void lua_and_sqlite_work_on_all_peers(void **state)
+{
+    size_t i;
+    json_t *row, *root, *found_peers;
+
+    (void)state;
+    if (!has_workload("real"))
+        skip();
+    root = run_bench("--quick --runs 1 real");
+    found_peers = json_object_get(root, "peers");
+    json_object_del(found_peers, "boost"); /* no malloc() */
+    assert_int_equal(json_integer_value(json_object_get(root, "failed")), 0);
+    assert_int_equal(json_array_size(json_object_get(root, "rows")), 4);
+    json_array_foreach(json_object_get(root, "rows"), i, row) check_row(row, found_peers);
+    json_decref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_installed_peer_has_a_ratio_in_pair_and_batch),
         cmocka_unit_test(goals_name_rows_that_exist),
+        cmocka_unit_test(lua_and_sqlite_work_on_all_peers),
     };
 
     bench = getenv("ACRE_BENCH");

@@ -47,6 +47,12 @@ double counter_read(const struct counter *counter)
     return (double)count;
 }
 
+void counter_close(struct counter *counter)
+{
+    if (counter->fd >= 0)
+        close(counter->fd);
+}
+
 void pin_to(unsigned n)
 {
     cpu_set_t allowed, one;
@@ -121,6 +127,5 @@ void measure_steady(const struct child *child, struct rounds rounds, const char 
     }
     double median = median_of(ns, rounds.n), counted = median_of(instructions, rounds.n);
     report(metric, "ns", median, counter.fd < 0 ? -1 : counted);
-    if (counter.fd >= 0)
-        close(counter.fd);
+    counter_close(&counter);
 }

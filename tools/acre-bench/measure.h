@@ -51,6 +51,7 @@ struct counter {
 };
 struct counter counter_open(void);
 double counter_read(const struct counter *counter);
+void counter_close(struct counter *counter);
 
 /* After attaching, for loads about fresh memory: gives Acre's daemon a moment to prepare some. */
 void settle(const struct child *child);
