@@ -138,21 +138,15 @@ static uint32_t take_whole(struct seg *seg, uint32_t n, unsigned align_order)
     return seg->shape.n_meta;
 }
 
-/* First fit over the free runs: buddy_take_run() would want the next power of two, aligned to
- * itself. */
+/* The lowest that fits: buddy_take_run() would want the next power of two, aligned to itself. */
 static uint32_t take_first_fit(struct seg *seg, uint32_t n, unsigned align_order)
 {
-    uint32_t from = 0, unit, len;
-    while (buddy_next_free_run(seg->buddy, from, &unit, &len)) {
-        uint32_t start = (uint32_t)round_up_u64(unit, 1u << align_order);
-        if (start - unit < len && n <= len - (start - unit)) {
-            bool taken = buddy_take_at(seg->buddy, start, n);
-            acre_assert(taken);
-            return start;
-        }
-        from = unit + len;
+    uint32_t unit = buddy_find_run(seg->buddy, n, align_order);
+    if (unit != BUDDY_NONE) {
+        bool taken = buddy_take_at(seg->buddy, unit, n);
+        acre_assert(taken);
     }
-    return BUDDY_NONE;
+    return unit;
 }
 
 uint32_t seg_take_run(struct seg *seg, uint32_t n, unsigned align_order)
