@@ -86,12 +86,12 @@ static void test_a_file_says_capacity_tenants_and_who_may(void **state)
     assert_int_equal(c.capacity_bytes, GIB(4));
     assert_int_equal(c.n_tenants, 2);
     assert_string_equal(c.tenants[0].name, "one");
-    assert_int_equal(c.tenants[0].max_bytes, MIB(64));
+    assert_int_equal(c.tenants[0].wish.max_bytes, MIB(64));
     assert_int_equal(c.tenants[0].access.n_users, 2);
     assert_int_equal(c.tenants[0].access.users[1], 4242);
     assert_int_equal(c.tenants[0].access.n_groups, 1);
     assert_false(c.tenants[0].access.everyone);
-    assert_int_equal(c.tenants[1].max_bytes, MIB(1));
+    assert_int_equal(c.tenants[1].wish.max_bytes, MIB(1));
     assert_true(c.tenants[1].access.everyone);
     config_deinit(&c);
 }
@@ -136,7 +136,7 @@ static void test_without_words_there_is_one_tenant_with_half_of_memory(void **st
     assert_int_equal(c.capacity_bytes, GIB(4));
     assert_int_equal(c.n_tenants, 1);
     assert_string_equal(c.tenants[0].name, "default");
-    assert_int_equal(c.tenants[0].max_bytes, GIB(4));
+    assert_int_equal(c.tenants[0].wish.max_bytes, GIB(4));
     config_deinit(&c);
 }
 
@@ -147,7 +147,7 @@ static void test_capacity_is_never_more_than_can_be_backed(void **state)
     assert_int_equal(config_complete(&c, GIB(16) + 777), 0);
     assert_int_equal(c.capacity_bytes, GIB(15));
     assert_int_equal(c.asked_bytes, GIB(200));
-    assert_int_equal(c.tenants[0].max_bytes, GIB(15));
+    assert_int_equal(c.tenants[0].wish.max_bytes, GIB(15));
     config_deinit(&c);
     c = (struct config){.capacity_bytes = GIB(15)};
     assert_int_equal(config_complete(&c, GIB(16)), 0);

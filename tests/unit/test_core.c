@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "daemon/dispatch.h"
+#include "daemon/prepare.h"
 #include "daemon/reaper.h"
 #include "daemon/tenant.h"
 #include "shm/census.h"
@@ -32,7 +33,7 @@ static struct world {
     struct tenant *tenant;
     uint64_t now_ns;
     struct job *jobs[JOBS_MAX];
-    unsigned n_jobs;
+    unsigned n_jobs, n_submitted;
     bool shuffle;
 } w;
 
@@ -69,6 +70,7 @@ static void io_submit(void *ctx, struct job *job)
     (void)ctx;
     acre_assert(w.n_jobs < JOBS_MAX);
     w.jobs[w.n_jobs++] = job;
+    w.n_submitted++;
 }
 
 static void io_close_foreign(void *ctx, int fd, uid_t uid)
@@ -106,15 +108,20 @@ static void pass(uint64_t ns)
     run_jobs();
 }
 
-static void start(uint64_t max_bytes, uint64_t capacity_bytes)
+static void start_wish(struct tenant_wish wish, uint64_t capacity_bytes)
 {
     struct core_io io = {NULL, io_reply, io_close, io_submit, io_close_foreign, io_open_pidfd};
     struct access_list none = {0};
     memset(&w, 0, sizeof(w));
     w.now_ns = SECOND;
     assert_int_equal(core_init(&w.core, &io, capacity_bytes, "test", w.now_ns), 0);
-    assert_int_equal(core_add_tenant(&w.core, "t", max_bytes, &none), 0);
+    assert_int_equal(core_add_tenant(&w.core, "t", &wish, &none), 0);
     w.tenant = core_find_tenant(&w.core, "t");
+}
+
+static void start(uint64_t max_bytes, uint64_t capacity_bytes)
+{
+    start_wish((struct tenant_wish){.max_bytes = max_bytes}, capacity_bytes);
 }
 
 static void finish(void)
@@ -174,10 +181,10 @@ static void make_page(struct fake *f)
     memset(f->page->secret, 0x5a, sizeof(f->page->secret));
 }
 
-static int attach_page(struct fake *f)
+static int attach_page_to(struct fake *f, const char *tenant)
 {
     struct msg_request req = {.op = MSG_ATTACH};
-    strcpy(req.attach.tenant, "t");
+    strcpy(req.attach.tenant, tenant);
     strcpy(req.attach.name, "fake");
     int r = ask_with(f, &req, fcntl(f->life_fd, F_DUPFD_CLOEXEC, 0));
     if (r == 0) {
@@ -188,11 +195,21 @@ static int attach_page(struct fake *f)
     return r;
 }
 
-static void attach(struct fake *f)
+static int attach_page(struct fake *f)
+{
+    return attach_page_to(f, "t");
+}
+
+static void attach_to(struct fake *f, const char *tenant)
 {
     connect_as(f, 0);
     make_page(f);
-    assert_int_equal(attach_page(f), 0);
+    assert_int_equal(attach_page_to(f, tenant), 0);
+}
+
+static void attach(struct fake *f)
+{
+    attach_to(f, "t");
 }
 
 static void unmap_page(struct fake *f)
@@ -1392,6 +1409,286 @@ static void test_freed_pages_go_back_at_the_second_tick(void **state)
     finish();
 }
 
+/* ---- memory made ahead ---- */
+
+static uint64_t prepared(void)
+{
+    return w.tenant->control->header.prepared_bytes;
+}
+
+static struct block grow_telling(struct fake *f, uint32_t n, bool exact, bool *ret_prepared)
+{
+    struct block b;
+    assert_int_equal(grow_as(f, n, exact, 0, 0, &b), 0);
+    *ret_prepared = f->reply.grow.prepared;
+    return b;
+}
+
+/* Asks, and runs no job. */
+static int ask_lazily(struct fake *f, struct msg_request req)
+{
+    unsigned before = f->n_replies;
+    req.serial = f->session.serial + 1;
+    dispatch_request(&w.core, &f->session, &req, 0, -1, w.now_ns);
+    assert_int_equal(f->n_replies, before + 1);
+    return f->reply.error;
+}
+
+static struct block grow_lazily(struct fake *f)
+{
+    struct block b;
+    assert_int_equal(ask_lazily(f, (struct msg_request){.op = MSG_GROW, .grow = {.n_units = 1}}),
+                     0);
+    b.seg = tenant_locate(w.tenant, f->reply.grow.run.off, false, &b.unit);
+    b.n_units = f->reply.grow.run.n_units;
+    return b;
+}
+
+static void release_lazily(struct fake *f, struct block b)
+{
+    struct msg_request req = {.op = MSG_RELEASE, .release = {.n_runs = 1}};
+    req.release.runs[0] = (struct msg_run){seg_off(b.seg, b.unit), b.n_units};
+    assert_int_equal(ask_lazily(f, req), 0);
+}
+
+static bool bit(const uint64_t *bits, uint32_t unit)
+{
+    return bits[unit / 64] >> (unit % 64) & 1;
+}
+
+/* Warm units have all their pages, clean ones none, whatever runs. */
+static void check_pages(const struct seg *seg)
+{
+    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_units; u++) {
+        off_t begin = (off_t)u << UNIT_SHIFT, end = begin + (off_t)UNIT_BYTES;
+        if (bit(seg->warm, u))
+            assert_true(lseek(seg->fd, begin, SEEK_HOLE) >= end);
+        if (!bit(seg->dirty, u) && buddy_is_free(seg->buddy, u)) {
+            off_t data = lseek(seg->fd, begin, SEEK_DATA);
+            assert_true(bit(seg->busy, u) || data < 0 || data >= end);
+        }
+    }
+}
+
+static void test_what_is_ready_is_what_the_next_grants_take(void **state)
+{
+    (void)state;
+    struct fake f;
+    bool is_prepared;
+    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(48)}, BIG_BYTES);
+    attach(&f);
+    assert_true(prepared() >= MIB(48) && prepared() < MIB(56));
+    assert_true(resident() >= MIB(48));
+    assert_int_equal(w.tenant->control->header.ready_bytes, MIB(48));
+    w.core.is_stopping = true; /* no more of it */
+    for (uint64_t held = 0; held + MIB(8) <= MIB(48); held = granted() * UNIT_BYTES) {
+        (void)grow_telling(&f, held < MIB(16) ? 1 : 640, held >= MIB(16), &is_prepared);
+        assert_true(is_prepared);
+    }
+    do
+        (void)grow_telling(&f, 1, false, &is_prepared);
+    while (is_prepared);
+    assert_true(granted() * UNIT_BYTES >= MIB(40));
+    w.core.is_stopping = false;
+    kill_it(&f);
+    finish();
+}
+
+static void test_who_grows_finds_the_next_grants_prepared(void **state)
+{
+    (void)state;
+    struct fake f;
+    bool is_prepared;
+    unsigned n_prepared = 0;
+    start(GIB(1), BIG_BYTES);
+    attach(&f);
+    while (granted() < MIB(16) / UNIT_BYTES) {
+        (void)grow_telling(&f, 1, false, &is_prepared);
+        assert_false(is_prepared);
+        assert_true(prepared() == 0 || granted() >= MIB(16) / UNIT_BYTES);
+    }
+    for (int i = 0; i < 50; i++) {
+        (void)grow_telling(&f, 1, false, &is_prepared);
+        n_prepared += is_prepared;
+        assert_true(prepared() <= MIN(MIB(64), granted() * UNIT_BYTES / 8) + MIB(4));
+    }
+    assert_true(n_prepared >= 40); /* all but the first of new segments, and crumbs of old ones */
+    kill_it(&f);
+    finish();
+}
+
+static void test_one_large_block_is_no_sign_of_the_next(void **state)
+{
+    (void)state;
+    struct fake f;
+    bool is_prepared;
+    start(GIB(1), BIG_BYTES);
+    attach(&f);
+    for (int i = 0; i < 40; i++)
+        (void)grow_telling(&f, 640, true, &is_prepared);
+    assert_int_equal(prepared(), 0);
+    kill_it(&f);
+    finish();
+}
+
+static void test_what_nobody_came_for_decays_and_what_is_ready_stays(void **state)
+{
+    (void)state;
+    struct fake f;
+    bool is_prepared;
+    for (unsigned ready = 0; ready < 2; ready++) {
+        struct tenant_wish wish = {.max_bytes = GIB(1), .ready_bytes = ready * MIB(24)};
+        start_wish(wish, BIG_BYTES);
+        attach(&f);
+        for (int i = 0; i < 40 || prepared() == 0; i++) /* 0: the segments are used up */
+            (void)grow_telling(&f, 1, false, &is_prepared);
+        assert_true(prepared() >= wish.ready_bytes);
+        uint64_t used = resident() - prepared(); /* by what was granted */
+        unsigned n_submitted = w.n_submitted;
+        for (int i = 0; i < 40; i++)
+            pass(SECOND + 1);
+        assert_true(prepared() >= wish.ready_bytes);
+        assert_true(prepared() <= wish.ready_bytes + MIB(4) * ready);
+        assert_true(resident() - prepared() <= used);
+        assert_true(w.n_submitted - n_submitted <= 3); /* not punched and made again */
+        uint64_t before = resident();
+        assert_int_equal(core_deadline(&w.core), UINT64_MAX); /* the daemon sleeps */
+        pass(SECOND + 1);
+        assert_int_equal(w.core.n_jobs, 0);
+        assert_int_equal(resident(), before);
+        kill_it(&f);
+        finish();
+    }
+}
+
+static void test_used_memory_is_ready_again_by_and_by(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b[32];
+    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(32)}, BIG_BYTES);
+    attach(&f);
+    unsigned n = 0;
+    while (n < ARRAY_LEN(b) && grow_as(&f, 256, true, 0, 0, &b[n]) == 0)
+        n++;
+    assert_true(prepared() < MIB(32)); /* max is reached */
+    while (n-- > 0)
+        assert_int_equal(release(&f, b[n]), 0);
+    assert_true(prepared() < MIB(32));
+    for (int i = 0; i < 4; i++)
+        pass(SECOND + 1);
+    assert_int_equal(prepared(), MIB(32));
+    kill_it(&f);
+    finish();
+}
+
+static void test_ready_ends_at_max_and_at_the_capacity(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[][2] = {{MIB(40), BIG_BYTES}, {GIB(1), MIB(40)}};
+    struct fake f;
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t n = 0;
+        start_wish((struct tenant_wish){.max_bytes = sizes[i][0], .ready_bytes = MIB(40)},
+                   sizes[i][1]);
+        attach(&f);
+        assert_true(w.core.ledger.charged_bytes <= MIB(40));
+        assert_true(prepared() >= MIB(36) && prepared() < MIB(40));
+        while (grow_as(&f, 1, true, 0, 0, NULL) == 0)
+            n++;
+        assert_true(n * UNIT_BYTES >= MIB(39)); /* and all of it can be had */
+        kill_it(&f);
+        finish();
+    }
+}
+
+static void test_all_demands_together_take_a_part_of_the_capacity(void **state)
+{
+    (void)state;
+    struct fake f[2];
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = GIB(1)};
+    bool is_prepared;
+    start(GIB(1), MIB(512));
+    assert_int_equal(core_add_tenant(&w.core, "u", &wish, &none), 0);
+    attach(&f[0]);
+    while (prepared() < MIB(20))
+        (void)grow_telling(&f[0], 1, false, &is_prepared);
+    struct tenant *first = w.tenant;
+    uint64_t n = prepared(), most = 0;
+    w.tenant = core_find_tenant(&w.core, "u");
+    attach_to(&f[1], "u");
+    while (grow_as(&f[1], 1, false, 0, 0, NULL) == 0)
+        most = MAX(most, prepared());
+    assert_true(most > 0 && n + most <= MIB(32) + MIB(4));
+    kill_it(&f[1]);
+    w.tenant = first;
+    kill_it(&f[0]);
+    finish();
+}
+
+static void test_nothing_is_prepared_for_nobody(void **state)
+{
+    (void)state;
+    struct fake f, looker;
+    struct msg_request look = {.op = MSG_LOOK};
+    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(24)}, BIG_BYTES);
+    connect_as(&looker, 0);
+    strcpy(look.look.tenant, "t");
+    assert_int_equal(ask(&looker, look), 0);
+    prepare_pump(w.tenant);
+    assert_int_equal(w.n_jobs, 0);
+    attach(&f);
+    kill_it(&f);
+    assert_true(prepared() >= MIB(24));
+    for (int i = 0; i < 10; i++) {
+        pass(SECOND + 1);
+        assert_int_equal(core_deadline(&w.core), UINT64_MAX);
+    }
+    hang_up(&looker);
+    finish();
+}
+
+/* Grants, returns, ticks and jobs in any order, the jobs late. */
+static void test_pages_are_what_the_daemon_believes_of_them(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 4; seed++) {
+        struct fake f;
+        struct block held[64];
+        unsigned n_held = 0;
+        srand(seed);
+        start_wish((struct tenant_wish){.max_bytes = MIB(96), .ready_bytes = seed % 2 * MIB(9)},
+                   BIG_BYTES);
+        attach(&f);
+        for (int step = 0; step < 300; step++) {
+            unsigned what = (unsigned)rand() % 10;
+            if (what < 4 && n_held < ARRAY_LEN(held)) {
+                struct block b = held[n_held++] = grow_lazily(&f);
+                for (uint32_t u = b.unit; u < b.unit + b.n_units; u += 1 + (uint32_t)rand() % 9)
+                    b.seg->base[(uint64_t)u << UNIT_SHIFT] = 1;
+            } else if (what < 7 && n_held > 0) {
+                unsigned i = (unsigned)rand() % n_held;
+                release_lazily(&f, held[i]);
+                held[i] = held[--n_held];
+            } else if (what == 7) {
+                (void)core_deadline(&w.core);
+                w.now_ns += SECOND + 1;
+                core_tick(&w.core, w.now_ns);
+            } else if (w.n_jobs > 0) {
+                run_one_job((unsigned)rand() % w.n_jobs);
+            }
+            assert_true(w.n_jobs <= 2); /* one that prepares, one that punches */
+            for (uint32_t slot = 0; step % 20 == 0 && slot < w.tenant->n_slots; slot++)
+                check_pages(w.tenant->segs[slot]);
+            if (step % 20 == 0)
+                core_assert_valid(&w.core);
+        }
+        kill_it(&f);
+        finish();
+    }
+}
+
 static void test_a_heap_without_clients_can_be_dropped(void **state)
 {
     (void)state;
@@ -1608,6 +1905,15 @@ int main(void)
         cmocka_unit_test(test_roots_publish_and_keep_their_rules),
         cmocka_unit_test(test_roots_are_a_thousand_and_24),
         cmocka_unit_test(test_freed_pages_go_back_at_the_second_tick),
+        cmocka_unit_test(test_what_is_ready_is_what_the_next_grants_take),
+        cmocka_unit_test(test_who_grows_finds_the_next_grants_prepared),
+        cmocka_unit_test(test_one_large_block_is_no_sign_of_the_next),
+        cmocka_unit_test(test_what_nobody_came_for_decays_and_what_is_ready_stays),
+        cmocka_unit_test(test_used_memory_is_ready_again_by_and_by),
+        cmocka_unit_test(test_ready_ends_at_max_and_at_the_capacity),
+        cmocka_unit_test(test_all_demands_together_take_a_part_of_the_capacity),
+        cmocka_unit_test(test_nothing_is_prepared_for_nobody),
+        cmocka_unit_test(test_pages_are_what_the_daemon_believes_of_them),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
         cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),
