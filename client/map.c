@@ -22,6 +22,15 @@ static void slots_publish(struct acre_heap *heap, unsigned head, const struct se
     }
 }
 
+/* Before the first touch: a page that is there already stays what it is. */
+static void ask_for_huge_pages(void *at, size_t bytes)
+{
+    int saved_errno = errno;
+
+    (void)madvise(at, bytes, MADV_HUGEPAGE);
+    errno = saved_errno;
+}
+
 static int map_fd(struct acre_heap *heap, unsigned slot, int fd, const struct msg_reply *reply)
 {
     unsigned head = reply->map_segment.head_slot;
@@ -39,6 +48,8 @@ static int map_fd(struct acre_heap *heap, unsigned slot, int fd, const struct ms
     if (mmap(at, shape.size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != at)
         return fail(ENOMEM, "cannot map segment %u of %llu bytes", head,
                     (unsigned long long)shape.size_bytes);
+    if (heap->control->header.pages != PAGES_4K)
+        ask_for_huge_pages(at, shape.size_bytes);
     slots_publish(heap, head, &shape);
     return 0;
 }
