@@ -12,7 +12,9 @@
  *
  * WHAT. grant_ahead() names the free units in the order in which they will be granted. Of these
  *   ready     the first `ready` bytes, asked for by the administrator: from the first client on,
- *             with segments made for it within max and capacity, and never punched. What clients
+ *             with segments made for it within max and capacity, and never punched. It is filled
+ *             again when half of it is used, or at the next tick: a worker that makes pages as fast
+ *             as they are taken would slow down who takes them. What clients
  *             gave back is dirty: its pages are mostly there, so they are made complete without
  *             haste, RENEWS_PER_TICK jobs a tick; else who takes and gives the same units all the
  *             time would keep a worker busy.
@@ -201,7 +203,11 @@ static void choose(struct tenant *t, struct prepare_job *j)
     uint64_t n_warm = sum_units(t, count_warm), demand = demand_of(t);
     if (demand > 0 && n_warm < t->ready_units + demand)
         add_cold(t, j, p->order, MIN(demand, room_for(t)), false);
-    if (j->n_runs > 0 || n_warm >= t->ready_units)
+    if (n_warm >= t->ready_units)
+        p->is_reached = true;
+    else if (n_warm < t->ready_units / 2)
+        p->is_reached = false;
+    if (j->n_runs > 0 || p->is_reached)
         return;
     make_room(t);
     add_cold(t, j, GRANT_ORDER_MAX, t->ready_units, false);
@@ -277,7 +283,7 @@ void prepare_tick(struct tenant *t)
     p->demand_units /= 2;
     p->n_renews = RENEWS_PER_TICK;
     p->n_until_look = 0;
-    p->is_blocked = p->is_full = false;
+    p->is_blocked = p->is_full = p->is_reached = false;
     prepare_pump(t);
 }
 

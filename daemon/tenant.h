@@ -27,6 +27,7 @@ struct prepare {
     bool is_running;          /* a job */
     bool is_blocked, is_full; /* until the next tick: a job failed; no segment can be made */
     bool is_failing;          /* and that has been said */
+    bool is_reached;          /* ready was, and is not half used since */
     unsigned order;           /* of the last span granted */
     uint32_t n_until_look;    /* units to be granted before the next look */
     uint32_t n_renews;        /* jobs over dirty units, until the next tick */
