@@ -140,18 +140,19 @@ static struct buddy *slot_buddy(struct acre_heap *heap, unsigned slot)
  * remember them. */
 static uint32_t pool_put(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
-    uint32_t first = unit % SLOT_UNITS, end = first + n_units, pool_units = 0;
+    uint32_t first = unit % SLOT_UNITS, end = first + n_units, pool_units = 0, free_at, n_free;
 
     pthread_mutex_lock(&heap->process->pool_lock);
     struct buddy *b = slot_buddy(heap, unit / SLOT_UNITS);
-    for (uint32_t u = first, n; b && u < end; u += n) {
-        bool is_free = buddy_is_free(b, u);
-        for (n = 1; u + n < end && buddy_is_free(b, u + n) == is_free;)
-            n++;
-        if (is_free)
+    for (uint32_t u = first; b && u < end; u = free_at + n_free) {
+        if (!buddy_next_free_run(b, u, &free_at, &n_free) || free_at >= end) {
+            free_at = end;
+            n_free = 0;
+        }
+        if (u == free_at)
             continue;
-        buddy_give(b, u, n);
-        heap->process->pool_units += n;
+        buddy_give(b, u, free_at - u);
+        heap->process->pool_units += free_at - u;
     }
     if (b)
         pool_units = heap->process->pool_units;
