@@ -37,6 +37,7 @@ struct populate_job {
     uint64_t client; /* handle: it may be gone when the job is done */
     struct session *session;
     struct grant grant;
+    bool huge;       /* pages */
     uint32_t n_done; /* units */
     int fd, error;
 };
@@ -45,8 +46,10 @@ static void populate_work(struct job *job)
 {
     struct populate_job *j = (struct populate_job *)job;
     uint32_t n = MIN(j->grant.n_units - j->n_done, POPULATE_UNITS_MAX);
-    if (fallocate(j->fd, 0, (off_t)(j->grant.unit + j->n_done) << UNIT_SHIFT,
-                  (off_t)n << UNIT_SHIFT) < 0)
+    uint32_t unit = j->grant.unit + j->n_done;
+    if (j->huge) /* fallocate() asks for none */
+        j->error = prepare_pages(j->fd, unit, n, true);
+    else if (fallocate(j->fd, 0, (off_t)unit << UNIT_SHIFT, (off_t)n << UNIT_SHIFT) < 0)
         j->error = -errno;
     j->n_done += n;
 }
@@ -109,6 +112,7 @@ static bool populate(struct core *core, struct session *s, const struct grant *g
                                .client = client_handle(c->id, c->gen),
                                .session = s,
                                .grant = *g,
+                               .huge = t->pages == PAGES_THP,
                                .fd = g->seg->fd};
     s->wait = WAIT_POPULATE;
     TAILQ_INSERT_TAIL(&t->populates, j, in_queue);

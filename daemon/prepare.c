@@ -1,39 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Preparing, theory. A new page of shared memory costs its first toucher a fault, an allocation and
- * a page of zeroes: 890 ns, or 640 if only the page was there. If it was, and the client maps a
- * whole grant in one call, it costs 196; with huge pages 13. So a worker makes the pages of what
- * will be granted next.
+ * Preparing, theory. The first touch of a new shared page costs 890 ns, of one that is there 640; if
+ * the client maps a whole grant of such pages at once, 196, and 13 with huge pages. So a worker
+ * makes the pages of what will be granted next, as grant_ahead() names it.
  *
- * MODEL. A job maps its runs of the file for itself, populates them for writing, and unmaps. That
- * changes no content: it does not matter whether a unit is granted, used and freed meanwhile, so
- * units stay in the buddy allocator, and nobody waits for a job. Only punching must keep out of its
- * way (seg.c: warm, busy). fallocate() would leave the zeroing to the client's fault.
+ * MODEL. A job maps its runs for itself and populates them for writing, which changes no content:
+ * units may be granted, used and freed meanwhile, they stay in the buddy allocator, and nobody
+ * waits. Only punching keeps out of its way (seg.c: warm, busy). fallocate() would leave the
+ * zeroing to the client.
+ *   ready   the first `ready` bytes, as the administrator wishes: from the first client on, with
+ *           segments made for it within max and capacity, and never punched. Filled again when half
+ *           of it is used, or at the next tick: a worker that makes pages as fast as they are taken
+ *           slows down who takes them. What clients gave back mostly has its pages: completed
+ *           without haste, RENEWS_PER_TICK jobs a tick, or who takes and gives the same units all
+ *           the time would keep a worker busy.
+ *   demand  as much as was granted lately (halved each tick), out of the segments that there are:
+ *           at most 64 MiB and a 32nd of what the tenant has. Nothing below 256 MiB, since what is
+ *           granted and never touched then has pages too: 40 % more for a heap of 64 MiB, 3 % for
+ *           one of 1 GiB. Exact runs do not count: one large block says nothing about the next.
+ *           Not used, it decays. All tenants together: 5 % of the capacity.
  *
- * WHAT. grant_ahead() names the free units in the order in which they will be granted. Of these
- *   ready     the first `ready` bytes, asked for by the administrator: from the first client on,
- *             with segments made for it within max and capacity, and never punched. It is filled
- *             again when half of it is used, or at the next tick: a worker that makes pages as fast
- *             as they are taken would slow down who takes them. What clients
- *             gave back is dirty: its pages are mostly there, so they are made complete without
- *             haste, RENEWS_PER_TICK jobs a tick; else who takes and gives the same units all the
- *             time would keep a worker busy.
- *   demand    as much as was granted lately (halved each tick), out of the segments that there are:
- *             at most 64 MiB, at most an 8th of what the tenant has, nothing for tenants below 16
- *             MiB, since many small ones must not cost. Exact runs do not count: one large block
- *             says nothing about the next. Only clean units: others were somebody's lately. Not
- *             used, it decays like all that is dirty.
- * All demands together leave at most a 16th of the capacity prepared beyond the `ready`s.
+ * INVARIANTS. 1. One job of a tenant at a time, of at most JOB_UNITS_MAX; none without clients, nor
+ * while a grant waits for its pages. 2. Nothing is punched and prepared in turns: decay spares
+ * (prepare_spare()) what the same list names, and demand ends by itself.
  *
- * INVARIANTS
- *   1. One job of a tenant at a time, of at most JOB_UNITS_MAX; none without clients, nor while a
- *      grant waits for its pages.
- *   2. Nothing is punched and prepared in turns: decay spares (prepare_spare()) what the same list
- *      names for `ready` and for the demand, which ends by itself.
- *
- * COST. A look holds and lets go at most AHEAD_MAX spans, 0.1 us each; it is taken once for each
- * job, and after one that found nothing only when JOB_UNITS_MAX more were granted, or at a tick. A
- * job is 1 to 4 ms of a worker.
+ * COST. A look holds and lets go at most AHEAD_MAX spans, 0.1 us each: once for each job, and after
+ * one that found nothing only when JOB_UNITS_MAX more were granted, or at a tick. A job is 1 to 4
+ * ms of a worker.
  */
 #include "daemon/prepare.h"
 
@@ -48,7 +41,7 @@
 #define AHEAD_MAX       1024u /* 4 GiB where memory is in one piece */
 #define RENEWS_PER_TICK 16u
 #define DEMAND_MAX      (MIB(64) / UNIT_BYTES)
-#define DEMAND_FROM     (MIB(16) / UNIT_BYTES)
+#define DEMAND_FROM     (MIB(256) / UNIT_BYTES)
 #define HUGE_BYTES      (HUGE_UNITS * UNIT_BYTES)
 
 struct prepare_run {
@@ -69,33 +62,28 @@ struct prepare_job {
 /* ---- in the worker ---- */
 
 /* A huge page can only be mapped where the address is as even as the offset. */
-static char *map_run(const struct prepare_run *r, bool huge, char **ret_all, size_t *ret_all_bytes)
+static char *map_run(int fd, uint64_t off, size_t bytes, char *all, bool huge)
 {
-    uint64_t off = (uint64_t)r->unit << UNIT_SHIFT, bytes = (uint64_t)r->n << UNIT_SHIFT;
-    size_t all_bytes = bytes + (huge ? 2 * HUGE_BYTES : 0);
+    char *at = all;
+    if (huge)
+        at = (char *)round_up_u64((uintptr_t)all, HUGE_BYTES) + off % HUGE_BYTES;
+    return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)off);
+}
+
+int prepare_pages(int fd, uint32_t unit, uint32_t n, bool huge)
+{
+    size_t bytes = (size_t)n << UNIT_SHIFT, all_bytes = bytes + (huge ? 2 * HUGE_BYTES : 0);
     char *all =
         mmap(NULL, all_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (all == MAP_FAILED)
-        return MAP_FAILED;
-    *ret_all = all;
-    *ret_all_bytes = all_bytes;
-    if (huge)
-        all = (char *)round_up_u64((uintptr_t)all, HUGE_BYTES) + off % HUGE_BYTES;
-    return mmap(all, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, r->fd, (off_t)off);
-}
-
-static int populate(const struct prepare_run *r, bool huge)
-{
-    char *all = NULL;
-    size_t all_bytes = 0, bytes = (size_t)r->n << UNIT_SHIFT;
-    char *at = map_run(r, huge, &all, &all_bytes);
+        return -errno;
+    char *at = map_run(fd, (uint64_t)unit << UNIT_SHIFT, bytes, all, huge);
     int error = at == MAP_FAILED ? -errno : 0;
     if (error == 0 && huge)
         (void)madvise(at, bytes, MADV_HUGEPAGE);
     if (error == 0 && madvise(at, bytes, MADV_POPULATE_WRITE) < 0)
         error = -errno;
-    if (all)
-        (void)munmap(all, all_bytes);
+    (void)munmap(all, all_bytes);
     return error;
 }
 
@@ -103,7 +91,7 @@ static void prepare_work(struct job *job)
 {
     struct prepare_job *j = (struct prepare_job *)job;
     for (uint32_t i = 0; j->error == 0 && i < j->n_runs; i++)
-        j->error = populate(&j->runs[i], j->huge);
+        j->error = prepare_pages(j->runs[i].fd, j->runs[i].unit, j->runs[i].n, j->huge);
 }
 
 /* ---- how much ---- */
@@ -121,30 +109,12 @@ static uint32_t count_warm(const struct seg *seg)
     return seg->n_warm;
 }
 
-/* Beyond what its administrator has asked for. */
-static uint64_t warm_beyond(const struct tenant *t)
-{
-    uint64_t n = t->is_open ? t->control->header.prepared_bytes / UNIT_BYTES : 0;
-    return n - MIN(n, t->ready_units);
-}
-
-/* What the others' demands leave of a 16th of the capacity. */
-static uint64_t room_for(const struct tenant *t)
-{
-    const struct core *core = t->core;
-    uint64_t room = core->ledger.capacity_bytes / 16 / UNIT_BYTES;
-    for (uint32_t i = 0; i < core->n_tenants; i++)
-        if (core->tenants[i] != t)
-            room -= MIN(room, warm_beyond(core->tenants[i]));
-    return room;
-}
-
 static uint64_t demand_of(const struct tenant *t)
 {
     uint64_t n = MIN(t->prepare.demand_units, DEMAND_MAX);
     if (t->granted_units < DEMAND_FROM)
         return 0;
-    return MIN(n, t->granted_units / 8);
+    return MIN(n, t->granted_units / 32);
 }
 
 /* ---- which ---- */
@@ -202,7 +172,7 @@ static void choose(struct tenant *t, struct prepare_job *j)
     struct prepare *p = &t->prepare;
     uint64_t n_warm = sum_units(t, count_warm), demand = demand_of(t);
     if (demand > 0 && n_warm < t->ready_units + demand)
-        add_cold(t, j, p->order, MIN(demand, room_for(t)), false);
+        add_cold(t, j, p->order, demand, false);
     if (n_warm >= t->ready_units)
         p->is_reached = true;
     else if (n_warm < t->ready_units / 2)
