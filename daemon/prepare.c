@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Preparing, theory. The first touch of a new shared page costs 890 ns, of one that is there 640; if
- * the client maps a whole grant of such pages at once, 196, and 13 with huge pages. So a worker
+ * Preparing, theory. The first touch of a new shared page costs 890 ns, of one that is there 640;
+ * if the client maps a whole grant of such pages at once, 196, and 13 with huge pages. So a worker
  * makes the pages of what will be granted next, as grant_ahead() names it.
  *
  * MODEL. A job maps its runs for itself and populates them for writing, which changes no content:
@@ -20,7 +20,7 @@
  *           one of 1 GiB. Exact runs do not count: one large block says nothing about the next.
  *           Not used, it decays. All tenants together: 5 % of the capacity.
  *
- * INVARIANTS. 1. One job of a tenant at a time, of at most JOB_UNITS_MAX; none without clients, nor
+ * INVARIANTS. 1. One job of a tenant at a time, of about JOB_UNITS_MAX; none without clients, nor
  * while a grant waits for its pages. 2. Nothing is punched and prepared in turns: decay spares
  * (prepare_spare()) what the same list names, and demand ends by itself.
  *
@@ -43,6 +43,7 @@
 #define DEMAND_MAX      (MIB(64) / UNIT_BYTES)
 #define DEMAND_FROM     (MIB(256) / UNIT_BYTES)
 #define HUGE_BYTES      (HUGE_UNITS * UNIT_BYTES)
+#define STEP_BYTES      HUGE_BYTES /* 0.5 ms, in which nobody else here can map anything */
 
 struct prepare_run {
     struct seg *seg;
@@ -81,8 +82,9 @@ int prepare_pages(int fd, uint32_t unit, uint32_t n, bool huge)
     int error = at == MAP_FAILED ? -errno : 0;
     if (error == 0 && huge)
         (void)madvise(at, bytes, MADV_HUGEPAGE);
-    if (error == 0 && madvise(at, bytes, MADV_POPULATE_WRITE) < 0)
-        error = -errno;
+    for (size_t done = 0; error == 0 && done < bytes; done += STEP_BYTES)
+        if (madvise(at + done, MIN(bytes - done, STEP_BYTES), MADV_POPULATE_WRITE) < 0)
+            error = -errno;
     (void)munmap(all, all_bytes);
     return error;
 }
