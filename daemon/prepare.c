@@ -14,11 +14,11 @@
  *           slows down who takes them. What clients gave back mostly has its pages: completed
  *           without haste, RENEWS_PER_TICK jobs a tick, or who takes and gives the same units all
  *           the time would keep a worker busy.
- *   demand  as much as was granted lately (halved each tick), out of the segments that there are:
- *           at most 64 MiB and a 32nd of what the tenant has. Nothing below 256 MiB, since what is
- *           granted and never touched then has pages too: 40 % more for a heap of 64 MiB, 3 % for
- *           one of 1 GiB. Exact runs do not count: one large block says nothing about the next.
- *           Not used, it decays. All tenants together: 5 % of the capacity.
+ *   demand  as much as was granted lately (halved each tick, over after five), out of the segments
+ * that there are: at most 64 MiB and a 32nd of what the tenant has. Nothing below 256 MiB, since
+ * what is granted and never touched then has pages too: 40 % more for a heap of 64 MiB, 3 % for one
+ * of 1 GiB. Exact runs do not count: one large block says nothing about the next. Not used, it
+ * decays. All tenants together: 5 % of the capacity.
  *
  * INVARIANTS. 1. One job of a tenant at a time, of about JOB_UNITS_MAX; none without clients, nor
  * while a grant waits for its pages. 2. Nothing is punched and prepared in turns: decay spares
@@ -113,10 +113,7 @@ static uint32_t count_warm(const struct seg *seg)
 
 static uint64_t demand_of(const struct tenant *t)
 {
-    uint64_t n = MIN(t->prepare.demand_units, DEMAND_MAX);
-    if (t->granted_units < DEMAND_FROM)
-        return 0;
-    return MIN(n, t->granted_units / 32);
+    return t->granted_units < DEMAND_FROM ? 0 : MIN(t->prepare.demand_units, t->granted_units / 32);
 }
 
 /* ---- which ---- */
@@ -246,13 +243,13 @@ void prepare_granted(struct tenant *t, uint32_t n, bool exact)
     if (exact || t->granted_units < DEMAND_FROM)
         return;
     p->order = (unsigned)log2_ceil_u64(n);
-    p->demand_units += n;
+    p->demand_units = MIN(p->demand_units + n, DEMAND_MAX);
 }
 
 void prepare_tick(struct tenant *t)
 {
     struct prepare *p = &t->prepare;
-    p->demand_units /= 2;
+    p->demand_units = p->demand_units > JOB_UNITS_MAX ? p->demand_units / 2 : 0;
     p->n_renews = RENEWS_PER_TICK;
     p->n_until_look = 0;
     p->is_blocked = p->is_full = p->is_reached = false;
