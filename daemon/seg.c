@@ -80,6 +80,7 @@ int seg_new(struct seg **ret_seg, const char *name, uint32_t slot, uint64_t heap
     seg->n_slots = (n_units + SLOT_UNITS - 1) / SLOT_UNITS;
     seg->fd = seg->client_fd = -1;
     seg->page_units = 1;
+    seg->unfit_units = UINT32_MAX;
     int r = segment_create(name, slot, heap_id, n_units, &seg->fd, &seg->shape);
     if (r == 0)
         r = seg_reopen(seg->fd, &seg->client_fd);
@@ -183,10 +184,13 @@ static uint32_t hold_whole(struct seg *seg, uint32_t n, unsigned align_order)
     return seg->shape.n_meta;
 }
 
-/* The lowest that fits: buddy_take_run() would want the next power of two, aligned to itself. */
+/* The lowest that fits: buddy_take_run() would want the next power of two, aligned to itself. A
+ * full heap has many segments that are asked in vain again and again: they remember. */
 static uint32_t hold_first_fit(struct seg *seg, uint32_t n, unsigned align_order)
 {
-    uint32_t unit = buddy_find_run(seg->buddy, n, align_order);
+    uint32_t unit = n < seg->unfit_units ? buddy_find_run(seg->buddy, n, align_order) : BUDDY_NONE;
+    if (unit == BUDDY_NONE && align_order == 0)
+        seg->unfit_units = MIN(seg->unfit_units, n);
     if (unit != BUDDY_NONE) {
         bool taken = buddy_take_at(seg->buddy, unit, n);
         acre_assert(taken);
@@ -235,6 +239,7 @@ void seg_give(struct seg *seg, uint32_t unit, uint32_t n)
         return;
     }
     buddy_give(seg->buddy, unit, n);
+    seg->unfit_units = UINT32_MAX;
     set_dirty(seg, unit, n);
 }
 
@@ -294,6 +299,7 @@ bool seg_take_stale(struct seg *seg, uint32_t max_units, uint32_t *ret_unit, uin
 void seg_give_clean(struct seg *seg, uint32_t unit, uint32_t n)
 {
     seg_let_go(seg, unit, n);
+    seg->unfit_units = UINT32_MAX;
 }
 
 /* A huge page of free units goes as a whole, also where some of these are clean. */
@@ -471,6 +477,8 @@ void seg_assert_valid(const struct seg *seg)
     if (!seg->buddy)
         return;
     buddy_assert_valid(seg->buddy);
+    acre_assert(seg->unfit_units > seg->shape.n_units ||
+                buddy_find_run(seg->buddy, seg->unfit_units, 0) == BUDDY_NONE);
     for (uint32_t u = 0; u < seg->shape.n_units; u++) {
         bool is_dirty = seg->dirty[BITS_WORD(u)] & BITS_MASK(u);
         bool is_warm = seg->warm[BITS_WORD(u)] & BITS_MASK(u);

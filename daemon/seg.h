@@ -16,13 +16,14 @@ struct seg {
     struct segment_shape shape;
     char *base; /* mapped: the whole, or the tables alone if it spans slots */
     uint64_t mapped_bytes;
-    struct buddy *buddy; /* NULL: it spans slots and holds one block */
-    uint32_t span_units; /* then: units of that block, 0 = free */
-    uint32_t page_units; /* units to a page of the system: 1 (or less), or 256 */
-    uint64_t *dirty;     /* bit per unit: free, perhaps with pages behind it */
-    uint64_t *stale;     /* dirty already at the last tick */
-    uint64_t *warm;      /* free, with all its pages */
-    uint64_t *busy;      /* its pages are being made just now */
+    struct buddy *buddy;  /* NULL: it spans slots and holds one block */
+    uint32_t span_units;  /* then: units of that block, 0 = free */
+    uint32_t unfit_units; /* no run of so many is free; UINT32_MAX: not known of any */
+    uint32_t page_units;  /* units to a page of the system: 1 (or less), or 256 */
+    uint64_t *dirty;      /* bit per unit: free, perhaps with pages behind it */
+    uint64_t *stale;      /* dirty already at the last tick */
+    uint64_t *warm;       /* free, with all its pages */
+    uint64_t *busy;       /* its pages are being made just now */
     uint32_t n_dirty, n_warm;
     bool span_stale; /* what `stale` is for a segment over several slots */
 };

@@ -611,6 +611,45 @@ static void test_an_aligned_run_fits_into_the_segment_made_for_it(void **state)
     }
 }
 
+static void test_what_was_asked_in_vain_is_found_when_it_comes_back(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b[8], part[6];
+    unsigned n = 0;
+    start(MIB(32), BIG_BYTES);
+    attach(&f);
+    assert_int_equal(grow_as(&f, 3500, true, 0, 0, &b[0]), 0); /* so that all is in one segment */
+    assert_int_equal(release(&f, b[0]), 0);
+    for (unsigned i = 0; i < ARRAY_LEN(part); i++)
+        assert_int_equal(grow_as(&f, 320, true, 0, 0, &part[i]), 0);
+    while (grow_as(&f, 640, true, 0, 0, &b[n]) == 0)
+        n++;
+    assert_true(n >= 2 && b[1].seg == part[0].seg);
+    assert_int_equal(release(&f, b[1]), 0);
+    core_assert_valid(&w.core);
+    assert_int_equal(grow_as(&f, 640, true, 0, 0, &b[1]), 0);
+    assert_int_equal(release(&f, b[1]), 0);
+    pass(SECOND + 1);
+    for (unsigned i = 0; i < ARRAY_LEN(part); i += 2) /* enough is free, but not in one piece */
+        assert_int_equal(release(&f, part[i]), 0);
+    (void)core_deadline(&w.core);
+    w.now_ns += SECOND + 1;
+    core_tick(&w.core, w.now_ns); /* it is out while its pages go */
+    assert_int_equal(w.n_jobs, 1);
+    assert_false(buddy_is_free(b[1].seg->buddy, b[1].unit));
+    struct msg_request req = {.op = MSG_GROW, .serial = 9999, .grow = {.n_units = 640}};
+    req.grow.exact = true;
+    dispatch_request(&w.core, &f.session, &req, 0, -1, w.now_ns);
+    assert_int_equal(f.session.wait, WAIT_MEMORY);
+    run_jobs();
+    assert_int_equal(f.session.wait, WAIT_NONE);
+    assert_int_equal(f.reply.grow.run.n_units, 640);
+    core_assert_valid(&w.core);
+    kill_it(&f);
+    finish();
+}
+
 static void populate_three(enum pages_kind pages)
 {
     struct fake f[3];
@@ -1954,6 +1993,7 @@ int main(void)
         cmocka_unit_test(test_grants_begin_small_and_grow_with_what_is_held),
         cmocka_unit_test(test_exact_runs_are_exact_and_aligned),
         cmocka_unit_test(test_an_aligned_run_fits_into_the_segment_made_for_it),
+        cmocka_unit_test(test_what_was_asked_in_vain_is_found_when_it_comes_back),
         cmocka_unit_test(test_populating_takes_one_worker_and_turns),
         cmocka_unit_test(test_stopping_forgets_what_was_to_be_populated),
         cmocka_unit_test(test_max_is_a_wall_and_all_of_it_can_be_had),
