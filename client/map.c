@@ -42,6 +42,15 @@ static bool map_all(struct acre_heap *heap, unsigned head, int fd,
                   shape->entries_off);
 }
 
+/* Before the first touch: a page that is there already stays what it is. */
+static void ask_for_huge_pages(void *at, size_t bytes)
+{
+    int saved_errno = errno;
+
+    (void)madvise(at, bytes, MADV_HUGEPAGE);
+    errno = saved_errno;
+}
+
 static int map_fd(struct acre_heap *heap, unsigned slot, int fd, const struct msg_reply *reply)
 {
     unsigned head = reply->map_segment.head_slot;
@@ -57,6 +66,8 @@ static int map_fd(struct acre_heap *heap, unsigned slot, int fd, const struct ms
     if (!map_all(heap, head, fd, &shape))
         return fail(ENOMEM, "cannot map segment %u of %llu bytes", head,
                     (unsigned long long)shape.size_bytes);
+    if (heap->control->header.pages != PAGES_4K)
+        ask_for_huge_pages(heap->base + ((uint64_t)head << SLOT_SHIFT), shape.size_bytes);
     slots_publish(heap, head, &shape);
     return 0;
 }

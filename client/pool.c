@@ -19,6 +19,11 @@
  * same: it is noted and taken in before the daemon is asked for more. A return whose call failed
  * may still be executed: its units are never used again, unless the daemon grants them anew.
  *
+ * PREPARED grants have all their pages already. Mapping them at once costs 0.2 us a page, where a
+ * fault for each costs 0.64 (huge pages: 13 ns); so the whole run is mapped before it is used. That
+ * is at most 0.2 ms for a grant to the pool (4 MiB), and for a large block of its own as much as
+ * touching every third page of it. Failing does not matter: the faults come one by one then.
+ *
  * A KILL leaves U_CUT or U_UNCUT units under our id in the daemon's books: they come back by these
  * books alone.
  *
@@ -26,6 +31,7 @@
  * POOL_KEEP_MAX goes back to the daemon in one request of at most MSG_RUNS_MAX runs.
  */
 #include <string.h>
+#include <sys/mman.h>
 
 #include "client/heap.h"
 
@@ -161,18 +167,19 @@ static struct buddy *slot_buddy(struct acre_heap *heap, unsigned slot)
  * remember them. */
 static uint32_t pool_put(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
-    uint32_t first = unit % SLOT_UNITS, end = first + n_units, pool_units = 0;
+    uint32_t first = unit % SLOT_UNITS, end = first + n_units, pool_units = 0, free_at, n_free;
 
     pthread_mutex_lock(&heap->process->pool_lock);
     struct buddy *b = slot_buddy(heap, unit / SLOT_UNITS);
-    for (uint32_t u = first, n; b && u < end; u += n) {
-        bool is_free = buddy_is_free(b, u);
-        for (n = 1; u + n < end && buddy_is_free(b, u + n) == is_free;)
-            n++;
-        if (is_free)
+    for (uint32_t u = first; b && u < end; u = free_at + n_free) {
+        if (!buddy_next_free_run(b, u, &free_at, &n_free) || free_at >= end) {
+            free_at = end;
+            n_free = 0;
+        }
+        if (u == free_at)
             continue;
-        buddy_give(b, u, n);
-        heap->process->pool_units += n;
+        buddy_give(b, u, free_at - u);
+        heap->process->pool_units += free_at - u;
     }
     if (b)
         pool_units = heap->process->pool_units;
@@ -237,6 +244,17 @@ static int accept_late(struct acre_heap *heap)
     return 0;
 }
 
+static void map_prepared(struct acre_heap *heap, const struct msg_reply *reply)
+{
+    const struct msg_run *run = &reply->grow.run;
+    int saved_errno = errno;
+
+    if (reply->grow.prepared)
+        (void)madvise(heap->base + run->off, (size_t)run->n_units << UNIT_SHIFT,
+                      MADV_POPULATE_READ);
+    errno = saved_errno;
+}
+
 static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align_order, bool exact,
                         unsigned class_plus_1, struct msg_reply *ret_reply)
 {
@@ -284,6 +302,8 @@ int pool_grow(struct acre_heap *heap, unsigned order, unsigned class_plus_1, uin
     r = accept_late(heap);
     if (r == 0 && !pool_has(heap, order)) { /* else another thread was faster */
         r = request_grow(heap, 1u << order, order, false, class_plus_1, &reply);
+        if (r == 0)
+            map_prepared(heap, &reply);
         if (r == 0 && reply.grow.slab && ret_slab)
             *ret_slab = run_unit(&reply.grow.run);
         else if (r == 0 && pool_put(heap, run_unit(&reply.grow.run), reply.grow.run.n_units) == 0)
@@ -306,6 +326,7 @@ int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_ord
     conn_leave(heap);
     if (r < 0)
         return r;
+    map_prepared(heap, &reply);
     *ret_unit = run_unit(&reply.grow.run);
     if (claim(heap, *ret_unit, n_units, &lost))
         return 0;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/life.h"
+#include "daemon/prepare.h"
 #include "daemon/reaper.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
@@ -85,6 +86,7 @@ static void reply_attached(struct core *core, struct session *s, struct client *
     reply.attach.client = client_handle(c->id, c->gen);
     reply.attach.heap_id = t->heap_id;
     session_reply(core, s, &reply, fd);
+    prepare_pump(t);
 }
 
 static void attach_new(struct core *core, struct session *s, struct attach *a, bool other_cgroup)

@@ -90,6 +90,22 @@ static int check_bytes(cfg_t *cfg, cfg_opt_t *opt)
     return 0;
 }
 
+static int check_ready(cfg_t *cfg, cfg_opt_t *opt)
+{
+    uint64_t bytes;
+    const char *text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
+    return config_parse_bytes(text, &bytes) == 0 && bytes == 0 ? 0 : check_bytes(cfg, opt);
+}
+
+static int check_pages(cfg_t *cfg, cfg_opt_t *opt)
+{
+    const char *text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
+    if (strcmp(text, "4k") == 0 || strcmp(text, "thp") == 0)
+        return 0;
+    cfg_error(cfg, "pages = \"%s\" is neither \"4k\" nor \"thp\"", text);
+    return -1;
+}
+
 static int user_of(const char *text, uid_t *ret)
 {
     char *end;
@@ -144,6 +160,13 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
         cfg_error(cfg, "tenant \"%s\" has no max", cfg_title(sec));
         return -1;
     }
+    uint64_t max_bytes = 0, ready_bytes = 0;
+    (void)config_parse_bytes(cfg_getstr(sec, "max"), &max_bytes);
+    (void)config_parse_bytes(cfg_getstr(sec, "ready"), &ready_bytes);
+    if (ready_bytes > max_bytes) {
+        cfg_error(cfg, "tenant \"%s\" has more ready than its max", cfg_title(sec));
+        return -1;
+    }
     return 0;
 }
 
@@ -178,7 +201,9 @@ static int take_tenants(cfg_t *cfg, struct config *ret)
         cfg_t *sec = cfg_getnsec(cfg, "tenant", i);
         struct config_tenant *t = &ret->tenants[ret->n_tenants++];
         strcpy(t->name, cfg_title(sec));
-        (void)config_parse_bytes(cfg_getstr(sec, "max"), &t->max_bytes);
+        (void)config_parse_bytes(cfg_getstr(sec, "max"), &t->wish.max_bytes);
+        (void)config_parse_bytes(cfg_getstr(sec, "ready"), &t->wish.ready_bytes);
+        t->wish.pages = strcmp(cfg_getstr(sec, "pages"), "thp") == 0 ? PAGES_THP : PAGES_4K;
         int r = take_access(sec, &t->access);
         if (r < 0)
             return r;
@@ -228,9 +253,10 @@ static int parse_file(cfg_t *cfg, const char *path, char *text, size_t n_text)
 
 int config_read(struct config *ret, const char *path, char *text, size_t n_text)
 {
-    cfg_opt_t tenant[] = {CFG_STR("max", NULL, CFGF_NODEFAULT),
-                          CFG_STR_LIST("users", NULL, CFGF_NONE),
-                          CFG_STR_LIST("groups", NULL, CFGF_NONE), CFG_END()};
+    cfg_opt_t tenant[] = {
+        CFG_STR("max", NULL, CFGF_NODEFAULT),    CFG_STR("ready", "0", CFGF_NONE),
+        CFG_STR("pages", "4k", CFGF_NONE),       CFG_STR_LIST("users", NULL, CFGF_NONE),
+        CFG_STR_LIST("groups", NULL, CFGF_NONE), CFG_END()};
     cfg_opt_t options[] = {
         CFG_STR("capacity", NULL, CFGF_NODEFAULT), CFG_BOOL(END_OPTION, cfg_false, CFGF_NONE),
         CFG_SEC("tenant", tenant, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES), CFG_END()};
@@ -245,6 +271,8 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
     (void)cfg_set_validate_func(cfg, "capacity", check_bytes);
     (void)cfg_set_validate_func(cfg, "tenant", check_tenant);
     (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
+    (void)cfg_set_validate_func(cfg, "tenant|ready", check_ready);
+    (void)cfg_set_validate_func(cfg, "tenant|pages", check_pages);
     (void)cfg_set_validate_func(cfg, "tenant|users", check_user);
     (void)cfg_set_validate_func(cfg, "tenant|groups", check_group);
     int r = parse_file(cfg, path, text, n_text);
@@ -283,7 +311,7 @@ int config_complete(struct config *config, uint64_t memory_bytes)
     if (!config->tenants)
         return -ENOMEM;
     strcpy(config->tenants[0].name, "default");
-    config->tenants[0].max_bytes = config->capacity_bytes;
+    config->tenants[0].wish.max_bytes = config->capacity_bytes;
     config->n_tenants = 1;
     return 0;
 }

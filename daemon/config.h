@@ -5,6 +5,7 @@
 #define ACRE_DAEMON_CONFIG_H
 
 #include "daemon/access.h"
+#include "daemon/tenant.h"
 #include "shm/base.h"
 #include "shm/layout.h"
 
@@ -12,7 +13,7 @@
 
 struct config_tenant {
     char name[TENANT_NAME_BYTES];
-    uint64_t max_bytes;
+    struct tenant_wish wish;
     struct access_list access;
 };
 

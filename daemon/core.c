@@ -7,6 +7,7 @@
 
 #include "daemon/decay.h"
 #include "daemon/memory.h"
+#include "daemon/prepare.h"
 #include "daemon/reaper.h"
 #include "daemon/tenant.h"
 #include "daemon/zombie.h"
@@ -93,7 +94,7 @@ struct tenant *core_find_tenant(const struct core *core, const char *name)
                                                                             : NULL;
 }
 
-int core_add_tenant(struct core *core, const char *name, uint64_t max_bytes,
+int core_add_tenant(struct core *core, const char *name, const struct tenant_wish *wish,
                     struct access_list *access)
 {
     struct tenant *t;
@@ -104,7 +105,7 @@ int core_add_tenant(struct core *core, const char *name, uint64_t max_bytes,
     if (!list)
         return -ENOMEM;
     core->tenants = list;
-    int r = tenant_new(&t, core, name, max_bytes, access);
+    int r = tenant_new(&t, core, name, wish, access);
     if (r < 0)
         return r;
     uint32_t at = tenant_place(core, name);
@@ -120,7 +121,7 @@ static bool wants_tick(const struct core *core)
 {
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
-        if (t->is_open && (t->orphans.n > 0 || decay_is_due(t)))
+        if (t->is_open && (t->orphans.n > 0 || decay_is_due(t) || prepare_is_due(t)))
             return true;
     }
     return core->zombies != NULL;
@@ -166,6 +167,7 @@ static void tick(struct core *core)
             continue;
         tick_orphans(t);
         decay_tick(t);
+        prepare_tick(t);
     }
     zombie_sweep(core);
 }

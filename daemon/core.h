@@ -25,6 +25,7 @@ struct core;
 struct tenant;
 struct client;
 struct attach;
+struct tenant_wish;
 
 #define NOBODY_UID ((uid_t)-1)
 
@@ -118,7 +119,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
 void core_deinit(struct core *core);
 
 /* Takes access. -EEXIST, -ENOMEM. */
-int core_add_tenant(struct core *core, const char *name, uint64_t max_bytes,
+int core_add_tenant(struct core *core, const char *name, const struct tenant_wish *wish,
                     struct access_list *access);
 struct tenant *core_find_tenant(const struct core *core, const char *name);
 

@@ -4,15 +4,17 @@
  * back); never punching keeps a peak for ever. So a unit that was freed waits for the second tick.
  * While its pages are punched out (1 ms for 8 MiB, in a worker) the unit is out of the allocator:
  * nobody can be granted what is about to vanish. Who needs memory just then waits for the job
- * (dispatch.c).
+ * (dispatch.c). What is prepared for the next grants goes the same way if nobody came for it; what
+ * the tenant is to have ready stays.
  */
 #include "daemon/decay.h"
 
 #include <fcntl.h>
 #include <string.h>
 
-#include "daemon/memory.h"
 #include "daemon/log.h"
+#include "daemon/memory.h"
+#include "daemon/prepare.h"
 
 #define RUNS_MAX      64u
 #define RUN_UNITS_MAX ((uint32_t)(MIB(64) / UNIT_BYTES))
@@ -81,6 +83,7 @@ void decay_tick(struct tenant *t)
         return;
     j->job = (struct job){punch_work, punch_done};
     j->tenant = t;
+    prepare_spare(t);
     collect(t, j);
     for (uint32_t slot = 0; slot < t->n_slots; slot++)
         if (t->segs[slot])
@@ -96,8 +99,8 @@ void decay_tick(struct tenant *t)
 
 bool decay_is_due(const struct tenant *t)
 {
+    uint64_t n_dirty = 0;
     for (uint32_t slot = 0; t->is_open && slot < t->n_slots; slot++)
-        if (t->segs[slot] && t->segs[slot]->n_dirty > 0)
-            return true;
-    return false;
+        n_dirty += t->segs[slot] ? t->segs[slot]->n_dirty : 0;
+    return n_dirty > t->ready_units;
 }

@@ -8,6 +8,9 @@
  * is noise), and at most a 16th of what the tenant has left, so that the last memory is not locked
  * up in one client's reserve. Never less than what was asked.
  *
+ * PREPARED. What a grant would take is also what prepare.c has made pages for: grant_ahead() asks
+ * the same functions, and lets go.
+ *
  * FROM WHERE. 1. a parked slab of the class asked for. 2. free spans of existing segments, the
  * wanted size first, then smaller ones. 3. a new segment. 4. what nobody uses: empty orphans, large
  * blocks whose freer died before it told, and units that others were granted but have not cut
@@ -29,7 +32,7 @@
 #include "daemon/search.h"
 
 #define GROW_FIRST_UNITS 4u
-#define GROW_UNITS_MAX   512u
+#define GROW_UNITS_MAX   (1u << GRANT_ORDER_MAX)
 #define ALIGN_ORDER_MAX                                                                            \
     16u /* 512 MiB: an aligned run of it still lies inside a slot, behind the tables */
 
@@ -65,37 +68,53 @@ static int make_want(const struct tenant *t, const struct client *c, const struc
     return 0;
 }
 
-static bool take_from(struct seg *seg, const struct want *want, unsigned order, struct grant *ret)
+static bool hold_from(struct seg *seg, const struct want *want, unsigned order, struct grant *ret)
 {
     uint32_t unit, n = want->exact ? want->n_units : 1u << order;
     if (seg_n_free(seg) < n)
         return false;
-    unit = want->exact ? seg_take_run(seg, n, want->align_order) : seg_take_span(seg, order);
+    unit = want->exact ? seg_hold_run(seg, n, want->align_order) : seg_hold_span(seg, order);
     if (unit == BUDDY_NONE)
         return false;
     *ret = (struct grant){.seg = seg, .unit = unit, .n_units = n};
     return true;
 }
 
-static bool take_order(struct tenant *t, const struct want *want, unsigned order, struct grant *ret)
+static bool hold_order(struct tenant *t, const struct want *want, unsigned order, struct grant *ret)
 {
     for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot] && take_from(t->segs[slot], want, order, ret))
+        if (t->segs[slot] && hold_from(t->segs[slot], want, order, ret))
             return true;
     return false;
 }
 
-static bool take_existing(struct tenant *t, const struct want *want, struct grant *ret)
+static bool hold_existing(struct tenant *t, const struct want *want, struct grant *ret)
 {
     if (want->exact)
-        return take_order(t, want, 0, ret);
+        return hold_order(t, want, 0, ret);
     for (unsigned order = want->order + 1; order-- > want->order_min;)
-        if (take_order(t, want, order, ret))
+        if (hold_order(t, want, order, ret))
             return true;
     return false;
 }
 
-static int take_new(struct tenant *t, const struct want *want, struct grant *ret)
+uint32_t grant_ahead(struct tenant *t, unsigned order, uint64_t n_units, struct grant *ret_grants,
+                     uint32_t n_max)
+{
+    struct want want = {.n_units = 1, .order = order};
+    uint32_t n = 0;
+    for (uint64_t sum = 0; n < n_max && sum < n_units; n++) {
+        if (!hold_existing(t, &want, &ret_grants[n]))
+            break;
+        sum += ret_grants[n].n_units;
+        want.order = log2_floor(ret_grants[n].n_units); /* larger ones there are no more */
+    }
+    for (uint32_t i = 0; i < n; i++)
+        seg_let_go(ret_grants[i].seg, ret_grants[i].unit, ret_grants[i].n_units);
+    return n;
+}
+
+static int hold_new(struct tenant *t, const struct want *want, struct grant *ret)
 {
     struct seg *seg;
     uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
@@ -103,8 +122,8 @@ static int take_new(struct tenant *t, const struct want *want, struct grant *ret
     int r = tenant_add_seg(t, n, align, &seg);
     if (r < 0)
         return r;
-    bool taken = take_existing(t, want, ret);
-    acre_assert(taken);
+    bool held = hold_existing(t, want, ret);
+    acre_assert(held);
     return 0;
 }
 
@@ -152,7 +171,7 @@ void grant_free_swept(struct tenant *t, uint64_t off)
 /* ---- the requests ---- */
 
 /* Out of what nobody uses: until the want is met, or the round is over. */
-static int take_searched(struct tenant *t, const struct client *c, const struct want *want,
+static int hold_searched(struct tenant *t, const struct client *c, const struct want *want,
                          uint64_t *round, struct grant *ret)
 {
     if (*round == 0)
@@ -161,7 +180,7 @@ static int take_searched(struct tenant *t, const struct client *c, const struct 
         uint64_t granted_units = t->granted_units;
         if (!search_step(t, c))
             return -EINPROGRESS;
-        if (t->granted_units < granted_units && take_existing(t, want, ret))
+        if (t->granted_units < granted_units && hold_existing(t, want, ret))
             return 0;
     }
     return -ENOMEM;
@@ -176,15 +195,16 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
         return r;
     struct orphan o;
     if (req->grow.class_plus_1 > 0 && orphan_grant(t, c, req->grow.class_plus_1 - 1, &o)) {
-        *ret = (struct grant){t->segs[o.slot], o.unit, o.n_units, true, o.geo};
+        *ret = (struct grant){t->segs[o.slot], o.unit, o.n_units, true, o.geo, false};
         return 0;
     }
-    if (!take_existing(t, &want, ret)) {
-        r = take_new(t, &want, ret);
-        int searched = r < 0 ? take_searched(t, c, &want, round, ret) : 0;
+    if (!hold_existing(t, &want, ret)) {
+        r = hold_new(t, &want, ret);
+        int searched = r < 0 ? hold_searched(t, c, &want, round, ret) : 0;
         if (searched < 0)
             return searched == -EINPROGRESS || r == -ENOSPC ? searched : r;
     }
+    ret->prepared = seg_commit(ret->seg, ret->unit, ret->n_units);
     tenant_assign(t, ret->seg, ret->unit, ret->n_units, OWNER_NONE, c->id);
     seg_store_plain(ret->seg, ret->unit, ret->n_units, U_UNCUT, holder_token(c->id, 0));
     return 0;

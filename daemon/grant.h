@@ -6,11 +6,14 @@
 #include "daemon/tenant.h"
 #include "proto/msg.h"
 
+#define GRANT_ORDER_MAX 9u /* 4 MiB; grant.c */
+
 struct grant {
     struct seg *seg;
     uint32_t unit, n_units;
     bool slab;
-    unsigned geo; /* of the slab */
+    unsigned geo;  /* of the slab */
+    bool prepared; /* all pages are there */
 };
 
 /* 0; -EINVAL nonsense; -ENOMEM neither max nor capacity, nor what others do not use, leave it;
@@ -20,6 +23,12 @@ int grant_grow(struct tenant *tenant, struct client *client, const struct msg_re
                uint64_t *round, struct grant *ret_grant);
 /* Undoes a grant that has not been told. */
 void grant_undo(struct tenant *tenant, struct client *client, const struct grant *grant);
+
+/* What the next grants of 2^order units, or of less where there is no more, would be, in their
+ * order, out of the segments that there are: until they sum up to n_units, at most n_max of them.
+ * Nothing is taken. Returns how many. */
+uint32_t grant_ahead(struct tenant *tenant, unsigned order, uint64_t n_units,
+                     struct grant *ret_grants, uint32_t n_max);
 
 /* Each run that is wholly the client's comes back; -EINVAL if some was not. */
 int grant_release(struct tenant *tenant, struct client *client, const struct msg_run *runs,

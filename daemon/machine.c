@@ -95,6 +95,20 @@ bool machine_other_memory_cgroup(pid_t pid)
     return strcmp(own.v2, other.v2) != 0;
 }
 
+bool machine_has_shared_huge_pages(char ret_setting[static 32])
+{
+    char line[128] = "";
+    FILE *f = fopen(MACHINE_SHMEM_ENABLED, "re");
+    bool got = f && fgets(line, sizeof(line), f);
+    if (f)
+        fclose(f);
+    const char *open = got ? strchr(line, '[') : NULL; /* "always within_size advise [never]" */
+    ret_setting[0] = 0;
+    if (!open || sscanf(open, "[%31[^]]", ret_setting) != 1)
+        return false;
+    return strcmp(ret_setting, "never") != 0 && strcmp(ret_setting, "deny") != 0;
+}
+
 uint64_t machine_random(void)
 {
     uint64_t n = 0;

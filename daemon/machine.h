@@ -10,6 +10,12 @@
 /* The smaller of RAM and this process's own cgroup limit (v1 or v2, parents included). */
 uint64_t machine_memory_bytes(void);
 
+#define MACHINE_SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+/* Do mappings of shared memory get huge pages if they ask? *ret_setting: what the kernel says, or
+ * "". */
+bool machine_has_shared_huge_pages(char ret_setting[static 32]);
+
 /* Is pid charged to another memory cgroup than this process? false if it cannot be told. */
 bool machine_other_memory_cgroup(pid_t pid);
 

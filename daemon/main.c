@@ -153,7 +153,7 @@ static int add_tenants(struct core *core, struct config *config)
 {
     for (uint32_t i = 0; i < config->n_tenants; i++) {
         struct config_tenant *t = &config->tenants[i];
-        int r = core_add_tenant(core, t->name, t->max_bytes, &t->access);
+        int r = core_add_tenant(core, t->name, &t->wish, &t->access);
         if (r < 0)
             return r;
     }

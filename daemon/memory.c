@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/grant.h"
+#include "daemon/prepare.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
 
@@ -22,6 +23,7 @@ static void reply_grant(struct core *core, struct session *s, const struct grant
     reply.grow.run = (struct msg_run){seg_off(g->seg, g->unit), g->n_units};
     reply.grow.slab = g->slab;
     reply.grow.head_slot = g->seg->slot;
+    reply.grow.prepared = g->prepared;
     session_reply(core, s, &reply, -1);
 }
 
@@ -35,6 +37,7 @@ struct populate_job {
     uint64_t client; /* handle: it may be gone when the job is done */
     struct session *session;
     struct grant grant;
+    bool huge;       /* pages */
     uint32_t n_done; /* units */
     int fd, error;
 };
@@ -43,8 +46,10 @@ static void populate_work(struct job *job)
 {
     struct populate_job *j = (struct populate_job *)job;
     uint32_t n = MIN(j->grant.n_units - j->n_done, POPULATE_UNITS_MAX);
-    if (fallocate(j->fd, 0, (off_t)(j->grant.unit + j->n_done) << UNIT_SHIFT,
-                  (off_t)n << UNIT_SHIFT) < 0)
+    uint32_t unit = j->grant.unit + j->n_done;
+    if (j->huge) /* fallocate() asks for none */
+        j->error = prepare_pages(j->fd, unit, n, true);
+    else if (fallocate(j->fd, 0, (off_t)unit << UNIT_SHIFT, (off_t)n << UNIT_SHIFT) < 0)
         j->error = -errno;
     j->n_done += n;
 }
@@ -90,6 +95,7 @@ static void populate_done(struct core *core, struct job *job)
         free(j);
     }
     pump_populates(t);
+    prepare_pump(t);
 }
 
 static bool populate(struct core *core, struct session *s, const struct grant *g)
@@ -106,6 +112,7 @@ static bool populate(struct core *core, struct session *s, const struct grant *g
                                .client = client_handle(c->id, c->gen),
                                .session = s,
                                .grant = *g,
+                               .huge = t->pages == PAGES_THP,
                                .fd = g->seg->fd};
     s->wait = WAIT_POPULATE;
     TAILQ_INSERT_TAIL(&t->populates, j, in_queue);
@@ -133,18 +140,30 @@ static bool may_come_back(const struct tenant *t)
            (t->is_asking && !TAILQ_EMPTY(&t->rang));
 }
 
+/* The pages of what comes next are made only when this one is on its way. */
+static void give_grant(struct core *core, struct session *s, const struct msg_request *req,
+                       const struct grant *g)
+{
+    struct tenant *t = s->client->tenant;
+    if (!s->client->populate || !populate(core, s, g))
+        reply_grant(core, s, g);
+    if (!g->slab)
+        prepare_granted(t, g->n_units, req->grow.exact);
+    prepare_pump(t);
+}
+
 void memory_grow(struct core *core, struct session *s, const struct msg_request *req)
 {
     struct grant g = {0};
     struct tenant *t = s->client->tenant;
     int r = grant_grow(t, s->client, req, &s->grow_round, &g);
-    if (r == 0 && !(s->client->populate && populate(core, s, &g)))
-        reply_grant(core, s, &g);
+    if (r == 0)
+        give_grant(core, s, req, &g);
     else if (r == -EINPROGRESS || (r == -ENOMEM && may_come_back(t)))
         session_wait_memory(s, req);
     else if (r == -ENOMEM)
         refuse_memory(core, s, req);
-    else if (r < 0)
+    else
         session_fail(core, s, r, "%u units of alignment order %u cannot be granted: %s",
                      req->grow.n_units, req->grow.align_order, strerror(-r));
 }

@@ -1,8 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A segment in the daemon. Its free units are in the buddy allocator (private memory, derived from
- * the books). A free unit is *dirty* when it was granted once: pages may lie behind it, until
- * decay.c punches them out. Dirty bits are kept for free units only: granting clears them.
+ * the books). A free unit is *dirty* when pages may lie behind it: it was granted once, or
+ * prepared, until decay.c punches them out. It is *warm* when all its pages are known to be there:
+ * prepared (prepare.c) and never granted since. Both are kept for free units only: granting clears
+ * them.
+ *
+ *   clean --prepare--> dirty+warm --grant--> (granted) --give--> dirty --tick--> dirty+stale
+ *   dirty+stale, dirty+warm+stale --tick--> (out of the buddy, punched) --> clean
+ *
+ * Punching and preparing never touch the same unit: what is punched is out of the buddy, so that
+ * nothing there is chosen for preparing; what is being prepared is *busy* and never becomes stale,
+ * even if it was granted and freed meanwhile.
  *
  * The whole file is mapped, since a sweep changes owner tags by compare-and-swap; but only the
  * tables and tags that a copy has shown to be there are ever touched: a read of a punched page
@@ -18,6 +27,7 @@
 
 #define BITS_WORD(u) ((u) >> 6)
 #define BITS_MASK(u) (1ull << ((u)&63u))
+#define HUGE_WORDS   4u /* of bits, for the 256 units of a huge page */
 
 int seg_reopen(int fd, int *ret_fd)
 {
@@ -47,11 +57,13 @@ static int make_buddy(struct seg *seg)
     const struct segment_shape *s = &seg->shape;
     if (seg->n_slots > 1)
         return 0;
-    size_t n_words = BITS_WORD(s->n_units) + 1;
-    seg->dirty = calloc(n_words, sizeof(*seg->dirty));
-    seg->stale = calloc(n_words, sizeof(*seg->stale));
-    if (!seg->dirty || !seg->stale)
+    size_t n_words = round_up_u64(BITS_WORD(s->n_units) + 1, HUGE_WORDS);
+    seg->dirty = calloc(4 * n_words, sizeof(*seg->dirty));
+    if (!seg->dirty)
         return -ENOMEM;
+    seg->stale = seg->dirty + n_words;
+    seg->warm = seg->stale + n_words;
+    seg->busy = seg->warm + n_words;
     int r = buddy_new(&seg->buddy, s->n_units);
     if (r == 0)
         buddy_give(seg->buddy, s->n_meta, s->n_units - s->n_meta);
@@ -67,6 +79,8 @@ int seg_new(struct seg **ret_seg, const char *name, uint32_t slot, uint64_t heap
     seg->slot = slot;
     seg->n_slots = (n_units + SLOT_UNITS - 1) / SLOT_UNITS;
     seg->fd = seg->client_fd = -1;
+    seg->page_units = 1;
+    seg->unfit_units = UINT32_MAX;
     int r = segment_create(name, slot, heap_id, n_units, &seg->fd, &seg->shape);
     if (r == 0)
         r = seg_reopen(seg->fd, &seg->client_fd);
@@ -93,8 +107,7 @@ void seg_free(struct seg *seg, int *ret_fd)
         *ret_fd = seg->fd;
     else
         close_fd(&seg->fd);
-    free(seg->dirty);
-    free(seg->stale);
+    free(seg->dirty); /* and the others with it */
     free(seg);
 }
 
@@ -105,70 +118,116 @@ uint32_t seg_n_free(const struct seg *seg)
     return seg->span_units == 0 ? seg_usable(seg) : 0;
 }
 
-static void clear_dirty(struct seg *seg, uint32_t unit, uint32_t n)
+/* ---- bits ---- */
+
+/* Those of [unit, unit + n) that lie in word w. */
+static uint64_t bits_in(uint32_t w, uint32_t unit, uint32_t n)
+{
+    uint32_t last = unit + n - 1;
+    uint64_t bits = ~0ull;
+    if (w == BITS_WORD(unit))
+        bits &= ~0ull << (unit & 63);
+    if (w == BITS_WORD(last))
+        bits &= ~0ull >> (63 - (last & 63));
+    return bits;
+}
+
+static uint32_t n_bits(uint64_t word)
+{
+    return (uint32_t)__builtin_popcountll(word);
+}
+
+static void clear_bits(struct seg *seg, uint32_t unit, uint32_t n)
 {
     if (seg->n_dirty == 0)
         return;
-    for (uint32_t u = unit; u < unit + n; u++) {
-        if (seg->dirty[BITS_WORD(u)] & BITS_MASK(u))
-            seg->n_dirty--;
-        seg->dirty[BITS_WORD(u)] &= ~BITS_MASK(u);
-        seg->stale[BITS_WORD(u)] &= ~BITS_MASK(u);
+    for (uint32_t w = BITS_WORD(unit); w <= BITS_WORD(unit + n - 1); w++) {
+        uint64_t bits = bits_in(w, unit, n);
+        seg->n_dirty -= n_bits(seg->dirty[w] & bits);
+        seg->n_warm -= n_bits(seg->warm[w] & bits);
+        seg->dirty[w] &= ~bits;
+        seg->stale[w] &= ~bits;
+        seg->warm[w] &= ~bits;
     }
 }
 
-uint32_t seg_take_span(struct seg *seg, unsigned order)
+static void set_dirty(struct seg *seg, uint32_t unit, uint32_t n)
 {
-    if (!seg->buddy)
-        return BUDDY_NONE;
-    uint32_t unit = buddy_take(seg->buddy, order);
-    if (unit != BUDDY_NONE)
-        clear_dirty(seg, unit, 1u << order);
-    return unit;
+    for (uint32_t w = BITS_WORD(unit); w <= BITS_WORD(unit + n - 1); w++) {
+        uint64_t bits = bits_in(w, unit, n);
+        seg->n_dirty += n_bits(~seg->dirty[w] & bits);
+        seg->dirty[w] |= bits;
+    }
+}
+
+static bool all_warm(const struct seg *seg, uint32_t unit, uint32_t n)
+{
+    for (uint32_t w = BITS_WORD(unit); seg->n_warm > 0 && w <= BITS_WORD(unit + n - 1); w++)
+        if (bits_in(w, unit, n) & ~seg->warm[w])
+            return false;
+    return seg->n_warm > 0;
+}
+
+/* ---- taking and giving ---- */
+
+uint32_t seg_hold_span(struct seg *seg, unsigned order)
+{
+    return seg->buddy ? buddy_take(seg->buddy, order) : BUDDY_NONE;
 }
 
 /* The one block of a segment over several slots. */
-static uint32_t take_whole(struct seg *seg, uint32_t n, unsigned align_order)
+static uint32_t hold_whole(struct seg *seg, uint32_t n, unsigned align_order)
 {
     if (seg->span_units != 0 || n > seg_usable(seg) || align_order > 0 || n <= SLOT_UNITS / 2)
         return BUDDY_NONE;
     seg->span_units = n;
-    seg->n_dirty = 0;
-    seg->span_stale = false;
     return seg->shape.n_meta;
 }
 
-/* First fit over the free runs: buddy_take_run() would want the next power of two, aligned to
- * itself. */
-static uint32_t take_first_fit(struct seg *seg, uint32_t n, unsigned align_order)
+/* The lowest that fits: buddy_take_run() would want the next power of two, aligned to itself. A
+ * full heap has many segments that are asked in vain again and again: they remember. */
+static uint32_t hold_first_fit(struct seg *seg, uint32_t n, unsigned align_order)
 {
-    uint32_t from = 0, unit, len;
-    while (buddy_next_free_run(seg->buddy, from, &unit, &len)) {
-        uint32_t start = (uint32_t)round_up_u64(unit, 1u << align_order);
-        if (start - unit < len && n <= len - (start - unit)) {
-            bool taken = buddy_take_at(seg->buddy, start, n);
-            acre_assert(taken);
-            return start;
-        }
-        from = unit + len;
+    uint32_t unit = n < seg->unfit_units ? buddy_find_run(seg->buddy, n, align_order) : BUDDY_NONE;
+    if (unit == BUDDY_NONE && align_order == 0)
+        seg->unfit_units = MIN(seg->unfit_units, n);
+    if (unit != BUDDY_NONE) {
+        bool taken = buddy_take_at(seg->buddy, unit, n);
+        acre_assert(taken);
     }
-    return BUDDY_NONE;
+    return unit;
 }
 
-uint32_t seg_take_run(struct seg *seg, uint32_t n, unsigned align_order)
+uint32_t seg_hold_run(struct seg *seg, uint32_t n, unsigned align_order)
 {
     uint32_t unit = BUDDY_NONE;
     if (!seg->buddy)
-        return take_whole(seg, n, align_order);
+        return hold_whole(seg, n, align_order);
     if (n > buddy_n_free(seg->buddy))
         return BUDDY_NONE;
     if (is_pow2_u64(n) && log2_ceil_u64(n) >= align_order)
         unit = buddy_take(seg->buddy, log2_ceil_u64(n));
-    if (unit == BUDDY_NONE)
-        unit = take_first_fit(seg, n, align_order);
-    if (unit != BUDDY_NONE)
-        clear_dirty(seg, unit, n);
-    return unit;
+    return unit != BUDDY_NONE ? unit : hold_first_fit(seg, n, align_order);
+}
+
+bool seg_commit(struct seg *seg, uint32_t unit, uint32_t n)
+{
+    if (!seg->buddy) {
+        seg->n_dirty = 0;
+        seg->span_stale = false;
+        return false;
+    }
+    bool was_warm = all_warm(seg, unit, n);
+    clear_bits(seg, unit, n);
+    return was_warm;
+}
+
+void seg_let_go(struct seg *seg, uint32_t unit, uint32_t n)
+{
+    if (seg->buddy)
+        buddy_give(seg->buddy, unit, n);
+    else
+        seg->span_units = 0;
 }
 
 void seg_give(struct seg *seg, uint32_t unit, uint32_t n)
@@ -180,9 +239,8 @@ void seg_give(struct seg *seg, uint32_t unit, uint32_t n)
         return;
     }
     buddy_give(seg->buddy, unit, n);
-    for (uint32_t u = unit; u < unit + n; u++)
-        seg->dirty[BITS_WORD(u)] |= BITS_MASK(u);
-    seg->n_dirty += n;
+    seg->unfit_units = UINT32_MAX;
+    set_dirty(seg, unit, n);
 }
 
 /* ---- decay ---- */
@@ -199,44 +257,140 @@ static bool take_stale_whole(struct seg *seg, uint32_t *ret_unit, uint32_t *ret_
     return true;
 }
 
+static bool is_stale_page(const struct seg *seg, uint32_t unit)
+{
+    const uint64_t *word = &seg->stale[BITS_WORD(unit)];
+    if (seg->page_units == 1)
+        return *word & BITS_MASK(unit);
+    return (word[0] & word[1] & word[2] & word[3]) == ~0ull;
+}
+
+/* The first page whose units are all stale; n_units: none. */
+static uint32_t first_stale_page(const struct seg *seg)
+{
+    uint32_t n = seg->shape.n_units, unit = 0;
+    while (unit < n && !is_stale_page(seg, unit)) {
+        if (seg->page_units == 1 && seg->stale[BITS_WORD(unit)] == 0)
+            unit = (BITS_WORD(unit) + 1) * 64;
+        else
+            unit += seg->page_units;
+    }
+    return MIN(unit, n);
+}
+
 bool seg_take_stale(struct seg *seg, uint32_t max_units, uint32_t *ret_unit, uint32_t *ret_n)
 {
-    uint32_t n = 0;
     if (!seg->buddy)
         return take_stale_whole(seg, ret_unit, ret_n);
-    for (uint32_t w = 0; seg->n_dirty > 0 && w <= BITS_WORD(seg->shape.n_units); w++) {
-        if (seg->stale[w] == 0)
-            continue;
-        uint32_t unit = w * 64 + (uint32_t)__builtin_ctzll(seg->stale[w]);
-        while (n < max_units && unit + n < seg->shape.n_units &&
-               (seg->stale[BITS_WORD(unit + n)] & BITS_MASK(unit + n)))
-            n++;
-        bool taken = buddy_take_at(seg->buddy, unit, n); /* bits are kept for free units only */
-        acre_assert(taken);
-        clear_dirty(seg, unit, n);
-        *ret_unit = unit;
-        *ret_n = n;
-        return true;
-    }
-    return false;
+    uint32_t unit = seg->n_dirty > 0 ? first_stale_page(seg) : seg->shape.n_units, n = 0;
+    while (n + seg->page_units <= max_units && unit + n < seg->shape.n_units &&
+           is_stale_page(seg, unit + n))
+        n += seg->page_units;
+    if (n == 0)
+        return false;
+    bool taken = buddy_take_at(seg->buddy, unit, n); /* bits are kept for free units only */
+    acre_assert(taken);
+    clear_bits(seg, unit, n);
+    *ret_unit = unit;
+    *ret_n = n;
+    return true;
 }
 
 void seg_give_clean(struct seg *seg, uint32_t unit, uint32_t n)
 {
-    if (seg->buddy)
-        buddy_give(seg->buddy, unit, n);
-    else
-        seg->span_units = 0;
+    seg_let_go(seg, unit, n);
+    seg->unfit_units = UINT32_MAX;
+}
+
+/* A huge page of free units goes as a whole, also where some of these are clean. */
+static void mark_huge_page(struct seg *seg, uint32_t w)
+{
+    uint32_t unit = w * 64, n = HUGE_WORDS * 64, first, len;
+    uint64_t any_dirty = 0, any_busy = 0;
+    for (uint32_t i = w; i < w + HUGE_WORDS; i++) {
+        any_dirty |= seg->dirty[i];
+        any_busy |= seg->busy[i];
+        seg->stale[i] = 0;
+    }
+    if (any_dirty == 0 || any_busy != 0 || !buddy_next_free_run(seg->buddy, unit, &first, &len) ||
+        first != unit || len < n)
+        return;
+    set_dirty(seg, unit, n);
+    memset(seg->stale + w, 0xff, HUGE_WORDS * sizeof(*seg->stale));
 }
 
 void seg_mark_stale(struct seg *seg)
 {
     if (seg->n_dirty == 0)
         return;
-    if (seg->buddy)
-        memcpy(seg->stale, seg->dirty, (BITS_WORD(seg->shape.n_units) + 1) * sizeof(*seg->stale));
-    else
+    if (!seg->buddy) {
         seg->span_stale = true;
+        return;
+    }
+    for (uint32_t w = 0; w <= BITS_WORD(seg->shape.n_units); w++) {
+        if (seg->page_units == 1)
+            seg->stale[w] = seg->dirty[w] & ~seg->busy[w];
+        else if (w % HUGE_WORDS == 0)
+            mark_huge_page(seg, w);
+    }
+}
+
+void seg_unmark_stale(struct seg *seg, uint32_t unit, uint32_t n)
+{
+    for (uint32_t w = BITS_WORD(unit); w <= BITS_WORD(unit + n - 1); w++)
+        seg->stale[w] &= ~bits_in(w, unit, n);
+}
+
+/* ---- preparing ---- */
+
+static uint64_t cold_word(const struct seg *seg, uint32_t w, bool dirty)
+{
+    return dirty ? seg->dirty[w] & ~seg->warm[w] : ~seg->dirty[w];
+}
+
+bool seg_find_cold(const struct seg *seg, uint32_t unit, uint32_t n, bool dirty, uint32_t *ret_unit,
+                   uint32_t *ret_n)
+{
+    uint32_t end = unit + n, last;
+    while (unit < end && !(cold_word(seg, BITS_WORD(unit), dirty) & BITS_MASK(unit)))
+        unit = cold_word(seg, BITS_WORD(unit), dirty) == 0 ? (BITS_WORD(unit) + 1) * 64 : unit + 1;
+    for (last = unit; last < end && (cold_word(seg, BITS_WORD(last), dirty) & BITS_MASK(last));)
+        last++;
+    if (unit >= end)
+        return false;
+    *ret_unit = unit;
+    *ret_n = last - unit;
+    return true;
+}
+
+void seg_begin_warming(struct seg *seg, uint32_t unit, uint32_t n)
+{
+    for (uint32_t w = BITS_WORD(unit); w <= BITS_WORD(unit + n - 1); w++)
+        seg->busy[w] |= bits_in(w, unit, n);
+    seg_unmark_stale(seg, unit, n);
+}
+
+static void set_warm(struct seg *seg, uint32_t unit, uint32_t n)
+{
+    for (uint32_t w = BITS_WORD(unit); w <= BITS_WORD(unit + n - 1); w++) {
+        uint64_t bits = bits_in(w, unit, n);
+        seg->n_warm += n_bits(~seg->warm[w] & bits);
+        seg->warm[w] |= bits;
+    }
+}
+
+void seg_end_warming(struct seg *seg, uint32_t unit, uint32_t n, bool is_warm)
+{
+    uint32_t first, len, end = unit + n;
+    for (uint32_t w = BITS_WORD(unit); w <= BITS_WORD(end - 1); w++)
+        seg->busy[w] &= ~bits_in(w, unit, n);
+    while (unit < end && buddy_next_free_run(seg->buddy, unit, &first, &len) && first < end) {
+        len = MIN(len, end - first);
+        set_dirty(seg, first, len);
+        if (is_warm)
+            set_warm(seg, first, len);
+        unit = first + len;
+    }
 }
 
 /* ---- tables ---- */
@@ -319,17 +473,24 @@ int seg_read_tags(const struct seg *seg, uint32_t unit, unsigned geo, tag_t *tag
 
 void seg_assert_valid(const struct seg *seg)
 {
-    uint32_t n_dirty = 0;
+    uint32_t n_dirty = 0, n_warm = 0;
     if (!seg->buddy)
         return;
     buddy_assert_valid(seg->buddy);
+    acre_assert(seg->unfit_units > seg->shape.n_units ||
+                buddy_find_run(seg->buddy, seg->unfit_units, 0) == BUDDY_NONE);
     for (uint32_t u = 0; u < seg->shape.n_units; u++) {
-        bool dirty = seg->dirty[BITS_WORD(u)] & BITS_MASK(u);
-        n_dirty += dirty;
-        acre_assert(dirty || !(seg->stale[BITS_WORD(u)] & BITS_MASK(u)));
+        bool is_dirty = seg->dirty[BITS_WORD(u)] & BITS_MASK(u);
+        bool is_warm = seg->warm[BITS_WORD(u)] & BITS_MASK(u);
+        bool is_stale = seg->stale[BITS_WORD(u)] & BITS_MASK(u);
+        n_dirty += is_dirty;
+        n_warm += is_warm;
+        acre_assert(!is_dirty || buddy_is_free(seg->buddy, u));
+        acre_assert(is_dirty || (!is_warm && !is_stale));
+        acre_assert(!is_stale || !(seg->busy[BITS_WORD(u)] & BITS_MASK(u)));
     }
-    if (n_dirty != seg->n_dirty)
-        fprintf(stderr, "segment %u: %u dirty bits, counted %u\n", seg->slot, n_dirty,
-                seg->n_dirty);
-    acre_assert(n_dirty == seg->n_dirty);
+    if (n_dirty != seg->n_dirty || n_warm != seg->n_warm)
+        fprintf(stderr, "segment %u: %u dirty and %u warm bits, counted %u and %u\n", seg->slot,
+                n_dirty, n_warm, seg->n_dirty, seg->n_warm);
+    acre_assert(n_dirty == seg->n_dirty && n_warm == seg->n_warm);
 }

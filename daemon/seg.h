@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* seg.h - a segment as the daemon holds it: descriptors, tables mapped, free units, and which of
- * these are dirty. */
+/* seg.h - a segment as the daemon holds it: descriptors, tables mapped, free units, and what is
+ * known of the pages behind these. */
 #ifndef ACRE_DAEMON_SEG_H
 #define ACRE_DAEMON_SEG_H
 
@@ -16,11 +16,15 @@ struct seg {
     struct segment_shape shape;
     char *base; /* mapped: the whole, or the tables alone if it spans slots */
     uint64_t mapped_bytes;
-    struct buddy *buddy; /* NULL: it spans slots and holds one block */
-    uint32_t span_units; /* then: units of that block, 0 = free */
-    uint64_t *dirty;     /* bit per unit: freed, perhaps with pages behind it */
-    uint64_t *stale;     /* dirty already at the last tick */
-    uint32_t n_dirty;
+    struct buddy *buddy;  /* NULL: it spans slots and holds one block */
+    uint32_t span_units;  /* then: units of that block, 0 = free */
+    uint32_t unfit_units; /* no run of so many is free; UINT32_MAX: not known of any */
+    uint32_t page_units;  /* units to a page of the system: 1 (or less), or 256 */
+    uint64_t *dirty;      /* bit per unit: free, perhaps with pages behind it */
+    uint64_t *stale;      /* dirty already at the last tick */
+    uint64_t *warm;       /* free, with all its pages */
+    uint64_t *busy;       /* its pages are being made just now */
+    uint32_t n_dirty, n_warm;
     bool span_stale; /* what `stale` is for a segment over several slots */
 };
 
@@ -46,20 +50,38 @@ static inline bool seg_contains(const struct seg *seg, uint32_t unit, uint32_t n
 
 uint32_t seg_n_free(const struct seg *seg);
 
-/* Takes free units: a span of 2^order; or exactly n, aligned to 2^align_order units. BUDDY_NONE. */
-uint32_t seg_take_span(struct seg *seg, unsigned order);
-uint32_t seg_take_run(struct seg *seg, uint32_t n, unsigned align_order);
+/*
+ * Taking free units goes in two steps. Hold: a span of 2^order, or exactly n, aligned to
+ * 2^align_order units, leaves the allocator; BUDDY_NONE: there is none. Then either commit, which
+ * forgets what was known of their pages and says whether all of these were there; or let go, as if
+ * nothing had been.
+ */
+uint32_t seg_hold_span(struct seg *seg, unsigned order);
+uint32_t seg_hold_run(struct seg *seg, uint32_t n, unsigned align_order);
+bool seg_commit(struct seg *seg, uint32_t unit, uint32_t n);
+void seg_let_go(struct seg *seg, uint32_t unit, uint32_t n);
 /* Gives them back and marks them dirty. */
 void seg_give(struct seg *seg, uint32_t unit, uint32_t n);
 
 /*
  * Decay: takes up to max_units that are free and were dirty at the last mark out of the allocator,
  * one run a call (false: none), so that nobody gets them while their pages are punched out; then
- * seg_give_clean(). seg_mark_stale() is the tick.
+ * gives them back clean. Whole pages only: a huge one goes when all its units are free.
  */
 bool seg_take_stale(struct seg *seg, uint32_t max_units, uint32_t *ret_unit, uint32_t *ret_n);
 void seg_give_clean(struct seg *seg, uint32_t unit, uint32_t n);
 void seg_mark_stale(struct seg *seg);
+/* These are to stay. */
+void seg_unmark_stale(struct seg *seg, uint32_t unit, uint32_t n);
+
+/* The first run in [unit, unit + n) that is clean, or (dirty) that is dirty and not warm. false:
+ * none. */
+bool seg_find_cold(const struct seg *seg, uint32_t unit, uint32_t n, bool dirty, uint32_t *ret_unit,
+                   uint32_t *ret_n);
+/* Around the making of pages, whoever has the units meanwhile: none of them is punched. Those that
+ * are free at the end are dirty, and warm if all pages are there. */
+void seg_begin_warming(struct seg *seg, uint32_t unit, uint32_t n);
+void seg_end_warming(struct seg *seg, uint32_t unit, uint32_t n, bool is_warm);
 
 /* Entries: each is foreign, and loaded once. Stores are for units whose owner is the daemon or is
  * dead. */

@@ -25,14 +25,15 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "daemon/log.h"
 #include "daemon/machine.h"
 #include "daemon/zombie.h"
 
 #define SEG_FIRST_UNITS (MIB(4) / UNIT_BYTES)
 #define SEG_UNITS_MIN   8u
 
-int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name, uint64_t max_bytes,
-               struct access_list *access)
+int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
+               const struct tenant_wish *wish, struct access_list *access)
 {
     struct tenant *t = calloc(1, sizeof(*t));
     if (!t)
@@ -42,7 +43,9 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name, 
     t->core = core;
     t->access = *access;
     *access = (struct access_list){0};
-    budget_init(&t->budget, &core->ledger, max_bytes);
+    t->ready_units = wish->ready_bytes / UNIT_BYTES;
+    t->pages_wanted = wish->pages;
+    budget_init(&t->budget, &core->ledger, wish->max_bytes);
     TAILQ_INIT(&t->rang);
     TAILQ_INIT(&t->dying);
     TAILQ_INIT(&t->attaches);
@@ -81,6 +84,23 @@ static void release_heap(struct tenant *t)
     t->is_open = false;
 }
 
+/* For all of the heap's life: its clients go by it. */
+static void choose_pages(struct tenant *t)
+{
+    char setting[32];
+    struct control_header *h = &t->control->header;
+    bool possible = machine_has_shared_huge_pages(setting);
+    t->pages = possible ? t->pages_wanted : PAGES_4K;
+    h->pages = t->pages;
+    h->pages_wanted = t->pages_wanted;
+    h->pages_possible = possible ? PAGES_THP : PAGES_4K;
+    if (t->pages != t->pages_wanted)
+        log_line(LOG_WARNING,
+                 "tenant %s gets 4k pages: huge ones need \"advise\" in " MACHINE_SHMEM_ENABLED
+                 ", which is \"%s\"",
+                 t->name, setting);
+}
+
 int tenant_open(struct tenant *t)
 {
     if (t->is_open)
@@ -101,9 +121,12 @@ int tenant_open(struct tenant *t)
     h->heap_id = t->heap_id;
     h->max_bytes = t->budget.max_bytes;
     h->capacity_bytes = t->core->ledger.capacity_bytes;
+    h->ready_bytes = t->ready_units * UNIT_BYTES;
     strcpy(h->tenant, t->name);
+    choose_pages(t);
     t->granted_units = 0;
     t->search = (struct search){0};
+    t->prepare = (struct prepare){0};
     t->tick_place = (struct orphan_place){0};
     t->is_open = true;
     return 0;
@@ -236,6 +259,7 @@ int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct se
         budget_refund(&t->budget, n_units * UNIT_BYTES);
         return r;
     }
+    seg->page_units = t->pages == PAGES_THP ? HUGE_UNITS : 1;
     t->segs[seg->slot] = seg;
     t->n_slots += seg->n_slots;
     publish_seg(t, seg);

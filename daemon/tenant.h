@@ -22,6 +22,25 @@ struct search {
     bool is_hungry; /* somebody waits for the next turn */
 };
 
+/* For pages ahead of their demand; prepare.c. */
+struct prepare {
+    bool is_running;          /* a job */
+    bool is_blocked, is_full; /* until the next tick: a job failed; no segment can be made */
+    bool is_failing;          /* and that has been said */
+    bool is_reached;          /* ready was, and is not half used since */
+    unsigned order;           /* of the last span granted */
+    uint32_t n_until_look;    /* units to be granted before the next look */
+    uint32_t n_renews;        /* jobs over dirty units, until the next tick */
+    uint64_t demand_units;    /* granted lately */
+};
+
+/* What the configuration says of a tenant, but for who may use it. */
+struct tenant_wish {
+    uint64_t max_bytes;
+    uint64_t ready_bytes; /* free memory to be kept prepared */
+    enum pages_kind pages;
+};
+
 struct populate_job;
 TAILQ_HEAD(populate_queue, populate_job);
 
@@ -30,6 +49,8 @@ struct tenant {
     struct core *core;
     struct budget budget;
     struct access_list access;
+    uint64_t ready_units;
+    enum pages_kind pages_wanted;
 
     /* the heap; all of it 0 while !is_open */
     bool is_open;
@@ -37,6 +58,7 @@ struct tenant {
     int control_fd, control_ro_fd, books_fd;
     struct control *control;
     struct books *books;
+    enum pages_kind pages;
     struct seg *segs[HEAP_SLOTS]; /* by first slot; NULL inside of a segment that spans slots */
     uint32_t n_slots;
     uint64_t granted_units; /* clients' and orphans' */
@@ -52,6 +74,7 @@ struct tenant {
     bool is_burying; /* the last part of is_sweeping: the worker is done, the loop is not */
     struct populate_queue populates; /* grants whose pages are being made, the first one now */
     struct search search;
+    struct prepare prepare;
     struct orphan_place tick_place; /* where the next tick goes on */
     bool wants_publish;             /* some client waits in WAIT_PUBLISH for the next sweep */
     struct session_queue waiters;   /* WAIT_MEMORY */
@@ -59,8 +82,8 @@ struct tenant {
     uint32_t n_to_wake; /* of them, the first ones: to be tried in the next turns */
 };
 
-int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name, uint64_t max_bytes,
-               struct access_list *access);
+int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
+               const struct tenant_wish *wish, struct access_list *access);
 void tenant_free(struct tenant *tenant);
 
 /* Makes the heap if there is none. -ENOMEM, -EMFILE, -ENFILE. */

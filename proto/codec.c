@@ -354,6 +354,7 @@ static void build_grow_reply(const struct msg_reply *reply, Acre__Wire__Reply *r
     p->grow.run = &p->run;
     p->grow.slab = reply->grow.slab;
     p->grow.head_slot = reply->grow.head_slot;
+    p->grow.prepared = reply->grow.prepared;
     ret->grow = &p->grow;
 }
 
@@ -501,6 +502,7 @@ static int take_grow_reply(const Acre__Wire__GrowReply *pb, struct msg_reply *re
     ret->grow.run = (struct msg_run){pb->run->off, pb->run->n_units};
     ret->grow.slab = pb->slab;
     ret->grow.head_slot = pb->head_slot;
+    ret->grow.prepared = pb->prepared;
     return 0;
 }
 

@@ -109,6 +109,7 @@ struct msg_reply {
             struct msg_run run;
             bool slab;
             uint32_t head_slot;
+            bool prepared;
         } grow;
         struct {
             uint32_t head_slot;

@@ -23,7 +23,9 @@
  *
  * COST. take, and give of one span: at most 18 orders with three words each. give and take_at of
  * any run: that for each of the at most 2 * 18 spans it is made of. Memory: 2 bits a unit,
- * untouched words stay untouched.
+ * untouched words stay untouched. find_run: a run of n units holds an aligned span of half of that
+ * or, rounding, a quarter; only runs around spans that large are looked at, so that small holes,
+ * however many, cost nothing: n_units / (n / 4) steps at worst, mostly one.
  *
  * DEATH. Private memory: what is in it is derived from the books (daemon) and ends with the
  * process.
@@ -314,19 +316,60 @@ static uint32_t first_free(const struct buddy *b, uint32_t unit)
     return first;
 }
 
+/* Where the run of free units around a free unit begins and ends. */
+static uint32_t run_start(const struct buddy *b, uint32_t unit)
+{
+    for (int k; unit > 0 && (k = order_at(b, unit - 1)) >= 0;)
+        unit = (unit - 1) >> k << k;
+    return unit;
+}
+
+static uint32_t run_end(const struct buddy *b, uint32_t unit)
+{
+    for (int k; unit < b->n_units && (k = order_at(b, unit)) >= 0;)
+        unit = ((unit >> k) + 1) << k;
+    return unit;
+}
+
 bool buddy_next_free_run(const struct buddy *b, uint32_t unit, uint32_t *ret_unit, uint32_t *ret_n)
 {
     if (unit >= b->n_units)
         return false;
-    uint32_t first = first_free(b, unit), end = first;
+    uint32_t first = first_free(b, unit);
     if (first == b->n_units)
         return false;
-
-    for (int k; end < b->n_units && (k = order_at(b, end)) >= 0;)
-        end = ((end >> k) + 1) << k;
     *ret_unit = first;
-    *ret_n = end - first;
+    *ret_n = run_end(b, first) - first;
     return true;
+}
+
+/* Lowest free span of at least this order at or after unit, where no free span goes across unit. */
+static uint32_t first_large(const struct buddy *b, unsigned order, uint32_t unit)
+{
+    uint32_t first = BUDDY_NONE;
+
+    for (uint32_t left = b->orders >> order << order; left != 0; left &= left - 1) {
+        unsigned k = (unsigned)__builtin_ctz(left);
+        uint32_t i = span_next(b, k, (unit >> k) + ((unit & ((1u << k) - 1)) != 0));
+        if (i != BUDDY_NONE)
+            first = MIN(first, i << k);
+    }
+    return first;
+}
+
+uint32_t buddy_find_run(const struct buddy *b, uint32_t n_units, unsigned align_order)
+{
+    unsigned order = 30u - (unsigned)__builtin_clz(n_units + 1);
+    uint32_t end = 0, span;
+
+    acre_assert(n_units >= 1 && n_units <= 1u << BUDDY_ORDER_MAX);
+    while ((span = first_large(b, order, end)) != BUDDY_NONE) {
+        uint32_t start = (uint32_t)round_up_u64(run_start(b, span), 1ull << align_order);
+        end = run_end(b, span);
+        if (start < end && n_units <= end - start)
+            return start;
+    }
+    return BUDDY_NONE;
 }
 
 /* ---- check ---- */

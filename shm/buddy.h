@@ -44,6 +44,10 @@ bool buddy_is_free(const struct buddy *buddy, uint32_t unit);
 bool buddy_next_free_run(const struct buddy *buddy, uint32_t unit, uint32_t *ret_unit,
                          uint32_t *ret_n);
 
+/* The lowest place of n_units free units in a row, aligned to 2^align_order: BUDDY_NONE if there is
+ * none. Nothing is taken. */
+uint32_t buddy_find_run(const struct buddy *buddy, uint32_t n_units, unsigned align_order);
+
 /* Recounts everything; aborts with the two numbers that disagree. */
 void buddy_assert_valid(const struct buddy *buddy);
 

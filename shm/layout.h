@@ -58,7 +58,7 @@
 #include <stdint.h>
 #include <stddef.h>
 
-#define LAYOUT_VERSION 2u
+#define LAYOUT_VERSION 3u
 #define SEG_MAGIC      0x4745534552434101ull /* "\1ACRESEG" */
 #define CONTROL_MAGIC  0x4c54434552434101ull /* "\1ACRECTL" */
 #define LIFE_MAGIC     0x45464c4552434101ull /* "\1ACRELFE" */
@@ -198,6 +198,10 @@ static_assert(offsetof(struct seg_header, reserved) == 64, "layout");
 #define CLIENT_NAME_BYTES 32u
 #define ROOT_NAME_BYTES   48u
 
+/* Of the system, behind a segment. Not 4k: mappings ask for huge ones. */
+enum pages_kind { PAGES_4K = 0, PAGES_THP = 1 };
+#define HUGE_UNITS (1u << (21 - UNIT_SHIFT)) /* units to a huge page, 2 MiB */
+
 struct control_header {
     uint64_t magic;       /*   0  CONTROL_MAGIC, stored last */
     uint32_t version;     /*   8 */
@@ -212,12 +216,20 @@ struct control_header {
     uint32_t n_slots;               /*  64  slots in use are [0, n_slots) */
     uint32_t n_clients;             /*  68  attached now */
     char tenant[TENANT_NAME_BYTES]; /*  72 */
-    uint8_t reserved[3960];         /* 136 */
+    uint64_t ready_bytes;           /* 136  free memory that the daemon is to keep prepared */
+    uint64_t prepared_bytes;        /* 144  free memory whose pages are all there */
+    uint32_t pages;                 /* 152  enum pages_kind: what the segments have */
+    uint32_t pages_wanted;          /* 156  what the tenant is to have */
+    uint32_t pages_possible;        /* 160  what the system gave when the heap was made */
+    uint32_t reserved_too;          /* 164 */
+    uint8_t reserved[3928];         /* 168 */
 };
 static_assert(sizeof(struct control_header) == 4096, "layout");
 static_assert(offsetof(struct control_header, granted_bytes) == 48, "layout");
 static_assert(offsetof(struct control_header, tenant) == 72, "layout");
-static_assert(offsetof(struct control_header, reserved) == 136, "layout");
+static_assert(offsetof(struct control_header, ready_bytes) == 136, "layout");
+static_assert(offsetof(struct control_header, pages) == 152, "layout");
+static_assert(offsetof(struct control_header, reserved) == 168, "layout");
 
 struct control_segment {
     uint64_t size_bytes; /*  0  0: slot unused, or inside a segment that began before it */

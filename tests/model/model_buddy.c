@@ -96,6 +96,15 @@ static uint32_t model_find(const struct model *m, unsigned order)
     return BUDDY_NONE;
 }
 
+/* The lowest run, looked for unit by unit. */
+static uint32_t model_find_run(const struct model *m, uint32_t n, unsigned align_order)
+{
+    for (uint32_t u = 0; u < m->n_units && n <= m->n_units - u; u += 1u << align_order)
+        if (m->is_free[u] && model_run_is(m, u, n, true))
+            return u;
+    return BUDDY_NONE;
+}
+
 static int model_largest_order(const struct model *m)
 {
     for (int k = BUDDY_ORDER_MAX; k >= 0; k--)
@@ -160,6 +169,20 @@ static uint32_t step_take_run(struct model *m, uint32_t n)
     return unit;
 }
 
+/* Finds one exactly if there is one, and takes it. */
+static void step_find_run(struct model *m, uint32_t n, unsigned align_order)
+{
+    uint32_t expected = model_find_run(m, n, align_order);
+    uint32_t unit = buddy_find_run(m->buddy, n, align_order);
+
+    if (unit != expected)
+        fail(m, "find_run(%u, %u) gave %u, the model says %u", n, align_order, unit, expected);
+    if (unit != BUDDY_NONE && !buddy_take_at(m->buddy, unit, n))
+        fail(m, "find_run(%u, %u) gave %u, which cannot be taken", n, align_order, unit);
+    if (unit != BUDDY_NONE)
+        model_mark(m, unit, n, false);
+}
+
 static bool step_take_at(struct model *m, uint32_t unit, uint32_t n)
 {
     bool expected = model_run_is(m, unit, n, true), taken = buddy_take_at(m->buddy, unit, n);
@@ -196,7 +219,7 @@ static void step_random(struct model *m)
     uint32_t unit = rng_below(m->n_units);
     unsigned log2_size = rng_below(log2_ceil_u64(m->n_units) + 1);
 
-    switch (rng_below(8)) {
+    switch (rng_below(10)) {
     case 0:
         step_take(m, rng_below(BUDDY_ORDER_MAX + 1));
         break;
@@ -208,6 +231,12 @@ static void step_random(struct model *m)
         break;
     case 3:
         step_take_at(m, unit, 1 + rng_below(MIN(m->n_units - unit, 1u << log2_size)));
+        break;
+    case 4:
+        step_find_run(m, 1 + rng_below(1u << log2_size), 0);
+        break;
+    case 5:
+        step_find_run(m, 1 + rng_below(1u << log2_size), rng_below(log2_size + 1));
         break;
     default:
         step_give_some(m);
@@ -261,6 +290,8 @@ static void run_pessimistic(uint32_t n_units)
     compare(&m);
     if (n_units > 1 && step_take(&m, 1) != BUDDY_NONE)
         fail(&m, "a pair was found where every second unit is taken");
+    if (n_units > 1 && buddy_find_run(m.buddy, 2, 0) != BUDDY_NONE)
+        fail(&m, "a run of two was found where every second unit is taken");
     for (uint32_t u = 1; u < n_units; u += 2)
         step_give(&m, u, 1);
     compare(&m);

@@ -112,11 +112,13 @@ static void test_replies_come_back_whole(void **state)
     reply.grow.run = (struct msg_run){(uint64_t)255 << 30, 512};
     reply.grow.slab = true;
     reply.grow.head_slot = 255;
+    reply.grow.prepared = true;
     struct msg_reply got = reply_back(&reply);
     assert_int_equal(got.grow.run.off, reply.grow.run.off);
     assert_int_equal(got.grow.run.n_units, 512);
     assert_true(got.grow.slab);
     assert_int_equal(got.grow.head_slot, 255);
+    assert_true(got.grow.prepared);
 
     reply = (struct msg_reply){.serial = 2, .op = MSG_STATUS};
     strcpy(reply.status.version, "0.1.0");

@@ -86,12 +86,12 @@ static void test_a_file_says_capacity_tenants_and_who_may(void **state)
     assert_int_equal(c.capacity_bytes, GIB(4));
     assert_int_equal(c.n_tenants, 2);
     assert_string_equal(c.tenants[0].name, "one");
-    assert_int_equal(c.tenants[0].max_bytes, MIB(64));
+    assert_int_equal(c.tenants[0].wish.max_bytes, MIB(64));
     assert_int_equal(c.tenants[0].access.n_users, 2);
     assert_int_equal(c.tenants[0].access.users[1], 4242);
     assert_int_equal(c.tenants[0].access.n_groups, 1);
     assert_false(c.tenants[0].access.everyone);
-    assert_int_equal(c.tenants[1].max_bytes, MIB(1));
+    assert_int_equal(c.tenants[1].wish.max_bytes, MIB(1));
     assert_true(c.tenants[1].access.everyone);
     config_deinit(&c);
 }
@@ -109,6 +109,29 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
     refused("tenant \"a\" {\n}\n", 2, "has no max");
     refused("capacity = \"1G\"\ncolour = \"red\"\n", 2, "colour");
     refused("tenant \"a\" { max = \"1M\"\n", 3, "ends inside");
+    refused("tenant \"a\" {\n max = \"1M\"\n ready = \"some\"\n}\n", 3, "no number of bytes");
+    refused("tenant \"a\" {\n max = \"1M\"\n ready = \"4K\"\n}\n", 3, "not between");
+    refused("tenant \"a\" {\n max = \"1M\"\n ready = \"2M\"\n}\n", 4, "more ready than its max");
+    refused("tenant \"a\" {\n max = \"1M\"\n pages = \"huge\"\n}\n", 3,
+            "neither \"4k\" nor \"thp\"");
+}
+
+static void test_memory_can_be_ready_and_its_pages_huge(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(read_text(&c,
+                               "tenant \"a\" { max = \"1G\" ready = \"256M\" pages = \"thp\" }\n"
+                               "tenant \"b\" { max = \"1G\" ready = 0 pages = \"4k\" }\n"
+                               "tenant \"c\" { max = \"1G\" }\n"),
+                     0);
+    assert_int_equal(c.tenants[0].wish.ready_bytes, MIB(256));
+    assert_int_equal(c.tenants[0].wish.pages, PAGES_THP);
+    for (int i = 1; i < 3; i++) {
+        assert_int_equal(c.tenants[i].wish.ready_bytes, 0);
+        assert_int_equal(c.tenants[i].wish.pages, PAGES_4K);
+    }
+    config_deinit(&c);
 }
 
 static void test_a_tenant_twice_is_refused(void **state)
@@ -136,7 +159,7 @@ static void test_without_words_there_is_one_tenant_with_half_of_memory(void **st
     assert_int_equal(c.capacity_bytes, GIB(4));
     assert_int_equal(c.n_tenants, 1);
     assert_string_equal(c.tenants[0].name, "default");
-    assert_int_equal(c.tenants[0].max_bytes, GIB(4));
+    assert_int_equal(c.tenants[0].wish.max_bytes, GIB(4));
     config_deinit(&c);
 }
 
@@ -147,7 +170,7 @@ static void test_capacity_is_never_more_than_can_be_backed(void **state)
     assert_int_equal(config_complete(&c, GIB(16) + 777), 0);
     assert_int_equal(c.capacity_bytes, GIB(15));
     assert_int_equal(c.asked_bytes, GIB(200));
-    assert_int_equal(c.tenants[0].max_bytes, GIB(15));
+    assert_int_equal(c.tenants[0].wish.max_bytes, GIB(15));
     config_deinit(&c);
     c = (struct config){.capacity_bytes = GIB(15)};
     assert_int_equal(config_complete(&c, GIB(16)), 0);
@@ -215,6 +238,7 @@ int main(void)
         cmocka_unit_test(test_sizes_have_suffixes_and_bounds),
         cmocka_unit_test(test_a_file_says_capacity_tenants_and_who_may),
         cmocka_unit_test(test_what_is_wrong_is_said_in_a_sentence_with_its_line),
+        cmocka_unit_test(test_memory_can_be_ready_and_its_pages_huge),
         cmocka_unit_test(test_a_tenant_twice_is_refused),
         cmocka_unit_test(test_a_file_that_is_not_there_is_an_error),
         cmocka_unit_test(test_without_words_there_is_one_tenant_with_half_of_memory),

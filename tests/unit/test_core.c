@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "daemon/dispatch.h"
+#include "daemon/prepare.h"
 #include "daemon/reaper.h"
 #include "daemon/tenant.h"
 #include "shm/census.h"
@@ -32,7 +33,7 @@ static struct world {
     struct tenant *tenant;
     uint64_t now_ns;
     struct job *jobs[JOBS_MAX];
-    unsigned n_jobs;
+    unsigned n_jobs, n_submitted;
     bool shuffle;
 } w;
 
@@ -69,6 +70,7 @@ static void io_submit(void *ctx, struct job *job)
     (void)ctx;
     acre_assert(w.n_jobs < JOBS_MAX);
     w.jobs[w.n_jobs++] = job;
+    w.n_submitted++;
 }
 
 static void io_close_foreign(void *ctx, int fd, uid_t uid)
@@ -106,15 +108,20 @@ static void pass(uint64_t ns)
     run_jobs();
 }
 
-static void start(uint64_t max_bytes, uint64_t capacity_bytes)
+static void start_wish(struct tenant_wish wish, uint64_t capacity_bytes)
 {
     struct core_io io = {NULL, io_reply, io_close, io_submit, io_close_foreign, io_open_pidfd};
     struct access_list none = {0};
     memset(&w, 0, sizeof(w));
     w.now_ns = SECOND;
     assert_int_equal(core_init(&w.core, &io, capacity_bytes, "test", w.now_ns), 0);
-    assert_int_equal(core_add_tenant(&w.core, "t", max_bytes, &none), 0);
+    assert_int_equal(core_add_tenant(&w.core, "t", &wish, &none), 0);
     w.tenant = core_find_tenant(&w.core, "t");
+}
+
+static void start(uint64_t max_bytes, uint64_t capacity_bytes)
+{
+    start_wish((struct tenant_wish){.max_bytes = max_bytes}, capacity_bytes);
 }
 
 static void finish(void)
@@ -284,6 +291,16 @@ static void cut_large(struct fake *f, struct block b, tag_t tag)
 static uint64_t granted(void)
 {
     return w.tenant->control->header.granted_bytes / UNIT_BYTES;
+}
+
+static uint64_t resident(void)
+{
+    uint64_t n = 0;
+    struct stat st;
+    for (uint32_t slot = 0; slot < w.tenant->n_slots; slot++)
+        if (w.tenant->segs[slot] && fstat(w.tenant->segs[slot]->fd, &st) == 0)
+            n += (uint64_t)st.st_blocks * 512;
+    return n;
 }
 
 static tag_t owner_of(struct block b)
@@ -594,13 +611,53 @@ static void test_an_aligned_run_fits_into_the_segment_made_for_it(void **state)
     }
 }
 
-static void test_populating_takes_one_worker_and_turns(void **state)
+static void test_what_was_asked_in_vain_is_found_when_it_comes_back(void **state)
 {
     (void)state;
+    struct fake f;
+    struct block b[8], part[6];
+    unsigned n = 0;
+    start(MIB(32), BIG_BYTES);
+    attach(&f);
+    assert_int_equal(grow_as(&f, 3500, true, 0, 0, &b[0]), 0); /* so that all is in one segment */
+    assert_int_equal(release(&f, b[0]), 0);
+    for (unsigned i = 0; i < ARRAY_LEN(part); i++)
+        assert_int_equal(grow_as(&f, 320, true, 0, 0, &part[i]), 0);
+    while (grow_as(&f, 640, true, 0, 0, &b[n]) == 0)
+        n++;
+    assert_true(n >= 2 && b[1].seg == part[0].seg);
+    assert_int_equal(release(&f, b[1]), 0);
+    core_assert_valid(&w.core);
+    assert_int_equal(grow_as(&f, 640, true, 0, 0, &b[1]), 0);
+    assert_int_equal(release(&f, b[1]), 0);
+    pass(SECOND + 1);
+    for (unsigned i = 0; i < ARRAY_LEN(part); i += 2) /* enough is free, but not in one piece */
+        assert_int_equal(release(&f, part[i]), 0);
+    (void)core_deadline(&w.core);
+    w.now_ns += SECOND + 1;
+    core_tick(&w.core, w.now_ns); /* it is out while its pages go */
+    assert_int_equal(w.n_jobs, 1);
+    assert_false(buddy_is_free(b[1].seg->buddy, b[1].unit));
+    struct msg_request req = {.op = MSG_GROW, .serial = 9999, .grow = {.n_units = 640}};
+    req.grow.exact = true;
+    dispatch_request(&w.core, &f.session, &req, 0, -1, w.now_ns);
+    assert_int_equal(f.session.wait, WAIT_MEMORY);
+    run_jobs();
+    assert_int_equal(f.session.wait, WAIT_NONE);
+    assert_int_equal(f.reply.grow.run.n_units, 640);
+    core_assert_valid(&w.core);
+    kill_it(&f);
+    finish();
+}
+
+static void populate_three(enum pages_kind pages)
+{
     struct fake f[3];
     struct msg_request req = {.op = MSG_GROW, .serial = 1000};
     unsigned n_jobs = 0;
     start(BIG_BYTES, BIG_BYTES);
+    assert_int_equal(tenant_open(w.tenant), 0);
+    w.tenant->pages = pages;
     for (int i = 0; i < 3; i++) {
         attach(&f[i]);
         client_find(w.tenant, f[i].client)->populate = true;
@@ -619,11 +676,19 @@ static void test_populating_takes_one_worker_and_turns(void **state)
     }
     assert_int_equal(f[0].reply.op, MSG_GROW);
     assert_int_equal(f[0].reply.grow.run.n_units, 8192);
+    assert_true(resident() >= MIB(64));
     for (int i = 0; i < 3; i++)
         kill_it(&f[i]);
     pass(SECOND);
     assert_int_equal(granted(), 0);
     finish();
+}
+
+static void test_populating_takes_one_worker_and_turns(void **state)
+{
+    (void)state;
+    populate_three(PAGES_4K);
+    populate_three(PAGES_THP);
 }
 
 static void test_stopping_forgets_what_was_to_be_populated(void **state)
@@ -1359,16 +1424,6 @@ static void test_roots_are_a_thousand_and_24(void **state)
 
 /* ---- giving back to the system ---- */
 
-static uint64_t resident(void)
-{
-    uint64_t n = 0;
-    struct stat st;
-    for (uint32_t slot = 0; slot < w.tenant->n_slots; slot++)
-        if (w.tenant->segs[slot] && fstat(w.tenant->segs[slot]->fd, &st) == 0)
-            n += (uint64_t)st.st_blocks * 512;
-    return n;
-}
-
 static void test_freed_pages_go_back_at_the_second_tick(void **state)
 {
     (void)state;
@@ -1390,6 +1445,365 @@ static void test_freed_pages_go_back_at_the_second_tick(void **state)
     assert_int_equal(core_deadline(&w.core), UINT64_MAX); /* and the daemon sleeps */
     kill_it(&a);
     finish();
+}
+
+/* ---- memory made ahead ---- */
+
+static uint64_t prepared(void)
+{
+    return w.tenant->control->header.prepared_bytes;
+}
+
+static struct block grow_telling(struct fake *f, uint32_t n, bool exact, bool *ret_prepared)
+{
+    struct block b;
+    assert_int_equal(grow_as(f, n, exact, 0, 0, &b), 0);
+    *ret_prepared = f->reply.grow.prepared;
+    return b;
+}
+
+/* Asks, and runs no job. */
+static int ask_lazily(struct fake *f, struct msg_request req)
+{
+    unsigned before = f->n_replies;
+    req.serial = f->session.serial + 1;
+    dispatch_request(&w.core, &f->session, &req, 0, -1, w.now_ns);
+    assert_int_equal(f->n_replies, before + 1);
+    return f->reply.error;
+}
+
+static struct block grow_lazily(struct fake *f)
+{
+    struct block b;
+    assert_int_equal(ask_lazily(f, (struct msg_request){.op = MSG_GROW, .grow = {.n_units = 1}}),
+                     0);
+    b.seg = tenant_locate(w.tenant, f->reply.grow.run.off, false, &b.unit);
+    b.n_units = f->reply.grow.run.n_units;
+    return b;
+}
+
+static void release_lazily(struct fake *f, struct block b)
+{
+    struct msg_request req = {.op = MSG_RELEASE, .release = {.n_runs = 1}};
+    req.release.runs[0] = (struct msg_run){seg_off(b.seg, b.unit), b.n_units};
+    assert_int_equal(ask_lazily(f, req), 0);
+}
+
+static bool bit(const uint64_t *bits, uint32_t unit)
+{
+    return bits[unit / 64] >> (unit % 64) & 1;
+}
+
+/* Warm units have all their pages, clean ones none, whatever runs. */
+static void check_pages(const struct seg *seg)
+{
+    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_units; u++) {
+        off_t begin = (off_t)u << UNIT_SHIFT, end = begin + (off_t)UNIT_BYTES;
+        if (bit(seg->warm, u))
+            assert_true(lseek(seg->fd, begin, SEEK_HOLE) >= end);
+        if (!bit(seg->dirty, u) && buddy_is_free(seg->buddy, u)) {
+            off_t data = lseek(seg->fd, begin, SEEK_DATA);
+            assert_true(bit(seg->busy, u) || data < 0 || data >= end);
+        }
+    }
+}
+
+static void test_what_is_ready_is_what_the_next_grants_take(void **state)
+{
+    (void)state;
+    struct fake f;
+    bool is_prepared;
+    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(48)}, BIG_BYTES);
+    attach(&f);
+    assert_true(prepared() >= MIB(48) && prepared() < MIB(56));
+    assert_true(resident() >= MIB(48));
+    assert_int_equal(w.tenant->control->header.ready_bytes, MIB(48));
+    w.core.is_stopping = true; /* no more of it */
+    for (uint64_t held = 0; held + MIB(8) <= MIB(48); held = granted() * UNIT_BYTES) {
+        (void)grow_telling(&f, held < MIB(16) ? 1 : 640, held >= MIB(16), &is_prepared);
+        assert_true(is_prepared);
+    }
+    do
+        (void)grow_telling(&f, 1, false, &is_prepared);
+    while (is_prepared);
+    assert_true(granted() * UNIT_BYTES >= MIB(40));
+    w.core.is_stopping = false;
+    kill_it(&f);
+    finish();
+}
+
+#define DEMAND_FROM MIB(256)
+
+static void test_who_grows_finds_the_next_grants_prepared(void **state)
+{
+    (void)state;
+    struct fake f;
+    bool is_prepared;
+    unsigned n_prepared = 0;
+    start(GIB(2), BIG_BYTES);
+    attach(&f);
+    while (granted() < DEMAND_FROM / UNIT_BYTES) {
+        (void)grow_telling(&f, 1, false, &is_prepared);
+        assert_false(is_prepared);
+        assert_true(prepared() == 0 || granted() >= DEMAND_FROM / UNIT_BYTES);
+    }
+    for (int i = 0; i < 40; i++) {
+        (void)grow_telling(&f, 1, false, &is_prepared);
+        n_prepared += is_prepared;
+        assert_true(prepared() <= MIN(MIB(64), granted() * UNIT_BYTES / 32) + MIB(4));
+    }
+    assert_true(n_prepared >= 30); /* all but the first of new segments, and crumbs of old ones */
+    kill_it(&f);
+    finish();
+}
+
+static void test_one_large_block_is_no_sign_of_the_next(void **state)
+{
+    (void)state;
+    struct fake f;
+    bool is_prepared;
+    start(GIB(2), BIG_BYTES);
+    attach(&f);
+    for (int i = 0; i < 100; i++)
+        (void)grow_telling(&f, 640, true, &is_prepared);
+    assert_int_equal(prepared(), 0);
+    kill_it(&f);
+    finish();
+}
+
+static void test_what_nobody_came_for_decays_and_what_is_ready_stays(void **state)
+{
+    (void)state;
+    struct fake f;
+    bool is_prepared;
+    for (unsigned ready = 0; ready < 2; ready++) {
+        struct tenant_wish wish = {.max_bytes = GIB(1), .ready_bytes = ready * MIB(24)};
+        start_wish(wish, BIG_BYTES);
+        attach(&f);
+        while (granted() < DEMAND_FROM / UNIT_BYTES || prepared() == 0) /* 0: segments are full */
+            (void)grow_telling(&f, 1, false, &is_prepared);
+        assert_true(prepared() >= wish.ready_bytes / 2);
+        uint64_t used = resident() - prepared(); /* by what was granted */
+        unsigned n_submitted = w.n_submitted;
+        for (int i = 0; i < 40; i++)
+            pass(SECOND + 1);
+        assert_true(prepared() >= wish.ready_bytes);
+        assert_true(prepared() <= wish.ready_bytes + MIB(4) * ready);
+        assert_true(resident() - prepared() <= used);
+        assert_true(w.n_submitted - n_submitted <= 3 + 3 * ready); /* not punched and made again */
+        uint64_t before = resident();
+        assert_int_equal(core_deadline(&w.core), UINT64_MAX); /* the daemon sleeps */
+        pass(SECOND + 1);
+        assert_int_equal(w.core.n_jobs, 0);
+        assert_int_equal(resident(), before);
+        kill_it(&f);
+        finish();
+    }
+}
+
+static void test_what_is_ready_is_never_punched(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b;
+    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(24)}, BIG_BYTES);
+    attach(&f);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(grow_as(&f, 4096, true, 0, 0, &b), 0);
+        memset(b.seg->base + ((uint64_t)b.unit << UNIT_SHIFT), 1, MIB(32));
+        pass(SECOND + 1);
+        assert_true(prepared() >= MIB(24));
+        assert_int_equal(release(&f, b), 0);
+    }
+    uint64_t most = resident();
+    for (int i = 0; i < 5; i++) {
+        (void)core_deadline(&w.core);
+        w.now_ns += SECOND + 1;
+        core_tick(&w.core, w.now_ns);
+        assert_true(prepared() >= MIB(20)); /* crumbs go when there is memory in one piece */
+        run_jobs();
+        assert_true(prepared() >= MIB(24));
+    }
+    assert_true(resident() < most);
+    kill_it(&f);
+    finish();
+}
+
+static void test_used_memory_is_ready_again_by_and_by(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b[32];
+    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(32)}, BIG_BYTES);
+    attach(&f);
+    unsigned n = 0;
+    while (n < ARRAY_LEN(b) && grow_as(&f, 256, true, 0, 0, &b[n]) == 0)
+        n++;
+    assert_true(prepared() < MIB(32)); /* max is reached */
+    while (n-- > 0)
+        assert_int_equal(release(&f, b[n]), 0);
+    assert_true(prepared() < MIB(32));
+    for (int i = 0; i < 4; i++)
+        pass(SECOND + 1);
+    assert_int_equal(prepared(), MIB(32));
+    kill_it(&f);
+    finish();
+}
+
+/* Pages are 4k here, whatever the daemon believes; it must treat 2 MiB as one. */
+static void test_huge_pages_are_punched_as_a_whole(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b[40];
+    start(MIB(64), BIG_BYTES);
+    attach(&f);
+    w.tenant->pages = PAGES_THP;
+    for (unsigned i = 0; i < ARRAY_LEN(b); i++) {
+        assert_int_equal(grow_as(&f, 128, true, 7, 0, &b[i]), 0);
+        memset(b[i].seg->base + ((uint64_t)b[i].unit << UNIT_SHIFT), 1, MIB(1));
+    }
+    unsigned i = ARRAY_LEN(b) - 2;
+    while (i > 0 && (b[i].unit % HUGE_UNITS != 0 || b[i + 1].unit != b[i].unit + 128))
+        i--;
+    assert_true(i > 0); /* two halves of a page */
+    while (grow_as(&f, 1, true, 0, 0, NULL) == 0)
+        ; /* nothing else is free */
+    uint64_t all = resident();
+    assert_int_equal(release(&f, b[i]), 0);
+    for (int n = 0; n < 4; n++)
+        pass(SECOND + 1);
+    assert_int_equal(resident(), all); /* the other half is in use */
+    assert_int_equal(release(&f, b[i + 1]), 0);
+    pass(SECOND + 1);
+    assert_int_equal(grow_as(&f, 16, true, 4, 0, &b[i + 1]), 0); /* and is not, and is again */
+    assert_int_equal(b[i + 1].unit / HUGE_UNITS, b[i].unit / HUGE_UNITS);
+    pass(SECOND + 1);
+    pass(SECOND + 1);
+    assert_int_equal(resident(), all);
+    assert_int_equal(release(&f, b[i + 1]), 0);
+    pass(SECOND + 1);
+    pass(SECOND + 1);
+    assert_int_equal(resident(), all - MIB(2));
+    core_assert_valid(&w.core);
+    kill_it(&f);
+    finish();
+}
+
+static void test_a_huge_page_is_prepared_as_a_whole_and_not_punched_meanwhile(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b;
+    start(MIB(32), BIG_BYTES);
+    assert_int_equal(tenant_open(w.tenant), 0);
+    w.tenant->pages = PAGES_THP;
+    attach(&f);
+    assert_int_equal(grow_as(&f, 16, true, 8, 0, &b), 0); /* the first units of a page */
+    w.tenant->ready_units = MIB(32) / UNIT_BYTES;
+    prepare_pump(w.tenant);
+    while (!bit(b.seg->busy, b.unit + 20)) {
+        assert_int_equal(w.n_jobs, 1);
+        run_one_job(0);
+    }
+    assert_true(bit(b.seg->busy, b.unit) && bit(b.seg->busy, b.unit + HUGE_UNITS - 1));
+    release_lazily(&f, b);
+    w.tenant->ready_units = 0; /* nothing is spared */
+    for (int i = 0; i < 3; i++) {
+        (void)core_deadline(&w.core);
+        w.now_ns += SECOND + 1;
+        core_tick(&w.core, w.now_ns);
+        assert_true(buddy_is_free(b.seg->buddy, b.unit));
+        core_assert_valid(&w.core);
+    }
+    run_jobs();
+    assert_true(bit(b.seg->warm, b.unit) && bit(b.seg->warm, b.unit + HUGE_UNITS - 1));
+    kill_it(&f);
+    finish();
+}
+
+static void test_ready_ends_at_max_and_at_the_capacity(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[][2] = {{MIB(40), BIG_BYTES}, {GIB(1), MIB(40)}};
+    struct fake f;
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t n = 0;
+        start_wish((struct tenant_wish){.max_bytes = sizes[i][0], .ready_bytes = MIB(40)},
+                   sizes[i][1]);
+        attach(&f);
+        assert_true(w.core.ledger.charged_bytes <= MIB(40));
+        assert_true(prepared() >= MIB(36) && prepared() < MIB(40));
+        while (grow_as(&f, 1, true, 0, 0, NULL) == 0)
+            n++;
+        assert_true(n * UNIT_BYTES >= MIB(39)); /* and all of it can be had */
+        kill_it(&f);
+        finish();
+    }
+}
+
+static void test_nothing_is_prepared_for_nobody(void **state)
+{
+    (void)state;
+    struct fake f, looker;
+    struct msg_request look = {.op = MSG_LOOK};
+    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(24)}, BIG_BYTES);
+    connect_as(&looker, 0);
+    strcpy(look.look.tenant, "t");
+    assert_int_equal(ask(&looker, look), 0);
+    prepare_pump(w.tenant);
+    assert_int_equal(w.n_jobs, 0);
+    attach(&f);
+    kill_it(&f);
+    assert_true(prepared() >= MIB(24));
+    for (int i = 0; i < 10; i++) {
+        pass(SECOND + 1);
+        assert_int_equal(core_deadline(&w.core), UINT64_MAX);
+    }
+    hang_up(&looker);
+    finish();
+}
+
+/* Grants, returns, ticks and jobs in any order, the jobs late. */
+static void test_pages_are_what_the_daemon_believes_of_them(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 6; seed++) {
+        struct fake f;
+        struct block held[64];
+        unsigned n_held = 0;
+        srand(seed);
+        start_wish((struct tenant_wish){.max_bytes = MIB(96), .ready_bytes = MIB(4 + seed)},
+                   BIG_BYTES);
+        assert_int_equal(tenant_open(w.tenant), 0);
+        w.tenant->pages = seed > 4 ? PAGES_THP : PAGES_4K;
+        attach(&f);
+        for (int step = 0; step < 300; step++) {
+            unsigned what = (unsigned)rand() % 10;
+            if (what < 4 && n_held < ARRAY_LEN(held)) {
+                struct block b = held[n_held++] = grow_lazily(&f);
+                for (uint32_t u = b.unit; u < b.unit + b.n_units; u += 1 + (uint32_t)rand() % 9)
+                    b.seg->base[(uint64_t)u << UNIT_SHIFT] = 1;
+            } else if (what < 7 && n_held > 0) {
+                unsigned i = (unsigned)rand() % n_held;
+                release_lazily(&f, held[i]);
+                held[i] = held[--n_held];
+            } else if (what == 7) {
+                (void)core_deadline(&w.core);
+                w.now_ns += SECOND + 1;
+                core_tick(&w.core, w.now_ns);
+            } else if (w.n_jobs > 0) {
+                run_one_job((unsigned)rand() % w.n_jobs);
+            }
+            assert_true(w.n_jobs <= 2); /* one that prepares, one that punches */
+            for (uint32_t slot = 0; step % 20 == 0 && slot < w.tenant->n_slots; slot++)
+                check_pages(w.tenant->segs[slot]);
+            if (step % 20 == 0)
+                core_assert_valid(&w.core);
+        }
+        kill_it(&f);
+        finish();
+    }
 }
 
 static void test_a_heap_without_clients_can_be_dropped(void **state)
@@ -1579,6 +1993,7 @@ int main(void)
         cmocka_unit_test(test_grants_begin_small_and_grow_with_what_is_held),
         cmocka_unit_test(test_exact_runs_are_exact_and_aligned),
         cmocka_unit_test(test_an_aligned_run_fits_into_the_segment_made_for_it),
+        cmocka_unit_test(test_what_was_asked_in_vain_is_found_when_it_comes_back),
         cmocka_unit_test(test_populating_takes_one_worker_and_turns),
         cmocka_unit_test(test_stopping_forgets_what_was_to_be_populated),
         cmocka_unit_test(test_max_is_a_wall_and_all_of_it_can_be_had),
@@ -1608,6 +2023,17 @@ int main(void)
         cmocka_unit_test(test_roots_publish_and_keep_their_rules),
         cmocka_unit_test(test_roots_are_a_thousand_and_24),
         cmocka_unit_test(test_freed_pages_go_back_at_the_second_tick),
+        cmocka_unit_test(test_what_is_ready_is_what_the_next_grants_take),
+        cmocka_unit_test(test_who_grows_finds_the_next_grants_prepared),
+        cmocka_unit_test(test_one_large_block_is_no_sign_of_the_next),
+        cmocka_unit_test(test_what_nobody_came_for_decays_and_what_is_ready_stays),
+        cmocka_unit_test(test_what_is_ready_is_never_punched),
+        cmocka_unit_test(test_used_memory_is_ready_again_by_and_by),
+        cmocka_unit_test(test_huge_pages_are_punched_as_a_whole),
+        cmocka_unit_test(test_a_huge_page_is_prepared_as_a_whole_and_not_punched_meanwhile),
+        cmocka_unit_test(test_ready_ends_at_max_and_at_the_capacity),
+        cmocka_unit_test(test_nothing_is_prepared_for_nobody),
+        cmocka_unit_test(test_pages_are_what_the_daemon_believes_of_them),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
         cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -37,17 +38,17 @@ static void find_program(struct daemon *daemon)
     mem_beside(daemon->program, "acred");
 }
 
+#define READY "640M" /* 4,000,000 blocks of 112 bytes take 440 */
+
 /* Half of the machine, as a daemon without any tenant would give. */
-static void write_config(const struct daemon *daemon, bool huge_pages)
+static void write_config(const struct daemon *daemon, struct daemon_wish wish)
 {
     FILE *config = fopen(daemon->config, "we");
     if (!config)
         return;
     long megabytes = sysconf(_SC_PHYS_PAGES) / 1024 * sysconf(_SC_PAGESIZE) / 1024 / 2;
-    if (huge_pages)
-        fprintf(config, "tenant \"default\" { max = \"%ldM\" pages = \"thp\" }\n", megabytes);
-    else
-        fputs("# nothing but defaults\n", config);
+    fprintf(config, "tenant \"default\" { max = \"%ldM\" %s %s }\n", megabytes,
+            wish.huge_pages ? "pages = \"thp\"" : "", wish.ready ? "ready = \"" READY "\"" : "");
     fclose(config);
 }
 
@@ -80,7 +81,7 @@ static void show_log(const struct daemon *daemon)
 static int start(struct daemon *daemon, struct daemon_wish wish)
 {
     pid_t parent = getpid();
-    write_config(daemon, wish.huge_pages);
+    write_config(daemon, wish);
     daemon->pid = fork();
     if (daemon->pid == 0)
         become_daemon(daemon, parent, wish.pinned);
@@ -162,9 +163,17 @@ static bool shmem_write(const char *word)
     return file ? fclose(file) == 0 && ok : false;
 }
 
+/* Others who change the setting for a while and put it back take turns. */
+static void shmem_lock(struct daemon *daemon)
+{
+    daemon->shmem_lock = open(SHMEM_ENABLED, O_RDONLY | O_CLOEXEC);
+    if (daemon->shmem_lock >= 0)
+        flock(daemon->shmem_lock, LOCK_EX);
+}
+
 static bool knows_pages(struct daemon *daemon)
 {
-    write_config(daemon, true);
+    write_config(daemon, (struct daemon_wish){.huge_pages = true, .ready = true});
     pid_t pid = fork();
     if (pid == 0) {
         int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -179,15 +188,9 @@ static bool knows_pages(struct daemon *daemon)
     return status == 0;
 }
 
-bool daemon_allow_huge_pages(struct daemon *daemon)
+static bool shmem_allow(struct daemon *daemon)
 {
     char before[32];
-    if (daemon->is_foreign || !knows_pages(daemon)) {
-        complain("shared huge pages are skipped: %s", daemon->is_foreign
-                                                          ? "this daemon is not mine to set up"
-                                                          : "this acred does not know them");
-        return false;
-    }
     if (!shmem_read(before)) {
         complain("shared huge pages are skipped: this kernel has none");
         return false;
@@ -203,11 +206,27 @@ bool daemon_allow_huge_pages(struct daemon *daemon)
     return true;
 }
 
+bool daemon_allow_huge_pages(struct daemon *daemon)
+{
+    if (daemon->is_foreign || !knows_pages(daemon)) {
+        complain("shared huge pages are skipped: %s", daemon->is_foreign
+                                                          ? "this daemon is not mine to set up"
+                                                          : "this acred does not know them");
+        return false;
+    }
+    shmem_lock(daemon);
+    bool allowed = shmem_allow(daemon);
+    if (!allowed)
+        close(daemon->shmem_lock);
+    return allowed;
+}
+
 void daemon_forbid_huge_pages(struct daemon *daemon)
 {
     if (daemon->shmem_before[0] && !shmem_write(daemon->shmem_before))
         complain("cannot put back \"%s\" into " SHMEM_ENABLED, daemon->shmem_before);
     daemon->shmem_before[0] = '\0';
+    close(daemon->shmem_lock);
 }
 
 void daemon_down(struct daemon *daemon)

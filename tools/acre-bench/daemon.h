@@ -13,6 +13,7 @@ struct daemon {
     pid_t pid;
     char program[PATH_MAX], dir[64], socket[108], config[96], log[96];
     char shmem_before[32]; /* of shmem_enabled; "": not changed */
+    int shmem_lock;        /* its descriptor, locked meanwhile */
 };
 
 /* address: the socket of a running daemon, NULL: start one. Says what is wrong; an exit code. */
@@ -21,6 +22,7 @@ int daemon_up(struct daemon *daemon, const char *address);
 struct daemon_wish {
     bool pinned;     /* on the second processor */
     bool huge_pages; /* for its tenant */
+    bool ready;      /* its tenant has memory kept ready, enough for every load */
 };
 
 /* A new one in its place that has served nobody. */

@@ -34,7 +34,7 @@ const struct goal goals[] = {
     {"sh8", "2 threads", PEER_TCMALLOC, 1.50, 1.00, NULL, false},
     {"fresh-page-huge", "page", PEER_KERNEL, 0.05, 0.03, NULL, false},
     {"fresh-page", "page", PEER_KERNEL, 0.35, 0.28, NULL, false},
-    {"fresh", "4,000,000 x 112 B", MI, 1.00, 0.50, NULL, false},
+    {"fresh-huge", "4,000,000 x 112 B", MI, 1.00, 0.50, NULL, false},
     {"grow", "round trip", PEER_KERNEL, 2.0, 1.4, NULL, false},
     {"tail", "free p99.99",  MI, 1.0, 0.7, NULL, false},
     {"tail", "malloc p99.9", MI, 1.0, 0.7, NULL, false},

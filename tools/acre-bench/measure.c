@@ -10,10 +10,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "resident.h"
 #include "say.h"
 
-#define WARM_UP   5 /* rounds */
-#define SETTLE_NS 300000000
+#define WARM_UP      5        /* rounds */
+#define SETTLE_NS    10000000 /* between two looks */
+#define SETTLE_LOOKS 500
 
 uint64_t now_ns(void)
 {
@@ -71,8 +73,11 @@ void pin_to(unsigned n)
 void settle(const struct child *child)
 {
     struct timespec pause = {.tv_nsec = SETTLE_NS};
-    if (child->kind == MEM_ACRE)
+    for (unsigned i = 0; child->kind == MEM_ACRE && i < SETTLE_LOOKS; i++) {
+        if (resident_is_prepared(child))
+            return;
         nanosleep(&pause, NULL);
+    }
 }
 
 static int compare(const void *a, const void *b)

@@ -53,7 +53,8 @@ struct counter counter_open(void);
 double counter_read(const struct counter *counter);
 void counter_close(struct counter *counter);
 
-/* After attaching, for loads about fresh memory: gives Acre's daemon a moment to prepare some. */
+/* After attaching, for loads about fresh memory: until Acre's daemon has prepared as much as it is
+ * to keep ready, some seconds at most. */
 void settle(const struct child *child);
 
 /* Pins the calling thread to the n-th processor that this process may use; nothing if there are

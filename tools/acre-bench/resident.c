@@ -36,12 +36,12 @@ uint64_t resident_tables(void)
 }
 
 /* Run with this process's environment, which has no other allocator in it: it is Acre's. */
-static json_t *ask_acrectl(const char *socket)
+static json_t *ask_acrectl(const char *command_word, const char *socket)
 {
     char command[PATH_MAX + 256], program[PATH_MAX];
     mem_beside(program, "acrectl");
-    snprintf(command, sizeof(command), "%s stats --json --tenant default --socket %s", program,
-             socket);
+    snprintf(command, sizeof(command), "%s %s --json --tenant default --socket %s", program,
+             command_word, socket);
     FILE *f = popen(command, "re");
     json_t *root = f ? json_loadf(f, 0, NULL) : NULL;
     if (!f || pclose(f) != 0 || !root)
@@ -53,7 +53,7 @@ uint64_t resident_shared(const struct child *child)
 {
     if (child->kind != MEM_ACRE)
         return 0;
-    json_t *root = ask_acrectl(child->socket);
+    json_t *root = ask_acrectl("stats", child->socket);
     json_t *tenant = json_array_get(json_object_get(root, "tenants"), 0);
     const json_t *bytes = json_object_get(tenant, "resident_bytes");
     if (!json_is_integer(bytes))
@@ -61,4 +61,17 @@ uint64_t resident_shared(const struct child *child)
     uint64_t resident = (uint64_t)json_integer_value(bytes);
     json_decref(root);
     return resident;
+}
+
+bool resident_is_prepared(const struct child *child)
+{
+    json_t *root = ask_acrectl("status", child->socket);
+    json_t *tenant = json_array_get(json_object_get(root, "memory"), 0);
+    const json_t *ready = json_object_get(tenant, "ready_bytes");
+    const json_t *prepared = json_object_get(tenant, "prepared_bytes");
+    if (!json_is_integer(ready) || !json_is_integer(prepared))
+        give_up("acrectl does not know what is prepared");
+    bool is = json_integer_value(prepared) >= json_integer_value(ready);
+    json_decref(root);
+    return is;
 }

@@ -15,4 +15,7 @@ uint64_t resident_tables(void);
  * participants. */
 uint64_t resident_shared(const struct child *child);
 
+/* Has Acre's daemon prepared what its tenant is to have ready? Asks acrectl. */
+bool resident_is_prepared(const struct child *child);
+
 #endif

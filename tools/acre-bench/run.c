@@ -213,7 +213,8 @@ static int measure_once(struct bench *bench, const struct workload *workload, un
     if (peer == PEER_ACRE && workload->fresh_daemon) {
         int code =
             daemon_renew(&bench->daemon, (struct daemon_wish){.pinned = workload->pinned_daemon,
-                                                              .huge_pages = workload->huge_pages});
+                                                              .huge_pages = workload->huge_pages,
+                                                              .ready = workload->ready});
         if (code)
             return code;
     }

@@ -7,11 +7,12 @@
  * blocks.
  *
  * Acre's daemon is a new one for each process, or it would hand out pages that an earlier one has
- * touched. The process attaches and then waits a moment (settle()), as a service does between its
- * start and its first request: preparing memory takes time off the user's path, not no time.
+ * touched. Its tenant has enough memory kept ready. The process attaches and then waits until the
+ * daemon says that it is (settle()), as a service does between its start and its first request:
+ * preparing memory takes time off the user's path, not no time.
  *
- * fresh-huge is the same with shared huge pages: shmem_enabled is set to "advise" meanwhile, and
- * the tenant asks for them.
+ * fresh-page-huge and fresh-huge are the same with shared huge pages: shmem_enabled is set to
+ * "advise" meanwhile, and the tenant asks for them.
  */
 #include "workload.h"
 
@@ -90,12 +91,18 @@ static void run_fresh(const struct child *child, unsigned case_idx)
         report_pages(child, work_fresh.cases[case_idx], sizes[case_idx]);
 }
 
+static void run_fresh_huge(const struct child *child, unsigned case_idx)
+{
+    report_small(child, work_fresh_huge.cases[case_idx]);
+}
+
 const struct workload work_page = {
     .name = "fresh-page",
     .about = "first touch of new memory, against anonymous memory; per 4 KiB page",
     .cases = {"page"},
     .peers = PEER_BIT(PEER_KERNEL),
     .fresh_daemon = true,
+    .ready = true,
     .run = run_page,
 };
 
@@ -105,6 +112,7 @@ const struct workload work_page_huge = {
     .cases = {"page"},
     .peers = PEER_BIT(PEER_KERNEL),
     .fresh_daemon = true,
+    .ready = true,
     .huge_pages = true,
     .run = run_page,
 };
@@ -115,5 +123,17 @@ const struct workload work_fresh = {
     .cases = {"64 KiB", "1 MiB", "32 MiB", "4,000,000 x 112 B"},
     .peers = PEERS_MALLOC,
     .fresh_daemon = true,
+    .ready = true,
     .run = run_fresh,
+};
+
+const struct workload work_fresh_huge = {
+    .name = "fresh-huge",
+    .about = "small blocks never freed, with shared huge pages in Acre; per block",
+    .cases = {"4,000,000 x 112 B"},
+    .peers = PEERS_MALLOC,
+    .fresh_daemon = true,
+    .ready = true,
+    .huge_pages = true,
+    .run = run_fresh_huge,
 };

@@ -14,6 +14,7 @@ struct workload {
     bool fresh_daemon;  /* each of Acre's processes meets a daemon that has served nobody */
     bool pinned_daemon; /* which has the second processor for itself */
     bool huge_pages;    /* the tenant of that daemon has shared huge pages */
+    bool ready;         /* and memory kept ready */
     unsigned runs_max;  /* 0: as many as are asked for */
     /* In the child; reports one figure or more. */
     void (*run)(const struct child *child, unsigned case_idx);
@@ -24,7 +25,7 @@ extern const struct workload *const workloads[]; /* NULL at the end */
 const struct workload *workload_by_name(const char *name);
 
 extern const struct workload work_pair, work_batch, work_handoff, work_churn, work_larson,
-    work_xmalloc, work_sh6, work_sh8, work_tail, work_page, work_page_huge, work_fresh, work_grow,
-    work_space, work_space_big, work_flat, work_real;
+    work_xmalloc, work_sh6, work_sh8, work_tail, work_page, work_page_huge, work_fresh,
+    work_fresh_huge, work_grow, work_space, work_space_big, work_flat, work_real;
 
 #endif

@@ -57,13 +57,18 @@ static json_t *classes_of(const struct survey_tenant *t)
     return array;
 }
 
+static json_t *error_of(const struct survey_tenant *t)
+{
+    return json_pack("{s:o, s:i, s:o}", "name", name_of(t->name), "error", t->error, "why",
+                     name_of(t->why));
+}
+
 static json_t *tenant_of(const struct survey_tenant *t)
 {
     const struct census *c = &t->census;
 
     if (t->error)
-        return json_pack("{s:o, s:i, s:o}", "name", name_of(t->name), "error", t->error, "why",
-                         name_of(t->why));
+        return error_of(t);
     return json_pack(
         "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name",
         name_of(t->name), "max_bytes", (json_int_t)t->max_bytes, "granted_bytes",
@@ -84,27 +89,52 @@ static int print(FILE *to, json_t *json)
     return r < 0 || fputc('\n', to) == EOF ? -EIO : 0;
 }
 
-int json_print_survey(FILE *to, const struct survey *survey)
+static json_t *array_of(const struct survey *survey,
+                        json_t *(*of)(const struct survey_tenant *tenant))
 {
-    json_t *tenants = json_array();
+    json_t *array = json_array();
 
     for (size_t i = 0; i < survey->n_tenants; i++)
-        if (json_array_append_new(tenants, tenant_of(&survey->tenants[i])) < 0) {
-            json_decref(tenants);
-            return -ENOMEM;
+        if (json_array_append_new(array, of(&survey->tenants[i])) < 0) {
+            json_decref(array);
+            return NULL;
         }
+    return array;
+}
+
+int json_print_survey(FILE *to, const struct survey *survey)
+{
+    json_t *tenants = array_of(survey, tenant_of);
+    if (!tenants)
+        return -ENOMEM;
     return print(to, json_pack("{s:I, s:o}", "capacity_bytes", (json_int_t)survey->capacity_bytes,
                                "tenants", tenants));
 }
 
-int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket)
+static json_t *memory_of(const struct survey_tenant *t)
 {
-    return print(to, json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "version",
+    if (t->error)
+        return error_of(t);
+    return json_pack(
+        "{s:o, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "name", name_of(t->name), "max_bytes",
+        (json_int_t)t->max_bytes, "granted_bytes", (json_int_t)t->granted_bytes, "sealed_bytes",
+        (json_int_t)t->sealed_bytes, "ready_bytes", (json_int_t)t->ready_bytes, "prepared_bytes",
+        (json_int_t)t->prepared_bytes, "pages", survey_pages(t->pages), "pages_wanted",
+        survey_pages(t->pages_wanted), "pages_possible", survey_pages(t->pages_possible));
+}
+
+int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket,
+                      const struct survey *survey)
+{
+    json_t *memory = array_of(survey, memory_of);
+    if (!memory)
+        return -ENOMEM;
+    return print(to, json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o}", "version",
                                reply->status.version, "pid", (json_int_t)reply->status.pid, "mode",
                                reply->status.mode, "socket", socket, "uptime_ns",
                                (json_int_t)reply->status.uptime_ns, "capacity_bytes",
                                (json_int_t)reply->status.capacity_bytes, "sealed_bytes",
                                (json_int_t)reply->status.sealed_bytes, "tenants",
                                (json_int_t)reply->status.n_tenants, "clients",
-                               (json_int_t)reply->status.n_clients));
+                               (json_int_t)reply->status.n_clients, "memory", memory));
 }

@@ -9,6 +9,8 @@
 
 /* -ENOMEM, -EIO. */
 int json_print_survey(FILE *to, const struct survey *survey);
-int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket);
+/* survey: a brief one. */
+int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket,
+                      const struct survey *survey);
 
 #endif

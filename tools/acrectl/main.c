@@ -82,17 +82,64 @@ static void print_status(const struct peer *peer, const struct msg_reply *reply)
            reply->status.n_clients);
 }
 
+/* What pages it has, and what stands in the way of better ones. */
+static void add_pages(struct table *table, const struct survey_tenant *t)
+{
+    if (t->pages != t->pages_wanted)
+        table_add(table, "%s (%s wants shmem_enabled = advise)", survey_pages(t->pages),
+                  survey_pages(t->pages_wanted));
+    else if (t->pages != t->pages_possible)
+        table_add(table, "%s (%s possible)", survey_pages(t->pages),
+                  survey_pages(t->pages_possible));
+    else
+        table_add(table, "%s", survey_pages(t->pages));
+}
+
+static void print_memory(const struct survey *survey)
+{
+    static const char *const heads[] = {"<TENANT", "MAX", "GRANTED", "READY", "PREPARED", "<PAGES"};
+    struct table table;
+    char text[TABLE_CELL_BYTES];
+
+    table_init(&table, heads, ARRAY_LEN(heads));
+    for (size_t i = 0; i < survey->n_tenants; i++) {
+        const struct survey_tenant *t = &survey->tenants[i];
+        if (t->error)
+            continue;
+        table_add(&table, "%s", table_printable(text, sizeof(text), t->name));
+        table_add_bytes(&table, t->max_bytes);
+        table_add_bytes(&table, t->granted_bytes);
+        table_add_bytes(&table, t->ready_bytes);
+        table_add_bytes(&table, t->prepared_bytes);
+        add_pages(&table, t);
+    }
+    if (table.n_cells > 0)
+        putchar('\n');
+    table_print(&table, stdout, "");
+}
+
 static int cmd_status(struct peer *peer, const struct options *options)
 {
     struct msg_request req = {.op = MSG_STATUS};
     struct msg_reply reply;
+    struct survey survey;
+    int code, r = peer_call(peer, &req, &reply, NULL);
 
-    if (peer_call(peer, &req, &reply, NULL) < 0)
+    if (r < 0)
         return complain(peer);
-    if (options->json)
-        return json_print_status(stdout, &reply, peer->path) < 0 ? EXIT_FINDING : EXIT_WELL;
-    print_status(peer, &reply);
-    return EXIT_WELL;
+    r = survey_take(&survey, peer, options->only, true);
+    if (r == 0 && options->json) {
+        r = json_print_status(stdout, &reply, peer->path, &survey);
+        code = r < 0 ? EXIT_FINDING : findings(&survey);
+    } else if (r == 0) {
+        print_status(peer, &reply);
+        print_memory(&survey);
+        code = findings(&survey);
+    } else {
+        code = complain(peer);
+    }
+    survey_deinit(&survey);
+    return code;
 }
 
 /* ---- tenants, clients, classes ---- */
@@ -221,7 +268,7 @@ static int with_survey(struct peer *peer, const struct options *options,
                        void (*print)(struct survey *))
 {
     struct survey survey;
-    int code, r = survey_take(&survey, peer, options->only);
+    int code, r = survey_take(&survey, peer, options->only, false);
 
     if (r < 0)
         code = complain(peer);
@@ -263,7 +310,7 @@ const char *argp_program_version = "acrectl 0.1.0";
 static const char doc[] =
     "Looks at an Acre daemon, without stopping anyone.\v"
     "Commands:\n"
-    "  status            the daemon itself\n"
+    "  status            the daemon itself, and what memory its tenants have\n"
     "  tenants           one line for each tenant\n"
     "  clients           one line for each attached process, largest first\n"
     "  stats             granted, live and free bytes by client and size class\n"

@@ -45,6 +45,11 @@ static int read_header(const struct look *l)
     l->tenant->max_bytes = h.max_bytes;
     l->tenant->granted_bytes = h.granted_bytes;
     l->tenant->sealed_bytes = h.sealed_bytes;
+    l->tenant->ready_bytes = h.ready_bytes;
+    l->tenant->prepared_bytes = h.prepared_bytes;
+    l->tenant->pages = h.pages;
+    l->tenant->pages_wanted = h.pages_wanted;
+    l->tenant->pages_possible = h.pages_possible;
     return 0;
 }
 
@@ -167,7 +172,7 @@ static void fill_clients(const struct look *l)
 
 /* ---- tenants ---- */
 
-static int take_tenant(struct look *l)
+static int take_tenant(struct look *l, bool brief)
 {
     struct msg_request req = {.op = MSG_LOOK};
     struct msg_reply reply;
@@ -178,6 +183,8 @@ static int take_tenant(struct look *l)
         return r;
     l->heap_id = reply.look.heap_id;
     r = read_header(l);
+    if (brief)
+        return r;
     if (r == 0)
         r = read_clients(l);
     if (r == 0)
@@ -187,14 +194,14 @@ static int take_tenant(struct look *l)
     return r;
 }
 
-static int survey_tenant(struct survey_tenant *tenant, struct peer *peer)
+static int survey_tenant(struct survey_tenant *tenant, struct peer *peer, bool brief)
 {
     struct look l = {.peer = peer, .tenant = tenant, .control_fd = -1};
 
     l.live_in_held = malloc(CLIENT_IDS * sizeof(*l.live_in_held));
     if (!l.live_in_held)
         return peer_fail(peer, -ENOMEM, "out of memory");
-    int r = take_tenant(&l);
+    int r = take_tenant(&l, brief);
     close_fd(&l.control_fd);
     free(l.live_in_held);
     if (r == 0 || r == -ENOMEM || peer->is_broken)
@@ -216,7 +223,7 @@ static int add_tenant(struct survey *survey, struct peer *peer, const char *name
     more += survey->n_tenants++;
     *more = (struct survey_tenant){.n_clients = 0};
     (void)snprintf(more->name, sizeof(more->name), "%s", name);
-    return survey_tenant(more, peer);
+    return survey_tenant(more, peer, survey->is_brief);
 }
 
 static int add_tenants(struct survey *survey, struct peer *peer)
@@ -237,12 +244,12 @@ static int add_tenants(struct survey *survey, struct peer *peer)
     return r;
 }
 
-int survey_take(struct survey *ret_survey, struct peer *peer, const char *only)
+int survey_take(struct survey *ret_survey, struct peer *peer, const char *only, bool brief)
 {
     struct msg_request req = {.op = MSG_STATUS};
     struct msg_reply reply;
 
-    *ret_survey = (struct survey){.n_tenants = 0};
+    *ret_survey = (struct survey){.is_brief = brief};
     int r = peer_call(peer, &req, &reply, NULL);
     if (r < 0)
         return r;
@@ -261,6 +268,11 @@ void survey_deinit(struct survey *survey)
         free(survey->tenants[i].clients);
     }
     free(survey->tenants);
+}
+
+const char *survey_pages(uint32_t kind)
+{
+    return kind == PAGES_4K ? "4k" : kind == PAGES_THP ? "thp" : "?";
 }
 
 uint64_t survey_published_bytes(const struct survey_tenant *tenant)

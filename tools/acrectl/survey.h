@@ -25,6 +25,8 @@ struct survey_tenant {
     int error; /* then nothing below is known, and why says it */
     char why[MSG_TEXT_BYTES];
     uint64_t max_bytes, granted_bytes, sealed_bytes, resident_bytes;
+    uint64_t ready_bytes, prepared_bytes;
+    uint32_t pages, pages_wanted, pages_possible; /* enum pages_kind, or of a newer daemon */
     struct census census;
     size_t n_clients;
     struct survey_client *clients; /* by id */
@@ -32,16 +34,21 @@ struct survey_tenant {
 
 struct survey {
     uint64_t capacity_bytes;
+    bool is_brief;
     size_t n_tenants;
     struct survey_tenant *tenants; /* by name */
 };
 
-/* only: this tenant and no other, or NULL. A tenant that cannot be looked at has its own error. */
-int survey_take(struct survey *ret_survey, struct peer *peer, const char *only);
+/* only: this tenant and no other, or NULL. A tenant that cannot be looked at has its own error.
+ * brief: what the control segments say, without clients and blocks. */
+int survey_take(struct survey *ret_survey, struct peer *peer, const char *only, bool brief);
 void survey_deinit(struct survey *survey);
 
 uint64_t survey_published_bytes(const struct survey_tenant *tenant);
 /* Granted, and in no live block. */
 uint64_t survey_free_bytes(const struct survey_tenant *tenant);
+
+/* "4k", "thp" */
+const char *survey_pages(uint32_t kind);
 
 #endif
