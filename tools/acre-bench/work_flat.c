@@ -101,10 +101,11 @@ static void run_flat(const struct child *child, unsigned case_idx)
 
 const struct workload work_flat = {
     .name = "flat",
-    .about = "pair, churn and grow in a heap of 64 MiB and of 4 GiB; 3 alternations",
+    .about = "pair, churn and grow in a heap of 64 MiB and of 4 GiB, huge pages; 3 alternations",
     .cases = {"64 MiB live", "4 GiB live"},
     .peers = PEER_BIT(PEER_MIMALLOC),
     .fresh_daemon = true,
+    .huge_pages = true,
     .runs_max = 3,
     .run = run_flat,
 };

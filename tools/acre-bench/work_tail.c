@@ -187,9 +187,11 @@ static void run_tail(const struct child *child, unsigned case_idx)
 
 const struct workload work_tail = {
     .name = "tail",
-    .about = "each call timed by itself, growth and then a steady mixture of small blocks",
+    .about = "each call timed by itself, growth, then a mixture; Acre: memory ready, huge pages",
     .cases = {"mixed", "mixed, reserved"},
     .peers = PEERS_MALLOC,
     .fresh_daemon = true,
+    .huge_pages = true,
+    .ready = true,
     .run = run_tail,
 };
