@@ -174,10 +174,14 @@ void acre_free(struct acre_heap *heap, void *address)
     }
     atomic_store_explicit(b.tag, TAG_FREE, memory_order_release);
 
-    struct bin *bin = bin_at(tls_last.cache, b.geo->class_off);
-    if (tls_last.key == (heap->serial | unit_entry_holder(b.entry)) && !stack_is_full(bin))
-        bin_push(bin, address, b.tag);
-    else if (LIKELY(tls_last.serial == heap->serial))
+    if (LIKELY(tls_last.key == (heap->serial | unit_entry_holder(b.entry)))) {
+        struct bin *bin = bin_at(tls_last.cache, b.geo->class_off);
+        if (LIKELY(!stack_is_full(bin))) {
+            bin_push(bin, address, b.tag);
+            return;
+        }
+    }
+    if (LIKELY(tls_last.serial == heap->serial))
         free_hint(heap, address, b.entry);
     else
         free_other_heap(heap, address, b.entry, b.tag);

@@ -21,7 +21,7 @@ struct block block_find(const struct acre_heap *heap, const void *address)
 {
     struct block b = {.fault = BLOCK_FOREIGN,
                       .off = (uint64_t)((uintptr_t)address - (uintptr_t)heap->base)};
-    struct small_block small;
+    struct small_block small = {0};
 
     if (b.off >= HEAP_BYTES)
         return b;
