@@ -294,8 +294,11 @@ int bin_refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx)
 /* A larger stack, which replaces the other for good. False: no private memory. */
 static bool stack_enlarge(struct acre_heap *heap, struct bin *bin, uint32_t n_blocks)
 {
-    if (n_blocks <= (uint32_t)(bin->limit - bin->bottom))
+    uint32_t capacity = (uint32_t)(bin->limit - bin->bottom);
+
+    if (n_blocks <= capacity)
         return true;
+    n_blocks = MAX(n_blocks, 2 * capacity); /* the old one is lost: seldom, then */
     pthread_mutex_lock(&heap->process->pool_lock);
     struct free_block *stack = arena_take(heap, n_blocks * sizeof(*stack), 64);
     pthread_mutex_unlock(&heap->process->pool_lock);
