@@ -326,10 +326,11 @@ int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_ord
     conn_leave(heap);
     if (r < 0)
         return r;
-    map_prepared(heap, &reply);
     *ret_unit = run_unit(&reply.grow.run);
-    if (claim(heap, *ret_unit, n_units, &lost))
+    if (claim(heap, *ret_unit, n_units, &lost)) {
+        map_prepared(heap, &reply);
         return 0;
+    }
     if (table_units(heap, *ret_unit, n_units) == n_units) /* the others are still ours */
         (void)pool_put(heap, *ret_unit, n_units);
     return fail(ENOMEM, "the daemon took the granted units back under pressure");

@@ -345,7 +345,7 @@ void seg_unmark_stale(struct seg *seg, uint32_t unit, uint32_t n)
 
 static uint64_t cold_word(const struct seg *seg, uint32_t w, bool dirty)
 {
-    return dirty ? seg->dirty[w] & ~seg->warm[w] : ~seg->dirty[w];
+    return (dirty ? seg->dirty[w] & ~seg->warm[w] : ~seg->dirty[w]) & ~seg->busy[w];
 }
 
 bool seg_find_cold(const struct seg *seg, uint32_t unit, uint32_t n, bool dirty, uint32_t *ret_unit,
