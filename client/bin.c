@@ -25,6 +25,7 @@
 
 #define HINT_PROBES  32u
 #define BLIND_PROBES 64u
+#define STACK_MAX    (1u << 20) /* up to there a stack at least doubles when it grows */
 
 /* ---- the ring ---- */
 
@@ -104,23 +105,26 @@ static void populate(void *from, size_t bytes)
 {
 #ifdef MADV_POPULATE_WRITE
     uintptr_t page = (uintptr_t)from & ~(uintptr_t)(PAGE_BYTES - 1);
+    int saved_errno = errno;
     (void)madvise((void *)page, (uintptr_t)from + bytes - page, MADV_POPULATE_WRITE);
+    errno = saved_errno;
 #else
     (void)from;
     (void)bytes;
 #endif
 }
 
-/* A free shall not be the first to touch a page of the stack. The first slab's are left to it: a
- * bin that stays small stays cheap. */
+/* A free shall not be the first to touch a page of the stack: there is room for one more slab's
+ * blocks. The first slab's are left to it: a bin that stays small stays cheap. */
 static void bin_hold(struct cache *cache, struct bin *bin, struct slab *s)
 {
+    uint32_t capacity = (uint32_t)(bin->limit - bin->bottom), n = slab_n_blocks(s);
+
     slab_hold(s, cache->token);
     ring_add(bin, s);
-    if (bin->n_slabs > 1)
-        populate(bin->bottom,
-                 MIN(bin->n_slabs * slab_n_blocks(s), (uint32_t)(bin->limit - bin->bottom)) *
-                     sizeof(*bin->bottom));
+    uint32_t from = bin->n_slabs == 2 ? 0 : (bin->n_slabs - 1) * n, end = bin->n_slabs * n;
+    if (bin->n_slabs > 1 && from < capacity)
+        populate(bin->bottom + from, (MIN(end, capacity) - from) * sizeof(*bin->bottom));
 }
 
 /* Stack and mask are only knowledge: forgotten, with a hint that there is something to find. */
@@ -298,7 +302,7 @@ static bool stack_enlarge(struct acre_heap *heap, struct bin *bin, uint32_t n_bl
 
     if (n_blocks <= capacity)
         return true;
-    n_blocks = MAX(n_blocks, 2 * capacity); /* the old one is lost: seldom, then */
+    n_blocks = MAX(n_blocks, MIN(2 * capacity, STACK_MAX)); /* the old one is lost: seldom, then */
     pthread_mutex_lock(&heap->process->pool_lock);
     struct free_block *stack = arena_take(heap, n_blocks * sizeof(*stack), 64);
     pthread_mutex_unlock(&heap->process->pool_lock);

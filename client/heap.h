@@ -244,6 +244,10 @@ int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_ord
                     uint32_t *ret_unit);
 /* Units of a freed large block that is not worth keeping: to the daemon. */
 void pool_release(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
+/* How many of these units have an entry: of a segment that spans slots, hardly any. */
+uint32_t pool_table_units(const struct acre_heap *heap, uint32_t unit, uint32_t n_units);
+/* acre_trim(); without punching for who needs whole units. */
+int heap_trim(struct acre_heap *heap, bool punch);
 /* Gives free units beyond keep_units back to the daemon. */
 int pool_trim(struct acre_heap *heap, uint32_t keep_units);
 

@@ -77,7 +77,7 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
     if (r != -ENOMEM)
         return r;
     /* What this process hoards may be what is missing. */
-    (void)acre_trim(heap);
+    (void)heap_trim(heap, false);
     return pool_grow_exact(heap, n_units, align_order, ret_unit);
 }
 
@@ -202,18 +202,27 @@ bool large_resize(struct acre_heap *heap, const struct block *b, size_t size)
 {
     uint32_t unit = (uint32_t)(b->off >> UNIT_SHIFT), n = (uint32_t)units_of(size);
     tag_t self = self_id(heap);
+    uint64_t expected = b->entry;
+    int saved_errno = errno;
 
-    if (size <= SMALL_MAX_BYTES || size > SLOT_BYTES || b->n_units > SLOT_UNITS ||
-        unit_entry_large_holder(b->entry) != self)
+    /* Not in a segment that spans slots: it holds one block, of one size. Nor an orphan. */
+    if (size <= SMALL_MAX_BYTES || size > SLOT_BYTES || self == 0 ||
+        unit_entry_large_holder(b->entry) != self ||
+        pool_table_units(heap, unit, b->n_units) != b->n_units)
         return false;
     if (n == b->n_units)
         return true;
     if (n > b->n_units && !pool_take_at(heap, unit + b->n_units, n - b->n_units))
         return false;
-    atomic_store_explicit(heap_entry(heap, unit), unit_entry_large(n, self), memory_order_release);
-    if (n < b->n_units)
+    /* Failing: somebody has freed it meanwhile, which the application should not. */
+    bool is_done = atomic_compare_exchange_strong(heap_entry(heap, unit), &expected,
+                                                  unit_entry_large(n, self));
+    if (is_done && n < b->n_units)
         units_give(heap, unit + n, b->n_units - n);
-    return true;
+    else if (!is_done && n > b->n_units)
+        pool_give(heap, unit + b->n_units, n - b->n_units);
+    errno = saved_errno;
+    return is_done;
 }
 
 void large_free(struct acre_heap *heap, const struct block *b)

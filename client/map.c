@@ -5,18 +5,13 @@
 
 #include "client/heap.h"
 
-/* n_table and tags_off in one store: they are read without a lock. bytes last: acre_pointer() reads
- * it. */
+/* The head's bytes last: acre_pointer() reads it without a lock. */
 static void slots_publish(struct acre_heap *heap, unsigned head, const struct segment_shape *shape)
 {
     unsigned n_slots = (unsigned)((shape->size_bytes + SLOT_BYTES - 1) >> SLOT_SHIFT);
 
     for (unsigned i = n_slots; i-- > 0;) {
         uint64_t left = shape->size_bytes - ((uint64_t)i << SLOT_SHIFT);
-        if (i == 0)
-            atomic_store_explicit(&heap->slot_tables[head],
-                                  shape->n_table | (uint64_t)shape->tags_off << 32,
-                                  memory_order_release);
         atomic_store_explicit(&heap->slot_bytes[head + i], MIN(left, SLOT_BYTES),
                               memory_order_release);
     }
@@ -28,12 +23,16 @@ static bool map_at(void *at, size_t bytes, int fd, uint64_t file_off)
            at;
 }
 
-/* The segment at its slot, and its tables in the rows below the base. */
+/* The segment at its slot, and its tables in the rows below the base: the entries last, since who
+ * finds a large block there looks for its tag by slot_tables. n_table and tags_off are one store:
+ * they are read without a lock. */
 static bool map_all(struct acre_heap *heap, unsigned head, int fd,
                     const struct segment_shape *shape)
 {
     uint32_t unit = head * SLOT_UNITS;
 
+    atomic_store_explicit(&heap->slot_tables[head],
+                          shape->n_table | (uint64_t)shape->tags_off << 32, memory_order_release);
     return map_at(heap->base + ((uint64_t)head << SLOT_SHIFT), shape->size_bytes, fd, 0) &&
            map_at(heap_hint(heap, unit), round_up_u64(shape->n_table, SEGMENT_PAGE_BYTES), fd,
                   shape->hints_off) &&

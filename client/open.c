@@ -140,6 +140,11 @@ void *arena_take(struct acre_heap *heap, size_t bytes, size_t align)
 static int reserve_range(struct acre_heap *heap)
 {
     size_t bytes = HEAP_BYTES + 2 * SLOT_BYTES;
+    long page_bytes = sysconf(_SC_PAGESIZE);
+
+    if (page_bytes != SEGMENT_PAGE_BYTES)
+        return fail(ENOTSUP, "pages of %ld bytes: this library needs pages of %u", page_bytes,
+                    SEGMENT_PAGE_BYTES);
     void *at = mmap((void *)HEAP_BASE_HINT, bytes, PROT_NONE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 

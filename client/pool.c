@@ -51,7 +51,7 @@ static uint64_t cut(const struct acre_heap *heap)
 
 /* Entries of [unit, unit + n) that exist: a segment beyond a slot has a table for its first unit
  * only. */
-static uint32_t table_units(const struct acre_heap *heap, uint32_t unit, uint32_t n_units)
+uint32_t pool_table_units(const struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
     uint64_t tables = atomic_load(&heap->slot_tables[unit / SLOT_UNITS]);
     uint32_t n_table = slot_n_table(tables), first = unit % SLOT_UNITS;
@@ -62,7 +62,7 @@ static void store_entries(struct acre_heap *heap, uint32_t unit, uint32_t n_unit
 {
     _Atomic uint64_t *e = heap_entry(heap, unit);
 
-    for (uint32_t i = table_units(heap, unit, n_units); i-- > 0;)
+    for (uint32_t i = pool_table_units(heap, unit, n_units); i-- > 0;)
         atomic_store_explicit(&e[i], entry, memory_order_release);
 }
 
@@ -71,7 +71,7 @@ static void store_entries(struct acre_heap *heap, uint32_t unit, uint32_t n_unit
 static bool claim(struct acre_heap *heap, uint32_t unit, uint32_t n_units, uint32_t *ret_lost)
 {
     _Atomic uint64_t *e = heap_entry(heap, unit);
-    uint32_t n = table_units(heap, unit, n_units);
+    uint32_t n = pool_table_units(heap, unit, n_units);
 
     for (uint32_t i = 0; i < n; i++) {
         uint64_t expected = uncut(heap);
@@ -140,7 +140,7 @@ bool pool_take_at(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 
     pthread_mutex_lock(&heap->process->pool_lock);
     struct buddy *b = heap->buddies[unit / SLOT_UNITS];
-    if (b && first != 0 && table_units(heap, unit, n_units) == n_units &&
+    if (b && first != 0 && pool_table_units(heap, unit, n_units) == n_units &&
         buddy_take_at(b, first, n_units)) {
         heap->process->pool_units -= n_units;
         is_taken = claim(heap, unit, n_units, &lost);
@@ -236,7 +236,7 @@ static int accept_late(struct acre_heap *heap)
         p->n_late--;
         if (!is_valid)
             continue;
-        if (table_units(heap, unit, run.n_units) == run.n_units)
+        if (pool_table_units(heap, unit, run.n_units) == run.n_units)
             (void)pool_put(heap, unit, run.n_units);
         else if (claim(heap, unit, run.n_units, &lost)) /* a segment of its own */
             (void)release_locked(heap, &run, 1);
@@ -331,7 +331,7 @@ int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_ord
         map_prepared(heap, &reply);
         return 0;
     }
-    if (table_units(heap, *ret_unit, n_units) == n_units) /* the others are still ours */
+    if (pool_table_units(heap, *ret_unit, n_units) == n_units) /* the others are still ours */
         (void)pool_put(heap, *ret_unit, n_units);
     return fail(ENOMEM, "the daemon took the granted units back under pressure");
 }
@@ -406,14 +406,22 @@ int pool_trim(struct acre_heap *heap, uint32_t keep_units)
     return r;
 }
 
-int acre_trim(struct acre_heap *heap)
+int heap_trim(struct acre_heap *heap, bool punch)
 {
     struct cache *cache = cache_here(heap);
 
     if (self_id(heap) == 0) /* a forked child that has not attached holds nothing */
         return 0;
     if (cache && cache->token != 0)
-        cache_trim(heap, cache, true);
-    cache_trim_idle(heap, true);
+        cache_trim(heap, cache, punch);
+    cache_trim_idle(heap, punch);
     return pool_trim(heap, 0);
+}
+
+int acre_trim(struct acre_heap *heap)
+{
+    int saved_errno = errno, r = heap_trim(heap, true);
+
+    errno = saved_errno;
+    return r;
 }

@@ -87,7 +87,7 @@ static void punch(char *from, char *to)
     from = (char *)round_up_u64((uintptr_t)from, PAGE_BYTES);
     to = (char *)((uintptr_t)to & ~(uintptr_t)(PAGE_BYTES - 1));
     if (from < to)
-        (void)madvise(from, (size_t)(to - from), MADV_REMOVE);
+        (void)madvise(from, (size_t)(to - from), MADV_REMOVE); /* acre_trim() keeps errno */
 }
 
 void slab_punch_free(const struct slab *s)

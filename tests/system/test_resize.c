@@ -104,10 +104,88 @@ static void a_published_block_outlives_its_holder_in_its_new_size(void **state)
     expect_settled(&d, "default", 0, 0);
 }
 
+/* A block above a slot has a segment of its own, which the daemon counts as one run. */
+static bool die_after_resizing_a_gigabyte(void *arg)
+{
+    struct acre_heap *heap;
+    acre_off *off = arg;
+
+    CHECK(acre_open(&heap, d.socket, "vast") == 0);
+    char *block = acre_alloc(heap, 1ul << 30);
+    CHECK(block);
+    block = acre_realloc(heap, block, (1ul << 30) - UNIT);
+    block = acre_realloc(heap, block, 900ul << 20);
+    CHECK(block && acre_usable_size(heap, block) >= 900ul << 20);
+    CHECK(acre_publish(heap, block) == 0);
+    *off = acre_offset(heap, block);
+    raise(SIGKILL);
+    return false;
+}
+
+static void a_block_beyond_a_slot_stays_whole(void **state)
+{
+    (void)state;
+    acre_off *off = shared_page(sizeof(*off));
+
+    assert_int_equal(child_signal(child_start(die_after_resizing_a_gigabyte, off)), SIGKILL);
+    expect_settled(&d, "vast", 1 << 30, 0);
+    struct acre_heap *heap = heap_open(&d, "vast");
+    void *block = acre_pointer(heap, *off);
+    assert_int_equal(acre_owner(heap, block), ACRE_OWNER_HEAP);
+    assert_int_equal(acre_usable_size(heap, block), 1 << 30);
+    acre_free(heap, block);
+    acre_close(heap);
+    expect_settled(&d, "vast", 0, 0);
+}
+
+struct orphaned {
+    struct acre_heap *heap;
+    acre_off off;
+};
+
+static bool publish_and_die(void *arg)
+{
+    struct acre_heap *heap;
+    acre_off *off = arg;
+
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    char *block = acre_alloc(heap, 100 * UNIT);
+    CHECK(acre_publish(heap, block) == 0);
+    *off = acre_offset(heap, block);
+    raise(SIGKILL);
+    return false;
+}
+
+/* It holds nothing, and the orphan's holder is nobody: these are not the same. */
+static bool shrink_before_attaching(void *arg)
+{
+    struct orphaned *o = arg;
+    char *block = acre_pointer(o->heap, o->off);
+    char *shrunk = acre_realloc(o->heap, block, 60 * UNIT);
+
+    CHECK(shrunk == block && acre_usable_size(o->heap, shrunk) == 100 * UNIT);
+    return true;
+}
+
+static void a_child_that_has_not_attached_resizes_no_orphan(void **state)
+{
+    (void)state;
+    acre_off *off = shared_page(sizeof(*off));
+
+    assert_int_equal(child_signal(child_start(publish_and_die, off)), SIGKILL);
+    expect_settled(&d, "default", 100 * UNIT, 0);
+    struct orphaned o = {heap_open(&d, NULL), *off};
+    assert_non_null(acre_pointer(o.heap, o.off));
+    RUN_CHILD(shrink_before_attaching, &o);
+    acre_free(o.heap, acre_pointer(o.heap, o.off));
+    acre_close(o.heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
 static int up(void **state)
 {
     (void)state;
-    daemon_up(&d, "tenant \"default\" { max = \"512M\" }\n");
+    daemon_up(&d, "tenant \"default\" { max = \"512M\" }\ntenant \"vast\" { max = \"3G\" }\n");
     return 0;
 }
 
@@ -125,6 +203,8 @@ int main(void)
         cmocka_unit_test(it_moves_if_a_neighbour_is_in_the_way),
         cmocka_unit_test(it_shrinks_where_it_lies_and_the_rest_is_used_again),
         cmocka_unit_test(a_published_block_outlives_its_holder_in_its_new_size),
+        cmocka_unit_test(a_block_beyond_a_slot_stays_whole),
+        cmocka_unit_test(a_child_that_has_not_attached_resizes_no_orphan),
     };
     return cmocka_run_group_tests_name("resize", tests, up, down);
 }
