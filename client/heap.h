@@ -109,6 +109,8 @@ struct process {
     struct msg_run late[16];
 };
 
+static_assert(sizeof(struct process) <= MIB(1), "usable from the start: arena_take()");
+
 struct acre_heap {
     char *base;
     uint64_t serial; /* != 0, of this open and this side of a fork: n << 32; see tls_caches */

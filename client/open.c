@@ -126,7 +126,8 @@ void *arena_take(struct acre_heap *heap, size_t bytes, size_t align)
 
     if (end > REGION_BYTES)
         return NULL;
-    for (uint64_t step = used / REGION_STEP * REGION_STEP; step < end; step += REGION_STEP)
+    /* The step that `used` lies in is usable already, the first one since region_open(). */
+    for (uint64_t step = round_up_u64(used, REGION_STEP); step < end; step += REGION_STEP)
         if (mprotect(region + step, REGION_STEP, PROT_READ | PROT_WRITE) < 0)
             return NULL;
     p->arena_used = heap->arena_floor = end;
