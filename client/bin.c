@@ -137,7 +137,7 @@ static void bin_forget(struct bin *bin)
     for (uint32_t i = bin->n_slabs; i > 0; i--, s = s->next)
         atomic_store_explicit(s->hint, 1, memory_order_relaxed);
     if (s)
-        bin->next_idx = geo_infos[s->geo].n_blocks;
+        bin->next_idx = slab_n_blocks(s);
 }
 
 static void bin_release(struct acre_heap *heap, struct cache *cache, struct bin *bin,
@@ -244,9 +244,9 @@ static int bin_grow(struct acre_heap *heap, struct cache *cache, unsigned class_
 
     if (r < 0)
         return r;
-    *ret_slab = parked == BUDDY_NONE ? bin_cut(heap, cache, class_idx, order)
+    *ret_slab = parked == BUDDY_NONE ? slab_cut(heap, class_idx, order)
                                      : slab_adopt(heap, class_idx, parked);
-    if (*ret_slab && parked != BUDDY_NONE)
+    if (*ret_slab)
         bin_hold(cache, &cache->bins[class_idx], *ret_slab);
     return 0;
 }
