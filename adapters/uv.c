@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libuv asks for no block of 0 bytes and resizes none to that, so acre_realloc() serves as it is.
- */
+/* libuv asks for no block of 0 bytes and resizes none to that, so acre_realloc() serves as it
+ * is. */
 #include "adapters/uv.h"
 
 #include <acre.h>

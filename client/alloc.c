@@ -130,8 +130,8 @@ static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *ad
                       b.fault == BLOCK_FOREIGN ? ACRE_MISUSE_FOREIGN : ACRE_MISUSE_INTERIOR,
                       address);
     } else if (!b.large || atomic_load_explicit(b.tag, memory_order_relaxed) == TAG_FREE) {
-        /* A small block was free when the fast path looked, even if it has an owner again by now.
-         */
+        /* A small block was free when the fast path looked, even if it has an owner again by
+         * now. */
         misuse_report(heap, "acre_free", ACRE_MISUSE_DOUBLE_FREE, address);
     } else {
         large_free(heap, &b);
@@ -262,8 +262,8 @@ void *acre_aligned_alloc(struct acre_heap *heap, size_t align, size_t size)
     return acre_allocx(heap, size, align, 0);
 }
 
-/* A new size stays in place if the block would not be much too large for it, or can be made to fit.
- */
+/* A new size stays in place if the block would not be much too large for it, or can be made to
+ * fit. */
 static bool realloc_in_place(struct acre_heap *heap, const struct block *b, size_t size)
 {
     if (b->large && large_resize(heap, b, size))

@@ -251,8 +251,8 @@ static int attach_locked(struct acre_heap *heap)
     int sock = -1, r;
 
     drop_inherited(heap);
-    /* So that acre_give() can do without a fence: the daemon's membarrier() reaches this process.
-     */
+    /* So that acre_give() can do without a fence: the daemon's membarrier() reaches this
+     * process. */
     (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
     r = connect_daemon(heap, deadline_ns, &sock);
     if (r < 0)

@@ -3,16 +3,19 @@
  * heap.h - what a process keeps of an open heap. Private to libacre.
  *
  * THREE KINDS OF STATE, told apart by what happens to them on fork:
- *   struct acre_heap   normal memory, copied by fork: base address, mapped segments, options. True
- * in the child as well, because the mappings are inherited. struct process     MADV_WIPEONFORK,
- * zero in the child: all that this process ACTS with: client id, socket, locks, unit pool, slab
- * records, thread caches. A child finds zeroes and re-attaches as a client of its own. tls_caches[]
- * per thread, a pointer into struct process's region, believed only while the serial beside it
- *                      equals the heap's. The serial changes on close and on fork.
+ *   struct acre_heap     normal memory, copied by fork: base address, mapped segments, options.
+ *                        True in the child as well, because the mappings are inherited.
+ *   struct process       MADV_WIPEONFORK, zero in the child: all that this process ACTS with:
+ *                        client id, socket, locks, unit pool, slab records, thread caches. A child
+ *                        finds zeroes and re-attaches as a client of its own.
+ *   tls_caches[]         per thread, a pointer into struct process's region, believed only while
+ *                        the serial beside it equals the heap's. The serial changes on close and
+ *                        on fork.
  *
- * LOCKS, in this order, all in `struct process`, none on the fast path: conn_lock (one request to
- * the daemon at a time, attach, mapping), pool_lock (unit pool, list of caches, arena). A thread
- * cache is its thread's alone; an idle one belongs to who holds pool_lock.
+ * LOCKS, in this order, all in `struct process`, none on the fast path:
+ *   conn_lock            one request to the daemon at a time, attach, mapping
+ *   pool_lock            unit pool, list of caches, arena. A thread cache is its thread's alone; an
+ *                        idle one belongs to who holds pool_lock.
  */
 #ifndef ACRE_CLIENT_HEAP_H
 #define ACRE_CLIENT_HEAP_H
@@ -202,8 +205,8 @@ int attach_ensure(struct acre_heap *heap);
  * the thread cannot be cancelled meanwhile. 0 or -ETIMEDOUT. */
 int conn_enter(struct acre_heap *heap);
 void conn_leave(struct acre_heap *heap);
-/* Connected afterwards, as far as can be told without asking; or a negative errno. conn_lock held.
- */
+/* Connected afterwards, as far as can be told without asking; or a negative errno. conn_lock
+ * held. */
 int conn_ensure(struct acre_heap *heap);
 /* One request; reconnects if the socket is no longer ours. conn_lock held. Negative errno of the
  * transport or of the reply; sets the thread's last error. fd/ret_fd as wire_call(). */

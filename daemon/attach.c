@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* attach.c - a connection becomes a client, becomes one again, or ceases to be one. See attach.h.
- */
+/* attach.c - a connection becomes a client, becomes one again, or ceases to be one. See
+ * attach.h. */
 #include "daemon/attach.h"
 
 #include <fcntl.h>

@@ -5,8 +5,8 @@
  *
  * Whoever drives the core (server.c, a test, a simulator) calls
  *     dispatch_request(), dispatch_hangup()       what peers do (dispatch.h)
- *     core_job_done()                             in the loop, after job->work() has run in any
- * thread core_tick()                                 not before core_deadline(), in the loop
+ *     core_job_done()                             in the loop, job->work() has run in any thread
+ *     core_tick()                                 not before core_deadline(), in the loop
  *     reaper_bells()                              when core->bell_fd is readable
  * and provides struct core_io. Time comes in as an argument; all randomness from machine_random().
  * No function of core_io may call back into the core.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* dispatch.h - requests to operations on tenants, and replies. Sessions: one for each connection.
- */
+/* dispatch.h - requests to operations on tenants, and replies. Sessions: one for each
+ * connection. */
 #ifndef ACRE_DAEMON_DISPATCH_H
 #define ACRE_DAEMON_DISPATCH_H
 

@@ -28,8 +28,8 @@ static void remove_at(struct tenant *tenant, struct orphan_list *list, uint32_t 
     tenant->orphans.n--;
 }
 
-/* false: no memory for the list. The run stays the daemon's, and is found again by a restart only.
- */
+/* false: no memory for the list. The run stays the daemon's, and is found again by a restart
+ * only. */
 static bool add(struct tenant *tenant, const struct orphan *o)
 {
     struct orphan_list *list = list_of(tenant, o->geo);

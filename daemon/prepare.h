@@ -9,8 +9,8 @@
  * the system has them and the run covers them. -ENOMEM and others of the system. */
 int prepare_pages(int fd, uint32_t unit, uint32_t n, bool huge);
 
-/* A client has been granted n units; exactly as many as it asked for, or about half of what it has.
- */
+/* A client has been granted n units; exactly as many as it asked for, or about half of what it
+ * has. */
 void prepare_granted(struct tenant *tenant, uint32_t n, bool exact);
 
 /* Begins the next job if there is anything to prepare and none runs. After whatever may have

@@ -313,8 +313,8 @@ int server_new(struct server **ret_server, const struct server_options *options)
                          .submit = submit,
                          .close_foreign = server_close_foreign,
                          .open_pidfd = peer_io_open_pidfd};
-    /* Questions to hostile pages can keep a thread for 160 ms: one tenant keeps one thread at most.
-     */
+    /* Questions to hostile pages can keep a thread for 160 ms: one tenant keeps one thread at
+     * most. */
     (void)setenv("UV_THREADPOOL_SIZE", "8", 0);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN); /* nothing to reload yet; a terminal's end is no reason to go */

@@ -113,8 +113,7 @@ static inline uint64_t unit_entry_plain(enum unit_state state, uint32_t holder)
 }
 /* A large block that was freed, and whose holder may use it again without asking: as it was, its
  * tag included, but for this in the geo's place (no slab has it). The daemon takes it if memory is
- * short.
- */
+ * short. */
 #define LARGE_KEPT 1u
 
 /* holder_id: the client whose units they are (the block's owner is its tag); 0 for an orphan. */
@@ -271,8 +270,7 @@ static inline uint32_t client_handle_gen(uint64_t handle)
     return (uint32_t)(handle >> 16);
 }
 
-/* ---- life page: one memfd per client, mapped writable by that client alone (DESIGN.md section 8)
- * ---- */
+/* ---- life page: one memfd per client, writable by it alone (DESIGN.md section 8) ---- */
 
 struct life_page {
     uint64_t magic;         /*  0  LIFE_MAGIC: the client, before it attaches */

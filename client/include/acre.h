@@ -9,14 +9,14 @@
  *
  * WHO OWNS A BLOCK. Each block has exactly one owner: the client (attached process) that allocated
  * it, or the heap.
- *   - A client's blocks end with the client: when it calls acre_close(), exits, execs or is killed,
- * what it still owns is freed. ***acre_close() is dying politely: unpublished blocks come back to
- * the tenant.***
- *   - acre_publish() gives a block to the heap: it stays until somebody frees it. acre_give() gives
- * it to another client; acre_adopt() takes a block from the heap.
- *   - ***fork(): the child is a new client that owns nothing. What the parent owned still ends with
- * the parent: a process that daemonises (fork, the parent exits) publishes first, by
- * acre_publish_all().***
+ *   - A client's blocks end with the client: when it calls acre_close(), exits, execs or is
+ *     killed, what it still owns is freed. ***acre_close() is dying politely: unpublished blocks
+ *     come back to the tenant.***
+ *   - acre_publish() gives a block to the heap: it stays until somebody frees it. acre_give()
+ *     gives it to another client; acre_adopt() takes a block from the heap.
+ *   - ***fork(): the child is a new client that owns nothing. What the parent owned still ends
+ *     with the parent: a process that daemonises (fork, the parent exits) publishes first, by
+ *     acre_publish_all().***
  *
  * CONVENTIONS. Functions that return int give 0 or a negative errno. Functions that return a
  * pointer give NULL and set errno; otherwise errno is left alone. acre_last_error() tells the
@@ -57,23 +57,24 @@ typedef uint64_t acre_client; /* id (low 16 bits) and generation; 0 is nobody */
 
 #define ACRE_OWNER_HEAP UINT64_MAX /* acre_owner(): the block is published */
 
-/* ---- open and close
- * ------------------------------------------------------------------------------------------- */
+/* ---- open and close ------------------------------------------------------------------------- */
 
 /* acre_options.flags */
-#define ACRE_NO_AUTOSTART                                                                          \
-    1u /* never start a per-user daemon (also: environment ACRE_AUTOSTART=0) */
+#define ACRE_NO_AUTOSTART 1u /* never start a per-user daemon (or environment ACRE_AUTOSTART=0) */
 
 /*
  * All fields but `size` may be zero. Strings are copied.
  *   size         sizeof(struct acre_options): the structure may grow in later versions
  *   address      path of the daemon's socket. NULL: $ACRE_SOCKET; else /run/acre/acred.sock; else
  *                $XDG_RUNTIME_DIR/acre/acred.sock, or without that variable
- * /tmp/acre-UID/acred.sock (a 0700 directory whose ownership is checked). If $ACRE_SOCKET is unset,
- * /run/acre does not exist and no per-user daemon runs, one is started: acred from $ACRE_DAEMON,
- * beside the library, or in $PATH. tenant       whose heap; NULL is "default" name         what
- * acrectl shows for this client (at most 31 bytes are kept); NULL: the program's name deadline_ms
- * how long a call may wait for the daemon; 0 is 5,000 flags        ACRE_NO_AUTOSTART
+ *                /tmp/acre-UID/acred.sock (a 0700 directory whose ownership is checked). If
+ *                $ACRE_SOCKET is unset, /run/acre does not exist and no per-user daemon runs, one
+ *                is started: acred from $ACRE_DAEMON, beside the library, or in $PATH.
+ *   tenant       whose heap; NULL is "default"
+ *   name         what acrectl shows for this client (at most 31 bytes are kept); NULL: the
+ *                program's name
+ *   deadline_ms  how long a call may wait for the daemon; 0 is 5,000
+ *   flags        ACRE_NO_AUTOSTART
  */
 struct acre_options {
     size_t size;
@@ -85,14 +86,18 @@ struct acre_options {
 /*
  * Attaches this process to a tenant's heap. Opening the same tenant at the same address again gives
  * the same handle and counts it; each open wants one acre_close(). *ret_heap is untouched on
- * failure. -ECONNREFUSED  no daemon at the address -EPROTO        something answers there that is
- * not an Acre daemon -EPROTONOSUPPORT  the daemon speaks another version -ENOENT        the daemon
- * has no such tenant -EACCES        this user may not attach to it, or may not reach the socket
- * -EAGAIN        the heap has its 65,534 clients
- * -ETIMEDOUT     the daemon did not answer in time
- * -EMFILE        this process has 16 heaps open already, or no descriptor left
- * -EINVAL        ret_heap NULL, options->size too small, an unknown flag, a negative deadline, a
- * name too long -ENOMEM        no address space or memory for the handle
+ * failure.
+ *   -ECONNREFUSED     no daemon at the address
+ *   -EPROTO           something answers there that is not an Acre daemon
+ *   -EPROTONOSUPPORT  the daemon speaks another version
+ *   -ENOENT           the daemon has no such tenant
+ *   -EACCES           this user may not attach to it, or may not reach the socket
+ *   -EAGAIN           the heap has its 65,534 clients
+ *   -ETIMEDOUT        the daemon did not answer in time
+ *   -EMFILE           this process has 16 heaps open already, or no descriptor left
+ *   -EINVAL           ret_heap NULL, options->size too small, an unknown flag, a negative deadline,
+ *                     a name too long
+ *   -ENOMEM           no address space or memory for the handle
  */
 ACRE_API int acre_open(struct acre_heap **ret_heap, const char *address, const char *tenant);
 ACRE_API int acre_open_with(struct acre_heap **ret_heap, const struct acre_options *options);
@@ -104,8 +109,7 @@ ACRE_API int acre_open_with(struct acre_heap **ret_heap, const struct acre_optio
  */
 ACRE_API void acre_close(struct acre_heap *heap);
 
-/* ---- allocate and free
- * ------------------------------------------------------------------------------------------ */
+/* ---- allocate and free ---------------------------------------------------------------------- */
 
 /* acre_allocx() flags */
 #define ACRE_ZERO       1u /* the block's bytes are zero */
@@ -118,11 +122,12 @@ ACRE_API void acre_free(struct acre_heap *heap, void *block);
 
 /*
  * Allocate: size any (0 is a unique block), aligned to at least 16 bytes; align any power of two.
- * Contents are undefined unless zeroed. The caller's client owns the block. NULL with errno ENOMEM
- * the tenant's `max` or the machine's capacity would be exceeded (nothing is killed, nothing is
- * lost) EINVAL     align is no power of two, or an unknown flag ETIMEDOUT, ECONNREFUSED  more
- * memory was needed and the daemon did not answer, or is gone EAGAIN     after fork: this process
- * could not attach, the heap has its 65,534 clients
+ * Contents are undefined unless zeroed. The caller's client owns the block. NULL with errno
+ *   ENOMEM     the tenant's `max` or the machine's capacity would be exceeded (nothing is killed,
+ *              nothing is lost)
+ *   EINVAL     align is no power of two, or an unknown flag
+ *   ETIMEDOUT, ECONNREFUSED  more memory was needed and the daemon did not answer, or is gone
+ *   EAGAIN     after fork: this process could not attach, the heap has its 65,534 clients
  */
 ACRE_API void *acre_alloc(struct acre_heap *heap, size_t size)
     ACRE_ATTR(malloc, alloc_size(2), warn_unused_result);
@@ -136,7 +141,9 @@ ACRE_API void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, un
 /*
  * Resizes; keeps contents up to the smaller size and keeps the owner (a published block stays
  * published). block NULL is acre_alloc(). On failure the old block is untouched. Errors as
- * acre_alloc(), and EINVAL     size 0 EPERM      the block belongs to another client
+ * acre_alloc(), and
+ *   EINVAL     size 0
+ *   EPERM      the block belongs to another client
  */
 ACRE_API void *acre_realloc(struct acre_heap *heap, void *block, size_t size)
     ACRE_ATTR(alloc_size(3), warn_unused_result);
@@ -153,16 +160,15 @@ ACRE_API int acre_reserve(struct acre_heap *heap, size_t size, size_t n_blocks);
  * it first used the heap: what acre_reserve() keeps from rising. */
 ACRE_API uint64_t acre_refills(struct acre_heap *heap);
 
-/* Bytes that the caller may use from block on: at least what was asked for. 0 for NULL or no block.
- */
+/* Bytes that the caller may use from block on: at least what was asked for. 0 for NULL or no
+ * block. */
 ACRE_API size_t acre_usable_size(struct acre_heap *heap, const void *block);
 
-/* Gives memory this process holds and does not use back to the daemon. -ETIMEDOUT, -ECONNREFUSED.
- */
+/* Gives memory this process holds and does not use back to the daemon. -ETIMEDOUT,
+ * -ECONNREFUSED. */
 ACRE_API int acre_trim(struct acre_heap *heap);
 
-/* ---- names of blocks
- * ------------------------------------------------------------------------------------------- */
+/* ---- names of blocks ------------------------------------------------------------------------ */
 
 /* Offset of any address in the heap (also inside a block), valid in every process; 0 for NULL or a
  * foreign address. */
@@ -173,9 +179,7 @@ ACRE_API acre_off acre_offset(struct acre_heap *heap, const void *block);
  * ECONNREFUSED, ENOMEM). */
 ACRE_API void *acre_pointer(struct acre_heap *heap, acre_off off);
 
-/* ---- owners
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- owners --------------------------------------------------------------------------------- */
 
 /* This process as a client. Pass it to others so that they can acre_give() to it. 0 (and errno)
  * after a fork if this process could not attach. */
@@ -185,8 +189,8 @@ ACRE_API acre_client acre_self(struct acre_heap *heap);
  * owner has died, or no block starts at the address (also inside of a block). */
 ACRE_API acre_client acre_owner(struct acre_heap *heap, const void *block);
 
-/* From now on the heap's: the block outlives its client. 0 also if it is the heap's already.
- * -EINVAL no block; -EPERM another client's. One plain store: it has happened or it has not. */
+/* From now on the heap's: the block outlives its client. 0 also if it is the heap's already. One
+ * plain store: it has happened or it has not. -EINVAL no block; -EPERM another client's. */
 ACRE_API int acre_publish(struct acre_heap *heap, void *block);
 
 /* Publishes all that this client owns, e.g. before daemonising. -ETIMEDOUT, -ECONNREFUSED. */
@@ -200,17 +204,19 @@ ACRE_API int acre_give(struct acre_heap *heap, void *block, acre_client to);
  * it is one's own already. */
 ACRE_API int acre_adopt(struct acre_heap *heap, void *block);
 
-/* ---- roots: names by which processes find their first block
- * -------------------------------------------------------- */
+/* ---- roots: names by which processes find their first block --------------------------------- */
 
 /*
  * At most 1,024 roots to a heap, names of 1 to 47 bytes. Each call is one round trip to the daemon
  * and all or nothing. Setting publishes the block in the same step: it must be the caller's own or
- * published. The root does not own the block: who frees the block deletes the root first. -EINVAL
- * bad name, or the offset is no block's start; -EPERM the block is another client's; -ENOENT no
- * such root; -EEXIST (cas, expected 0) and -EAGAIN (cas) the root is not what was expected; -ENOSPC
- * too many roots; -ETIMEDOUT, -ECONNREFUSED. acre_root_cas(): expected 0 means "there is no such
- * root"; desired 0 deletes it.
+ * published. The root does not own the block: who frees the block deletes the root first.
+ * acre_root_cas(): expected 0 means "there is no such root"; desired 0 deletes it.
+ *   -EINVAL   bad name, or the offset is no block's start
+ *   -EPERM    the block is another client's
+ *   -ENOENT   no such root
+ *   -EEXIST   (cas, expected 0) and -EAGAIN (cas) the root is not what was expected
+ *   -ENOSPC   too many roots
+ *   -ETIMEDOUT, -ECONNREFUSED
  */
 ACRE_API int acre_root_set(struct acre_heap *heap, const char *name, acre_off off);
 ACRE_API int acre_root_get(struct acre_heap *heap, const char *name, acre_off *ret_off);
@@ -218,9 +224,7 @@ ACRE_API int acre_root_cas(struct acre_heap *heap, const char *name, acre_off ex
                            acre_off desired);
 ACRE_API int acre_root_del(struct acre_heap *heap, const char *name);
 
-/* ---- errors
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- errors --------------------------------------------------------------------------------- */
 
 /* One sentence for an error (negative or positive errno) as Acre means it. Static. */
 ACRE_API const char *acre_strerror(int error);

@@ -44,8 +44,8 @@ struct tenant_stats {
 };
 /* From acrectl stats --json; fails the test if that fails. */
 struct tenant_stats tenant_stats(const struct daemon *d, const char *tenant);
-/* Polls until live bytes and clients are as expected; fails the test after 20 s with both figures.
- */
+/* Polls until live bytes and clients are as expected; fails the test after 20 s with both
+ * figures. */
 void expect_settled(const struct daemon *d, const char *tenant, long long live_bytes,
                     unsigned n_clients);
 
@@ -57,8 +57,8 @@ bool child_ok(pid_t pid);
 int child_signal(pid_t pid);
 #define RUN_CHILD(fn, arg) assert_true(child_ok(child_start(fn, arg)))
 
-/* In children, where cmocka's asserts do not reach: says what failed and where, and returns false.
- */
+/* In children, where cmocka's asserts do not reach: says what failed and where, and returns
+ * false. */
 #define CHECK(cond)                                                                                \
     do {                                                                                           \
         if (!(cond)) {                                                                             \

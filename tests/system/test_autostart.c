@@ -12,8 +12,8 @@
 
 static char runtime[64];
 
-/* A runtime directory of our own; daemons that are started leave after a second without a client.
- */
+/* A runtime directory of our own; daemons that are started leave after a second without a
+ * client. */
 static int up(void **state)
 {
     (void)state;

@@ -38,8 +38,8 @@ static void over_max_is_null_and_enomem_with_a_sentence(void **state)
                acre_last_error());
         assert_true(strstr(acre_last_error(), "small") != NULL);
         assert_true(bytes <= 20 << 20);
-        /* Tags cost a 16-byte block an eighth; segments grow 4, 4, 8, ... and a block must fit one.
-         */
+        /* Tags cost a 16-byte block an eighth; segments grow 4, 4, 8, ... and a block must fit
+         * one. */
         assert_true(bytes >= (sizes[i] > 1 << 20 ? 10 << 20 : 15 << 20));
         for (size_t k = 0; k < n; k++)
             acre_free(heap, blocks[k]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One heap, several processes: blocks are read, freed, published, given, adopted and found by name.
- */
+/* One heap, several processes: blocks are read, freed, published, given, adopted and found by
+ * name. */
 #include "tests/system/harness.h"
 
 static struct daemon d;

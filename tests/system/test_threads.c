@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctest-labels: threads valgrind */
 /* ctest-timeout: 300 */
-/* Threads of one process: own blocks, each other's blocks, threads that come and go, several heaps.
- */
+/* Threads of one process: own blocks, each other's blocks, threads that come and go, several
+ * heaps. */
 #include "tests/system/harness.h"
 
 #include <pthread.h>

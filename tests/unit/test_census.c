@@ -298,8 +298,8 @@ static void an_item_says_where_its_tags_are_and_who_holds_it(void **state)
     assert_int_equal(census_walk(f->fd, &f->shape, check_place, f, NULL), 0);
 }
 
-/* Whatever lies in the tables: the walk ends, its items lie inside the segment and do not overlap.
- */
+/* Whatever lies in the tables: the walk ends, its items lie inside the segment and do not
+ * overlap. */
 static int check_inside(void *ctx, const struct census_item *item)
 {
     uint32_t *next = ctx;

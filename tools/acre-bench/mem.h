@@ -22,8 +22,8 @@
 
 enum mem_kind { MEM_MALLOC, MEM_ACRE, MEM_BOOST, MEM_KINDS, MEM_NONE = MEM_KINDS };
 
-/* By value into the loops, so that they keep it in registers as a user's local variable would be.
- */
+/* By value into the loops, so that they keep it in registers as a user's local variable would
+ * be. */
 struct mem {
     enum mem_kind kind;
     void *heap;

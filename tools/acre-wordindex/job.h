@@ -24,8 +24,8 @@ struct line {
     _Atomic uint64_t value;
 };
 
-/* Written by the worker that holds the part, read by its successor; the parent reads how far it is.
- */
+/* Written by the worker that holds the part, read by its successor; the parent reads how far it
+ * is. */
 struct part {
     alignas(128) uint64_t begin; /* alone on its cache lines */
     uint64_t end;

@@ -85,8 +85,8 @@ static unsigned pick_victim(const struct job *job, uint64_t *random)
     return first;
 }
 
-/* Half of the time by itself at some step near a random position, half of the time by the parent.
- */
+/* Half of the time by itself at some step near a random position, half of the time by the
+ * parent. */
 static struct kill_plan plan_victim(struct run *run, uint64_t *random)
 {
     run->victim = pick_victim(run->job, random);
