@@ -324,35 +324,58 @@ static void pump_burial(struct tenant *t)
     memory_wake(t);
 }
 
-static void sweep_done(struct tenant *t, const struct sweep_found *found)
+/* What they waited for is done, or is to be done again. */
+static void publishers_go_on(struct tenant *t, bool again)
 {
     struct session *s;
-    for (uint32_t i = 0; i < found->n; i++)
-        grant_free_swept(t, found->large_offs[i]);
     LIST_FOREACH (s, &t->core->sessions, in_core) {
         if (s->wait != WAIT_PUBLISH || !s->client->publishing || s->client->tenant != t)
             continue;
         s->client->publishing = false;
-        session_done(s);
+        if (again)
+            t->wants_publish = true;
+        else
+            session_done(s);
     }
+}
+
+static void sweep_again(struct tenant *t)
+{
+    struct client *c;
+    TAILQ_FOREACH (c, &t->dying, in_queue)
+        c->state = CLIENT_DYING;
+    publishers_go_on(t, true);
+    t->is_sweeping = false; /* reaper_deadline() says when */
+}
+
+static void sweep_done(struct tenant *t, const struct sweep_found *found)
+{
+    for (uint32_t i = 0; i < found->n; i++)
+        grant_free_swept(t, found->large_offs[i]);
+    if (found->error < 0) {
+        sweep_again(t);
+        return;
+    }
+    publishers_go_on(t, false);
     t->is_burying = true;
     pump_burial(t);
     reaper_pump(t);
 }
 
-static void mark_actions(struct tenant *t, uint8_t *actions)
+static void make_plan(struct tenant *t, struct sweep_plan *plan)
 {
     struct client *c;
     struct session *s;
     TAILQ_FOREACH (c, &t->dying, in_queue) {
         c->state = CLIENT_SWEEPING;
-        actions[c->id] = SWEEP_FREE;
+        plan->action[c->id] = SWEEP_FREE;
+        plan->life_fd[c->id] = c->life_fd;
     }
     LIST_FOREACH (s, &t->core->sessions, in_core) {
         if (s->wait != WAIT_PUBLISH || s->client->tenant != t || s->client->state != CLIENT_LIVES)
             continue;
         s->client->publishing = true;
-        actions[s->client->id] = SWEEP_PUBLISH;
+        plan->action[s->client->id] = SWEEP_PUBLISH;
     }
 }
 
@@ -360,12 +383,12 @@ static void pump_sweep(struct tenant *t)
 {
     if (t->is_sweeping || (TAILQ_EMPTY(&t->dying) && !t->wants_publish))
         return;
-    uint8_t *actions = calloc(CLIENT_IDS, 1);
-    if (!actions)
+    struct sweep_plan *plan = calloc(1, sizeof(*plan));
+    if (!plan)
         return;
-    mark_actions(t, actions);
-    if (sweep_start(t, actions, sweep_done) < 0) {
-        free(actions); /* the clients stay marked: the next pass takes them */
+    make_plan(t, plan);
+    if (sweep_start(t, plan, sweep_done) < 0) {
+        free(plan); /* the clients stay marked: the next pass takes them */
         return;
     }
     t->is_sweeping = true;

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
+#include "daemon/links.h"
 #include "daemon/log.h"
 #include "shm/census.h"
 
@@ -40,11 +41,11 @@ struct sweep {
     struct job job;
     struct tenant *tenant;
     struct control *control;
-    uint8_t *actions;
+    struct sweep_plan *plan;
+    struct links links;
     void (*done)(struct tenant *tenant, const struct sweep_found *found);
     struct sweep_found found;
     uint64_t n_bad;
-    int error;
     uint32_t n_segs;
     const struct sweep_seg *seg; /* being walked */
     struct sweep_seg segs[];
@@ -78,6 +79,36 @@ static void note_large(struct sweep *s, uint32_t unit)
     f->large_offs[f->n++] = (uint64_t)s->seg->slot << SLOT_SHIFT | (uint64_t)unit << UNIT_SHIFT;
 }
 
+static bool read_slot(void *ctx, uint64_t off, uint64_t *ret_value)
+{
+    struct sweep *s = ctx;
+    for (uint32_t i = 0; i < s->n_segs; i++) {
+        const struct sweep_seg *seg = &s->segs[i];
+        uint64_t start = (uint64_t)seg->slot << SLOT_SHIFT;
+        if (off >= start && off - start < seg->shape.size_bytes)
+            return pread(seg->fd, ret_value, sizeof(*ret_value), (off_t)(off - start)) ==
+                   sizeof(*ret_value);
+    }
+    return false;
+}
+
+/* Without it no tag of the dead may be changed. */
+static int read_links(struct sweep *s)
+{
+    int r = 0;
+    for (unsigned id = 1; id < CLIENT_IDS && r == 0; id++)
+        if (s->plan->action[id] == SWEEP_FREE)
+            r = links_add(&s->links, (tag_t)id, s->plan->life_fd[id], read_slot, s);
+    links_sort(&s->links);
+    return r;
+}
+
+static uint64_t block_off(const struct sweep_seg *seg, const struct census_item *item, uint32_t idx)
+{
+    return ((uint64_t)seg->slot << SLOT_SHIFT) + ((uint64_t)item->unit << UNIT_SHIFT) +
+           geo_table[item->geo].first + idx * item->block_bytes;
+}
+
 static int sweep_item(void *ctx, const struct census_item *item)
 {
     struct sweep *s = ctx;
@@ -88,7 +119,10 @@ static int sweep_item(void *ctx, const struct census_item *item)
         return 0;
     tag_t *tags = (tag_t *)(void *)(seg->base + item->tags_off);
     for (uint32_t i = 0; i < item->n_tags; i++) {
-        uint8_t action = s->actions[item->tags[i]];
+        uint8_t action = s->plan->action[item->tags[i]];
+        if (UNLIKELY(action == SWEEP_FREE) &&
+            links_have(&s->links, item->tags[i], block_off(seg, item, i)))
+            action = SWEEP_PUBLISH;
         if (UNLIKELY(action != SWEEP_KEEP) && change(&tags[i], item->tags[i], action))
             freed |= action == SWEEP_FREE;
     }
@@ -106,10 +140,11 @@ static void sweep_work(struct job *job)
     __atomic_fetch_add(seq, 1,
                        __ATOMIC_SEQ_CST); /* odd: pairs with a holder that releases a slab */
     barrier();
-    for (uint32_t i = 0; i < s->n_segs && s->error == 0; i++) {
+    s->found.error = read_links(s);
+    for (uint32_t i = 0; i < s->n_segs && s->found.error == 0; i++) {
         uint64_t n_bad = 0;
         s->seg = &s->segs[i];
-        s->error = census_walk(s->seg->fd, &s->seg->shape, sweep_item, s, &n_bad);
+        s->found.error = census_walk(s->seg->fd, &s->seg->shape, sweep_item, s, &n_bad);
         s->n_bad += n_bad;
     }
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -121,17 +156,18 @@ static void sweep_done(struct core *core, struct job *job)
     struct sweep *s = (struct sweep *)job;
     struct tenant *t = s->tenant;
     (void)core;
-    if (s->error < 0)
+    if (s->found.error < 0)
         log_line(LOG_ERROR, "tenant %s: a sweep could not read a segment: %s", t->name,
-                 strerror(-s->error));
+                 strerror(-s->found.error));
     t->n_jobs--;
     s->done(t, &s->found);
     free(s->found.large_offs);
-    free(s->actions);
+    links_deinit(&s->links);
+    free(s->plan);
     free(s);
 }
 
-int sweep_start(struct tenant *t, uint8_t *actions,
+int sweep_start(struct tenant *t, struct sweep_plan *plan,
                 void (*done)(struct tenant *tenant, const struct sweep_found *found))
 {
     struct sweep *s = calloc(1, sizeof(*s) + t->n_slots * sizeof(s->segs[0]));
@@ -140,7 +176,7 @@ int sweep_start(struct tenant *t, uint8_t *actions,
     s->job = (struct job){sweep_work, sweep_done};
     s->tenant = t;
     s->control = t->control;
-    s->actions = actions;
+    s->plan = plan;
     s->done = done;
     for (uint32_t slot = 0; slot < t->n_slots; slot++)
         if (t->segs[slot])

@@ -8,15 +8,22 @@
 
 enum sweep_action { SWEEP_KEEP = 0, SWEEP_FREE = 1, SWEEP_PUBLISH = 2 };
 
-/* Large blocks whose tag the pass has made 0: their holder may live and not know. */
 struct sweep_found {
+    int error; /* tags may be left as they were: once more */
+    /* Large blocks whose tag the pass has made 0: their holder may live and not know. */
     uint64_t *large_offs;
     uint32_t n, room;
 };
 
-/* Takes CLIENT_IDS actions by id (malloc'ed). done is called in the loop. -ENOMEM: nothing has
- * happened. */
-int sweep_start(struct tenant *tenant, uint8_t *actions,
+/* What to do about each tag. Blocks that a dead client was linking are published if their slot
+ * names them (client/link.c), the others freed: its life page says which. */
+struct sweep_plan {
+    uint8_t action[CLIENT_IDS];
+    int life_fd[CLIENT_IDS]; /* of SWEEP_FREE; the clients keep them open */
+};
+
+/* Takes the plan (malloc'ed). done is called in the loop. -ENOMEM: nothing has happened. */
+int sweep_start(struct tenant *tenant, struct sweep_plan *plan,
                 void (*done)(struct tenant *tenant, const struct sweep_found *found));
 
 #endif

@@ -58,7 +58,7 @@
 #include <stdint.h>
 #include <stddef.h>
 
-#define LAYOUT_VERSION 3u
+#define LAYOUT_VERSION 4u
 #define SEG_MAGIC      0x4745534552434101ull /* "\1ACRESEG" */
 #define CONTROL_MAGIC  0x4c54434552434101ull /* "\1ACRECTL" */
 #define LIFE_MAGIC     0x45464c4552434101ull /* "\1ACRELFE" */
@@ -272,11 +272,23 @@ static inline uint32_t client_handle_gen(uint64_t handle)
 
 /* ---- life page: one memfd per client, writable by it alone (DESIGN.md section 8) ---- */
 
+/* "This block is being linked to this slot, or unlinked from it": client/link.c. */
+struct intent {
+    uint64_t block_off; /* 0: none; INTENT_TAKEN: being written. Stored last */
+    uint64_t slot_off;
+};
+#define INTENT_TAKEN 1ull
+/* A line serves a thread for some 50 instructions; more threads than lines wait for each other. */
+#define INTENTS      62u
+
 struct life_page {
-    uint64_t magic;         /*  0  LIFE_MAGIC: the client, before it attaches */
-    uint8_t secret[16];     /*  8  random: who names it on a new connection is the same client */
-    uint8_t reserved[4072]; /* 24  room for one intent line per publishing thread */
+    uint64_t magic;                 /*    0  LIFE_MAGIC: the client, before it attaches */
+    uint8_t secret[16];             /*    8  random: who names it later is the same client */
+    uint8_t reserved_line[40];      /*   24 */
+    struct intent intents[INTENTS]; /*   64  the client; the daemon reads them when it is dead */
+    uint8_t reserved[3040];         /* 1056 */
 };
 static_assert(sizeof(struct life_page) == 4096, "layout");
+static_assert(offsetof(struct life_page, intents) == 64, "layout");
 
 #endif

@@ -204,6 +204,40 @@ ACRE_API int acre_give(struct acre_heap *heap, void *block, acre_client to);
  * it is one's own already. */
 ACRE_API int acre_adopt(struct acre_heap *heap, void *block);
 
+/* ---- links: a block and the place that names it change together ----------------------------- */
+
+/*
+ * For structures that live in the heap and must survive anybody's death. A *slot* is an aligned
+ * acre_off inside a block of the heap that outlives the caller: the head of a list, a link in a
+ * block, a cell of a table. Each call is one step: whoever is killed, and wherever, all of it has
+ * happened or nothing. No call waits for another process.
+ *
+ * Any number of threads of any processes may fill an empty slot: one wins. Replacing and taking
+ * what a slot names is for one at a time, and not while the links of the blocks involved change:
+ * a lock of the application's (a robust mutex in the heap), or one consumer to a slot. Readers may
+ * follow links at any time, and must themselves know that what they read is not freed meanwhile.
+ *   -EINVAL  the slot is no aligned address in the heap; what is named is no live block
+ *   -EPERM   the block is another client's, or published already
+ *   -EBUSY   another call has not finished with the block that the slot (or next) names, or its
+ *            client has just been killed there, and the daemon has not seen it: try again
+ *   -EAGAIN  the slot has changed meanwhile; after fork: this process could not attach
+ */
+
+/* The caller's block becomes the heap's, and *slot its offset, whatever was there before: nothing,
+ * or a published block that the caller has linked behind the new one. */
+ACRE_API int acre_publish_at(struct acre_heap *heap, void *block, acre_off *slot);
+/* The same only if *slot is `expected` (0: empty); else -EAGAIN. */
+ACRE_API int acre_publish_at_cas(struct acre_heap *heap, void *block, acre_off *slot,
+                                 acre_off expected);
+
+/* Takes the published block that the slot names: it becomes the caller's, and *slot `next`: 0, or
+ * the published block that came behind it. NULL with errno as above, or ENOENT: the slot is
+ * empty. */
+ACRE_API void *acre_take_at(struct acre_heap *heap, acre_off *slot, acre_off next);
+
+/* The same, and frees it. -ENOENT the slot is empty. */
+ACRE_API int acre_unlink_free(struct acre_heap *heap, acre_off *slot, acre_off next);
+
 /* ---- roots: names by which processes find their first block --------------------------------- */
 
 /*

@@ -1111,6 +1111,79 @@ static void test_what_the_dead_owned_comes_back_and_what_others_own_stays(void *
     finish();
 }
 
+/* The offset of the block whose tag is the idx'th of a slab made by cut_slab(). */
+static uint64_t small_off(struct block b, unsigned geo, unsigned idx)
+{
+    return seg_off(b.seg, b.unit) + geo_table[geo].first + idx * geo_table[geo].size;
+}
+
+static void test_a_block_that_the_dead_had_linked_is_the_heaps(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    unsigned geo;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    struct block small = grow(&a, 4), large = grow(&a, 4), table = grow(&b, 4);
+    tag_t *tags = cut_slab(&a, small, 2, &geo);
+    tags[0] = tags[1] = a.id;
+    tags[2] = b.id;
+    cut_large(&a, large, a.id);
+    uint64_t *slots = (uint64_t *)(void *)(table.seg->base + ((uint64_t)table.unit << UNIT_SHIFT));
+    uint64_t slots_off = seg_off(table.seg, table.unit);
+    slots[0] = small_off(small, geo, 0);
+    slots[1] = 0; /* taken: small 1 */
+    slots[2] = small_off(small, geo, 2);
+    slots[3] = seg_off(large.seg, large.unit);
+    struct intent *lines = a.page->intents;
+    lines[5] = (struct intent){small_off(small, geo, 0), slots_off};
+    lines[0] = (struct intent){small_off(small, geo, 1), slots_off + 8};
+    lines[1] = (struct intent){small_off(small, geo, 2), slots_off + 16}; /* a lie */
+    lines[INTENTS - 1] = (struct intent){slots[3], slots_off + 24};
+    kill_it(&a);
+    assert_int_equal(tags[0], TAG_HEAP);
+    assert_int_equal(tags[1], TAG_FREE);
+    assert_int_equal(tags[2], b.id);
+    assert_int_equal(segment_tags(large.seg->base, &large.seg->shape)[large.unit], TAG_HEAP);
+    assert_int_equal(owner_of(large), OWNER_ORPHAN);
+    assert_true(slots[0] != 0 && slots[1] == 0 && slots[3] != 0);
+    core_assert_valid(&w.core);
+    kill_it(&b);
+    finish();
+}
+
+static void test_a_sweep_that_fails_is_done_again_before_anybody_is_buried(void **state)
+{
+    (void)state;
+    struct fake a;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    struct block b = grow(&a, 4);
+    tag_t *tags = cut_slab(&a, b, 2, NULL);
+    tags[0] = a.id;
+    /* The daemon's copy of the page becomes something that cannot be read: after it was asked. */
+    unmap_page(&a);
+    dispatch_hangup(&w.core, &a.session, w.now_ns);
+    a.is_open = false;
+    run_one_job(0); /* the question */
+    int life_fd = w.tenant->clients.by_id[a.id]->life_fd, good = dup(life_fd);
+    int bad = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(good >= 0 && bad >= 0 && dup2(bad, life_fd) == life_fd);
+    run_jobs();
+    assert_int_equal(tags[0], a.id);
+    assert_int_equal(w.tenant->control->header.n_clients, 1);
+    assert_int_equal(w.tenant->control->header.sweep_seq % 2, 0);
+    assert_true(core_deadline(&w.core) > w.now_ns);
+    assert_true(dup2(good, life_fd) == life_fd);
+    close(good);
+    close(bad);
+    pass(SECOND);
+    assert_int_equal(w.tenant->control->header.n_clients, 0);
+    assert_int_equal(owner_of(b), OWNER_NONE);
+    finish();
+}
+
 static void test_orphans_go_to_who_asks_for_their_class_or_free_when_empty(void **state)
 {
     (void)state;
@@ -2011,6 +2084,8 @@ int main(void)
         cmocka_unit_test(test_many_who_wait_are_tried_in_many_turns),
         cmocka_unit_test(test_large_blocks_whose_freer_died_are_found_before_a_refusal),
         cmocka_unit_test(test_what_the_dead_owned_comes_back_and_what_others_own_stays),
+        cmocka_unit_test(test_a_block_that_the_dead_had_linked_is_the_heaps),
+        cmocka_unit_test(test_a_sweep_that_fails_is_done_again_before_anybody_is_buried),
         cmocka_unit_test(test_orphans_go_to_who_asks_for_their_class_or_free_when_empty),
         cmocka_unit_test(test_a_full_orphan_is_not_granted),
         cmocka_unit_test(test_a_client_that_hung_up_and_lives_is_asked_again_and_may_resume),
