@@ -223,7 +223,10 @@ static int attach_on(struct acre_heap *heap, int sock, uint64_t deadline_ns, int
     memcpy(req.attach.tenant, heap->tenant, sizeof(heap->tenant));
     memcpy(req.attach.name, heap->name, sizeof(heap->name));
     int r = call_on(heap, sock, deadline_ns, &req, life_fd, &reply, &fd);
+    bool broke = r == -ECONNRESET || r == -EPIPE;
     r = call_failed(heap, r, &reply);
+    if (broke)
+        return -ECONNRESET;
     if (r == 0)
         r = control_accept(heap, fd, reply.attach.heap_id);
     if (r < 0)
@@ -243,18 +246,12 @@ static void drop_inherited(struct acre_heap *heap)
     }
 }
 
-/* conn_lock held. */
-static int attach_locked(struct acre_heap *heap)
+/* -ECONNRESET: the daemon went away meanwhile. */
+static int attach_once(struct acre_heap *heap, uint64_t deadline_ns)
 {
-    uint64_t deadline_ns = heap->process->deadline_ns;
     CLEANUP_FD int life_fd = -1;
-    int sock = -1, r;
+    int sock = -1, r = connect_daemon(heap, deadline_ns, &sock);
 
-    drop_inherited(heap);
-    /* So that acre_give() can do without a fence: the daemon's membarrier() reaches this
-     * process. */
-    (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
-    r = connect_daemon(heap, deadline_ns, &sock);
     if (r < 0)
         return r;
     r = life_create(&heap->process->life, &life_fd);
@@ -266,6 +263,22 @@ static int attach_locked(struct acre_heap *heap)
         close(sock);
     }
     return r;
+}
+
+/* conn_lock held. */
+static int attach_locked(struct acre_heap *heap)
+{
+    uint64_t deadline_ns = heap->process->deadline_ns;
+    int r;
+
+    drop_inherited(heap);
+    /* So that acre_give() can do without a fence: the daemon's membarrier() reaches this
+     * process. */
+    (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
+    do
+        r = attach_once(heap, deadline_ns);
+    while (r == -ECONNRESET && wait_a_little(deadline_ns));
+    return r == -ECONNRESET ? -ECONNREFUSED : r;
 }
 
 int attach_ensure(struct acre_heap *heap)

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "daemon/kept.h"
 #include "daemon/life.h"
 #include "daemon/prepare.h"
 #include "daemon/reaper.h"
@@ -15,6 +16,14 @@
 static void close_page(struct core *core, int fd)
 {
     core->io.close_foreign(core->io.ctx, fd, NOBODY_UID);
+}
+
+/* Of an attach that comes to nothing. */
+static void forget_page(struct core *core, const struct attach *a)
+{
+    if (a->resume == 0)
+        kept_drop(core, (struct kept){KEPT_LIFE, a->life_no, 0});
+    close_page(core, a->life_fd);
 }
 
 /* The life page's descriptor of an attach, or of the client to be again. -1: replied. */
@@ -63,6 +72,7 @@ void attach_request(struct core *core, struct session *s, const struct msg_reque
         return;
     }
     *a = (struct attach){.tenant = t, .session = s, .life_fd = life_fd};
+    a->life_no = core->next_life_no++;
     a->resume = req->attach.resume_client;
     strcpy(a->name, req->attach.name);
     s->attach = a;
@@ -94,16 +104,19 @@ static void attach_new(struct core *core, struct session *s, struct attach *a, b
     struct client *c;
     if (!access_is_admin(&s->creds) &&
         client_count(core, s->creds.uid) >= core->n_user_clients_max) {
-        close_page(core, a->life_fd);
+        forget_page(core, a);
         session_fail(core, s, -EAGAIN, "user %u has %u clients, which is all that a user can have",
                      (unsigned)s->creds.uid, client_count(core, s->creds.uid));
         return;
     }
     int pidfd = core->io.open_pidfd(s->peer);
-    int r = client_add(a->tenant, a->name, s->creds.pid, s->creds.uid, a->life_fd, pidfd, &c);
+    struct books_client what = {
+        .pid = (uint32_t)s->creds.pid, .uid = s->creds.uid, .life_no = a->life_no};
+    memcpy(what.name, a->name, sizeof(what.name));
+    int r = client_add(a->tenant, &what, a->life_fd, pidfd, &c);
     if (r < 0) {
         close_fd(&pidfd);
-        close_page(core, a->life_fd);
+        forget_page(core, a);
         session_fail(core, s, r, "tenant \"%s\" has %u clients, which is all it can have",
                      a->tenant->name, a->tenant->clients.n);
         return;
@@ -115,7 +128,7 @@ static void attach_new(struct core *core, struct session *s, struct attach *a, b
 static void attach_again(struct core *core, struct session *s, struct attach *a)
 {
     struct client *c = client_find(a->tenant, a->resume);
-    close_page(core, a->life_fd);
+    forget_page(core, a);
     if (!c) {
         session_fail(core, s, -ESRCH, "there is no such client to resume");
         return;
@@ -137,9 +150,9 @@ void attach_answer(struct core *core, struct attach *a, bool is_alive, bool othe
     if (s)
         s->attach = NULL;
     if (!s) {
-        close_page(core, a->life_fd);
+        forget_page(core, a);
     } else if (!is_alive) {
-        close_page(core, a->life_fd);
+        forget_page(core, a);
         session_fail(core, s, -EPROTO, "the life page is not mapped");
     } else if (a->resume != 0) {
         attach_again(core, s, a);

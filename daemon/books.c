@@ -9,8 +9,8 @@
  *
  * WHO, WHEN. Written by the daemon's loop alone. Nobody else has the descriptor.
  *   grant    owner = id, then the unit entries, then the reply. Killed after the first: the units
- *            are a client's that does not know of them, their entries say U_FREE: a restart that
- *            compares gives them back, or the client's death does.
+ *            are a client's that does not know of them, their entries say U_FREE: restore.c gives them
+ *            back, or the client's death does.
  *   return   entries = U_FREE, then owner = 0, then the buddy (private). Killed between: as above.
  *   orphan   entries = U_PARKED, then owner = 65535. Killed between: the owner is still the dead
  *            client, whose record says DIES: its reaping is done again from the start, and every
@@ -32,7 +32,8 @@
 
 #include "shm/sizeclass.h"
 
-int books_create(const char *tenant, uint64_t heap_id, int *ret_fd, struct books **ret_books)
+int books_create(const char *tenant, uint64_t heap_id, uint32_t heap_no, enum pages_kind pages,
+                 int *ret_fd, struct books **ret_books)
 {
     CLEANUP_FD int fd = memfd_create("acre-books", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ftruncate(fd, sizeof(struct books)) < 0)
@@ -46,11 +47,31 @@ int books_create(const char *tenant, uint64_t heap_id, int *ret_fd, struct books
     b->header.version = BOOKS_VERSION;
     b->header.fingerprint = layout_fingerprint();
     b->header.heap_id = heap_id;
+    b->header.heap_no = heap_no;
+    b->header.pages = pages;
     (void)snprintf(b->header.tenant, sizeof(b->header.tenant), "%s", tenant);
     __atomic_store_n(&b->header.magic, BOOKS_MAGIC, __ATOMIC_RELEASE);
     *ret_fd = fd;
     *ret_books = b;
     fd = -1;
+    return 0;
+}
+
+int books_open(int fd, struct books **ret_books)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0 || st.st_size != (off_t)sizeof(struct books))
+        return -EPROTO;
+    struct books *b =
+        mmap(NULL, sizeof(*b), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (b == MAP_FAILED)
+        return -errno;
+    if (b->header.magic != BOOKS_MAGIC || b->header.version != BOOKS_VERSION ||
+        b->header.fingerprint != layout_fingerprint()) {
+        books_unmap(b);
+        return -EPROTO;
+    }
+    *ret_books = b;
     return 0;
 }
 
@@ -98,16 +119,11 @@ void books_set_segment(struct books *books, uint32_t slot, uint64_t size_bytes, 
     __atomic_store_n(&books->segment[slot].size_bytes, size_bytes, __ATOMIC_RELEASE);
 }
 
-void books_set_client(struct books *books, tag_t id, uint32_t gen, uint32_t pid, uint32_t uid,
-                      const char *name)
+void books_set_client(struct books *books, tag_t id, const struct books_client *client)
 {
     struct books_client *c = &books->client[id];
-    acre_assert(c->state == BOOKS_CLIENT_NONE);
-    c->gen = gen;
-    c->pid = pid;
-    c->uid = uid;
-    memset(c->name, 0, sizeof(c->name));
-    (void)snprintf(c->name, sizeof(c->name), "%s", name);
+    acre_assert(c->state == BOOKS_CLIENT_NONE && client->state == BOOKS_CLIENT_NONE);
+    *c = *client;
     books_set_client_state(books, id, BOOKS_CLIENT_LIVES);
 }
 

@@ -17,7 +17,7 @@
 #include "shm/layout.h"
 
 #define BOOKS_MAGIC   0x4b4f4f4252434101ull /* "\1ACRBOOK" */
-#define BOOKS_VERSION 1u
+#define BOOKS_VERSION 2u
 #define BOOKS_ROOTS   1024u
 
 /* An owner of a unit: 0 nobody, 1..65534 the client it is granted to, OWNER_ORPHAN the daemon for
@@ -32,7 +32,9 @@ struct books_header {
     uint64_t fingerprint;           /* 16  layout_fingerprint() */
     uint64_t heap_id;               /* 24 */
     char tenant[TENANT_NAME_BYTES]; /* 32 */
-    uint8_t reserved[4000];         /* 96 */
+    uint32_t heap_no;               /* 96  what the heap's kept descriptors are called by: kept.h */
+    uint32_t pages;                 /* 100  enum pages_kind */
+    uint8_t reserved[3992];         /* 104 */
 };
 static_assert(sizeof(struct books_header) == 4096, "books");
 
@@ -50,7 +52,8 @@ struct books_client {
     uint32_t state;               /*  4  enum books_client_state. Stored last */
     uint32_t pid;                 /*  8 */
     uint32_t uid;                 /* 12 */
-    uint8_t reserved[16];         /* 16 */
+    uint32_t life_no;             /* 16  what its kept life page is called by */
+    uint8_t reserved[12];         /* 20 */
     char name[CLIENT_NAME_BYTES]; /* 32 */
 };
 static_assert(sizeof(struct books_client) == 64, "books");
@@ -71,7 +74,10 @@ struct books {
 };
 
 /* *ret_books is mapped, *ret_fd sealed in size. -ENOMEM, -EMFILE, -ENFILE. */
-int books_create(const char *tenant, uint64_t heap_id, int *ret_fd, struct books **ret_books);
+int books_create(const char *tenant, uint64_t heap_id, uint32_t heap_no, enum pages_kind pages,
+                 int *ret_fd, struct books **ret_books);
+/* What another daemon has written. -EPROTO: it is of another version or layout; others of mmap. */
+int books_open(int fd, struct books **ret_books);
 void books_unmap(struct books *books);
 
 static inline tag_t books_owner(const struct books *books, uint32_t slot, uint32_t unit)
@@ -87,8 +93,7 @@ uint32_t books_next_owned(const struct books *books, uint32_t slot, uint32_t uni
                           tag_t owner);
 
 void books_set_segment(struct books *books, uint32_t slot, uint64_t size_bytes, uint32_t n_slots);
-void books_set_client(struct books *books, tag_t id, uint32_t gen, uint32_t pid, uint32_t uid,
-                      const char *name);
+void books_set_client(struct books *books, tag_t id, const struct books_client *client);
 void books_set_client_state(struct books *books, tag_t id, enum books_client_state state);
 
 #endif

@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <time.h>
 
+#include "daemon/kept.h"
 #include "daemon/tenant.h"
 
 /* So many ids rest before the first is used again, though a fresh id would rest all: each id that
@@ -154,45 +155,82 @@ static uint64_t realtime_ns(void)
 static void announce(struct tenant *t, const struct client *c, const char *name)
 {
     struct control_client *page = &t->control->client[c->id];
-    books_set_client(t->books, c->id, c->gen, (uint32_t)c->pid, c->uid, name);
     page->pid = (uint32_t)c->pid;
     page->granted_bytes = 0;
     page->attached_ns = realtime_ns();
-    memset(page->name, 0, sizeof(page->name));
-    (void)snprintf(page->name, sizeof(page->name), "%s", name);
+    memcpy(page->name, name, sizeof(page->name));
     __atomic_store_n(&page->gen, c->gen, __ATOMIC_RELEASE);
     t->control->header.n_clients = t->clients.n;
 }
 
-int client_add(struct tenant *t, const char *name, pid_t pid, uid_t uid, int life_fd, int pidfd,
-               struct client **ret_client)
+static void enter(struct tenant *t, struct client *c, tag_t id, const struct books_client *what)
 {
-    struct client *c = calloc(1, sizeof(*c));
-    int r = c ? count(t->core, uid) : -ENOMEM;
-    tag_t id = r == 0 ? client_table_take_id(&t->clients) : 0;
-    if (id == 0) {
-        if (r == 0)
-            client_uncount(t->core, uid);
-        free(c);
-        return r == 0 ? -EAGAIN : r;
-    }
     c->tenant = t;
     c->id = id;
-    c->gen = t->books->client[id].gen + 1;
-    c->gen = c->gen == 0 ? 1 : c->gen; /* 0 is "none" */
-    c->pid = pid;
-    c->uid = uid;
-    c->life_fd = life_fd;
-    c->pidfd = pidfd;
+    c->gen = what->gen;
+    c->pid = (pid_t)what->pid;
+    c->uid = what->uid;
+    c->life_no = what->life_no;
     t->clients.by_id[id] = c;
     t->clients.n++;
     t->core->n_clients++;
+}
+
+int client_add(struct tenant *t, const struct books_client *what, int life_fd, int pidfd,
+               struct client **ret_client)
+{
+    struct books_client entry = *what;
+    struct client *c = calloc(1, sizeof(*c));
+    int r = c ? count(t->core, entry.uid) : -ENOMEM;
+    tag_t id = r == 0 ? client_table_take_id(&t->clients) : 0;
+    if (id == 0) {
+        if (r == 0)
+            client_uncount(t->core, entry.uid);
+        free(c);
+        return r == 0 ? -EAGAIN : r;
+    }
+    entry.gen = t->books->client[id].gen + 1;
+    entry.gen = entry.gen == 0 ? 1 : entry.gen; /* 0 is "none" */
+    enter(t, c, id, &entry);
+    c->life_fd = life_fd;
+    c->pidfd = pidfd;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     if (pidfd >= 0)
         (void)epoll_ctl(t->core->bell_fd, EPOLL_CTL_ADD, pidfd, &event);
-    announce(t, c, name);
+    books_set_client(t->books, id, &entry);
+    announce(t, c, entry.name);
     *ret_client = c;
     return 0;
+}
+
+int client_restore(struct tenant *t, tag_t id, int life_fd)
+{
+    const struct books_client *what = &t->books->client[id];
+    struct client *c = calloc(1, sizeof(*c));
+    int r = c ? count(t->core, what->uid) : -ENOMEM;
+    if (r < 0) {
+        free(c);
+        return r;
+    }
+    enter(t, c, id, what);
+    c->life_fd = life_fd;
+    c->pidfd = -1; /* the pid may be another's by now */
+    t->control->header.n_clients = t->clients.n;
+    if (t->control->client[id].gen != c->gen)
+        announce(t, c, what->name); /* it has not been told that it is one */
+    t->control->client[id].granted_bytes = 0;
+    return 0;
+}
+
+void client_table_restored(struct tenant *t)
+{
+    struct client_table *table = &t->clients;
+    for (uint32_t id = 1; id <= CLIENT_ID_MAX; id++)
+        if (t->books->client[id].gen != 0)
+            table->next_fresh = id + 1;
+    for (uint32_t id = 1; id < table->next_fresh; id++)
+        if (!table->by_id[id])
+            client_table_give_id(table, (tag_t)id);
 }
 
 void client_remove(struct client *c)
@@ -208,6 +246,7 @@ void client_remove(struct client *c)
     memset(&t->control->client[c->id], 0, sizeof(t->control->client[c->id]));
     books_set_client_state(t->books, c->id, BOOKS_CLIENT_NONE);
     client_table_give_id(&t->clients, c->id);
+    kept_drop(t->core, (struct kept){KEPT_LIFE, c->life_no, 0});
     t->core->io.close_foreign(t->core->io.ctx, c->life_fd, NOBODY_UID);
     close_fd(&c->pidfd); /* leaves the epoll set with its last descriptor */
     free(c->holdings);

@@ -34,6 +34,7 @@ struct client {
     pid_t pid;
     uid_t uid;
     int life_fd, pidfd;
+    uint32_t life_no; /* kept.h */
     bool populate;   /* it lives in another memory cgroup: grants are backed before they are told */
     bool publishing; /* the sweep that runs publishes what it owns */
     bool has_rung, is_asked;
@@ -66,11 +67,16 @@ uint32_t client_count(const struct core *core, uid_t uid);
 void client_uncount(struct core *core, uid_t uid);
 
 /*
- * A new client of an open heap, in the table, the control page and the books. life_fd and pidfd (or
- * -1) become its own. -EAGAIN: no id is left; -ENOMEM.
+ * A new client of an open heap, in the table, the control page and the books. what: all but gen and
+ * state. life_fd and pidfd (or -1) become its own. -EAGAIN: no id is left; -ENOMEM.
  */
-int client_add(struct tenant *tenant, const char *name, pid_t pid, uid_t uid, int life_fd,
-               int pidfd, struct client **ret_client);
+struct books_client;
+int client_add(struct tenant *tenant, const struct books_client *what, int life_fd, int pidfd,
+               struct client **ret_client);
+/* A client that the books have already, with this id. -ENOMEM. */
+int client_restore(struct tenant *tenant, tag_t id, int life_fd);
+/* After all are restored: which ids are free. */
+void client_table_restored(struct tenant *tenant);
 /* The end: it holds nothing, its tags are swept. */
 void client_remove(struct client *client);
 /* The living client of a handle, or NULL. */

@@ -40,7 +40,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
 }
 
 /* Clients whose daemon goes: nothing is reaped, the segments go with the last who maps them. */
-static void drop_clients(struct tenant *t)
+void core_forget_clients(struct tenant *t)
 {
     for (uint32_t id = 1; t->is_open && t->clients.n > 0; id++) {
         struct client *c = t->clients.by_id[id];
@@ -51,6 +51,7 @@ static void drop_clients(struct tenant *t)
         close_fd(&c->pidfd);
         free(c->holdings);
         free(c);
+        t->clients.by_id[id] = NULL;
         t->clients.n--;
         t->core->n_clients--;
     }
@@ -60,7 +61,7 @@ void core_deinit(struct core *core)
 {
     acre_assert(LIST_EMPTY(&core->sessions) && core->n_jobs == 0);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
-        drop_clients(core->tenants[i]);
+        core_forget_clients(core->tenants[i]);
         tenant_free(core->tenants[i]);
     }
     acre_assert(LIST_EMPTY(&core->users));

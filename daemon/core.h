@@ -48,6 +48,9 @@ struct core_io {
     void (*close_foreign)(void *ctx, int fd, uid_t uid);
     /* A pidfd of the process that connected, or -1. */
     int (*open_pidfd)(void *peer);
+    /* A copy of fd outlives this daemon under that name, when it returns (0); any thread. */
+    int (*keep)(void *ctx, const char *name, int fd);
+    void (*drop)(void *ctx, const char *name);
 };
 
 /* What a session waits for; the loop reads nothing from its peer meanwhile. */
@@ -105,11 +108,12 @@ struct core {
     struct session_list sessions;
     uint32_t n_jobs; /* submitted, not done */
     uint64_t now_ns, started_ns, tick_at_ns;
-    int bell_fd;            /* an epoll of pidfds, or -1 */
-    bool is_stopping;       /* nothing new is begun */
-    const char *mode;       /* "system" or "user" */
-    struct zombie *zombies; /* segments of dropped heaps that somebody may map */
-    tag_t *tags;            /* scratch for one slab's owner map */
+    uint32_t next_heap_no, next_life_no; /* of the kept descriptors; kept.h */
+    int bell_fd;                         /* an epoll of pidfds, or -1 */
+    bool is_stopping;                    /* nothing new is begun */
+    const char *mode;                    /* "system" or "user" */
+    struct zombie *zombies;              /* segments of dropped heaps that somebody may map */
+    tag_t *tags;                         /* scratch for one slab's owner map */
 };
 
 /* -ENOMEM */
@@ -117,6 +121,8 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
               const char *mode, uint64_t now_ns);
 /* All sessions have been hung up and all jobs are done. */
 void core_deinit(struct core *core);
+/* Of a heap that goes as it is. */
+void core_forget_clients(struct tenant *tenant);
 
 /* Takes access. -EEXIST, -ENOMEM. */
 int core_add_tenant(struct core *core, const char *name, const struct tenant_wish *wish,

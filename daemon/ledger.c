@@ -64,6 +64,25 @@ int budget_charge(struct budget *budget, uint64_t n_bytes)
     return 0;
 }
 
+static void ledger_restore(struct ledger *ledger, uint64_t n_bytes)
+{
+    ledger->charged_bytes += n_bytes;
+    ledger->capacity_bytes = MAX(ledger->capacity_bytes, ledger->charged_bytes);
+}
+
+void budget_restore(struct budget *budget, uint64_t n_bytes)
+{
+    ledger_restore(budget->ledger, n_bytes);
+    budget->charged_bytes += n_bytes;
+    budget->max_bytes = MAX(budget->max_bytes, budget->charged_bytes);
+}
+
+void ledger_restore_orphaned(struct ledger *ledger, uint64_t n_bytes)
+{
+    ledger_restore(ledger, n_bytes);
+    ledger->orphaned_bytes += n_bytes;
+}
+
 void budget_refund(struct budget *budget, uint64_t n_bytes)
 {
     acre_assert(n_bytes <= budget->charged_bytes);

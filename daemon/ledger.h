@@ -33,9 +33,12 @@ uint64_t ledger_left(const struct ledger *ledger);
 
 /* -ENOMEM: nothing charged. */
 int budget_charge(struct budget *budget, uint64_t n_bytes);
+/* What is there already: max and capacity give way. */
+void budget_restore(struct budget *budget, uint64_t n_bytes);
 void budget_refund(struct budget *budget, uint64_t n_bytes);
 /* The budget is free of it, the capacity is not: until ledger_refund_orphaned(). */
 void budget_orphan(struct budget *budget, uint64_t n_bytes);
+void ledger_restore_orphaned(struct ledger *ledger, uint64_t n_bytes);
 void ledger_refund_orphaned(struct ledger *ledger, uint64_t n_bytes);
 
 void ledger_assert_valid(const struct ledger *ledger);

@@ -4,12 +4,15 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "daemon/background.h"
 #include "daemon/config.h"
+#include "daemon/keeper.h"
 #include "daemon/log.h"
 #include "daemon/machine.h"
+#include "daemon/restore.h"
 #include "daemon/server.h"
 #include "daemon/version.h"
 #include "proto/address.h"
@@ -23,6 +26,7 @@ struct arguments {
     const char *socket, *config;
     bool user, background, check;
     uint64_t idle_s, capacity_bytes;
+    char **argv;
 };
 
 const char *argp_program_version = "acred " ACRED_VERSION;
@@ -160,38 +164,91 @@ static int add_tenants(struct core *core, struct config *config)
     return 0;
 }
 
-static int serve(const struct arguments *a, struct config *config, const char *path, int *ready_fd)
+/* The worker: what the keeper starts, or a service manager. listen_fd is its own. */
+static int serve(const struct arguments *a, struct config *config, const struct store *store,
+                 struct store_items *items, int listen_fd)
 {
     struct server *server;
-    int listen_fd = -1;
-    int r = wire_listen(path, a->user ? 0600 : 0666, &listen_fd);
-    if (r < 0) {
-        log_line(LOG_ERROR, "cannot listen at %s: %s", path, strerror(-r));
-        return r;
-    }
-    background_ready(ready_fd);
     struct server_options o = {.listen_fd = listen_fd,
                                .capacity_bytes = config->capacity_bytes,
                                .mode = a->user ? "user" : "system",
+                               .store = store,
                                .idle_ns = a->idle_s * 1000000000u};
-    r = server_new(&server, &o);
+    int r = server_new(&server, &o);
     if (r == 0) {
         r = add_tenants(server_core(server), config);
         if (r == 0) {
-            log_line(LOG_NOTICE, "%s listens at %s: %u tenants, capacity %llu MiB",
-                     argp_program_version, path, config->n_tenants,
-                     (unsigned long long)(config->capacity_bytes >> 20));
+            restore_all(server_core(server), items);
+            store_say(store, "READY=1");
+            log_line(LOG_NOTICE, "%s serves %u tenants, capacity %llu MiB", argp_program_version,
+                     config->n_tenants, (unsigned long long)(config->capacity_bytes >> 20));
             r = server_run(server);
+            store_say(store, "STOPPING=1");
         }
-        (void)unlink(path);
         server_free(server);
-    } else {
-        (void)unlink(path);
     }
     (void)close(listen_fd);
     if (r < 0)
         log_line(LOG_ERROR, "stopped: %s", strerror(-r));
     return r;
+}
+
+/* A socket that a service manager has made has any name. */
+static int take_listener(struct store_items *items)
+{
+    int fd = store_take(items, KEEPER_LISTEN);
+    for (uint32_t i = 0; i < items->n && fd < 0; i++) {
+        int listens = 0;
+        socklen_t n = sizeof(listens);
+        if (items->all[i].fd >= 0 &&
+            getsockopt(items->all[i].fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &n) == 0 && listens)
+            fd = store_take(items, items->all[i].name);
+    }
+    if (fd >= 0)
+        (void)fcntl(fd, F_SETFL, O_NONBLOCK);
+    return fd;
+}
+
+/* A service manager that gives no socket gets the one that we make, for the next worker. */
+static int make_listener(const struct store *store, const char *path, unsigned mode, int *ret_fd)
+{
+    int r = wire_listen(path, mode, ret_fd);
+    if (r < 0)
+        log_line(LOG_ERROR, "cannot listen at %s: %s", path, strerror(-r));
+    else if (store && store_put(store, KEEPER_LISTEN, *ret_fd) < 0)
+        log_line(LOG_WARNING, "the socket is not kept: nobody can connect while acred restarts");
+    return r;
+}
+
+static int work(const struct arguments *a, struct config *config, const struct store *store,
+                struct store_items *items, const char *path)
+{
+    int listen_fd = take_listener(items);
+    bool made = listen_fd < 0;
+    int r = made ? make_listener(store, path, a->user ? 0600 : 0666, &listen_fd) : 0;
+    if (r < 0)
+        return r;
+    r = serve(a, config, store, items, listen_fd);
+    if (made)
+        (void)unlink(path);
+    return r;
+}
+
+/* Listens, and keeps what workers need: the daemon as it is started by hand. */
+static int keep(const struct arguments *a, const char *path, int *ready_fd)
+{
+    int listen_fd = -1;
+    int r = make_listener(NULL, path, a->user ? 0600 : 0666, &listen_fd);
+    if (r < 0)
+        return r;
+    log_line(LOG_NOTICE, "listens at %s", path);
+    background_ready(ready_fd);
+    r = keeper_run(a->argv, listen_fd);
+    (void)unlink(path);
+    (void)close(listen_fd);
+    if (r < 0)
+        log_line(LOG_ERROR, "cannot start a worker: %s", strerror(-r));
+    return r > 0 ? -EPIPE : r;
 }
 
 /* Of two starters the loser leaves without a word, in the background when the winner listens. */
@@ -213,7 +270,7 @@ static int leave_to_winner(const char *path, int *ready_fd)
     return r;
 }
 
-static int run_user(const struct arguments *a, struct config *config, char *path)
+static int keep_user(const struct arguments *a, char *path)
 {
     char log[ADDRESS_BYTES + 8];
     char text[MSG_TEXT_BYTES];
@@ -231,7 +288,7 @@ static int run_user(const struct arguments *a, struct config *config, char *path
     if (r == 0)
         r = take_lock(path, &lock_fd);
     if (r == 0)
-        r = serve(a, config, path, &ready_fd);
+        r = keep(a, path, &ready_fd);
     else if (r == -EWOULDBLOCK)
         r = leave_to_winner(path, &ready_fd);
     close_fd(&lock_fd);
@@ -240,30 +297,50 @@ static int run_user(const struct arguments *a, struct config *config, char *path
 }
 
 /* At the usual place, whose directory is made if no service manager has, and goes with us then. */
-static int run_default(const struct arguments *a, struct config *config)
+static int keep_default(const struct arguments *a)
 {
     bool made = mkdir(ADDRESS_SYSTEM_DIR, 0755) == 0;
-    int no_fd = -1, r = serve(a, config, ADDRESS_SYSTEM_PATH, &no_fd);
+    int no_fd = -1, r = keep(a, ADDRESS_SYSTEM_PATH, &no_fd);
 
     if (made)
         (void)rmdir(ADDRESS_SYSTEM_DIR);
     return r;
 }
 
-static int run(const struct arguments *a, struct config *config)
+static int run_keeper(const struct arguments *a)
 {
     char path[ADDRESS_BYTES] = "";
     int no_fd = -1;
 
-    if (a->socket && strlen(a->socket) >= sizeof(path)) {
-        log_line(LOG_ERROR, "the socket's path is too long: %s", a->socket);
-        return -ENAMETOOLONG;
-    }
     if (a->socket)
         strcpy(path, a->socket);
     if (a->user)
-        return run_user(a, config, path);
-    return a->socket ? serve(a, config, path, &no_fd) : run_default(a, config);
+        return keep_user(a, path);
+    return a->socket ? keep(a, path, &no_fd) : keep_default(a);
+}
+
+static int run(const struct arguments *a, struct config *config)
+{
+    struct store store;
+    struct store_items items;
+
+    if (a->socket && strlen(a->socket) >= ADDRESS_BYTES) {
+        log_line(LOG_ERROR, "the socket's path is too long: %s", a->socket);
+        return -ENAMETOOLONG;
+    }
+    int r = store_open(&store, &items);
+    if (r < 0) {
+        log_line(LOG_ERROR, "$LISTEN_FDS, $LISTEN_FDNAMES or $NOTIFY_SOCKET makes no sense: %s",
+                 strerror(-r));
+        return r;
+    }
+    if (store.sock < 0)
+        r = run_keeper(a);
+    else
+        r = work(a, config, &store, &items, a->socket ? a->socket : ADDRESS_SYSTEM_PATH);
+    store_items_free(&items);
+    store_close(&store);
+    return r;
 }
 
 static uint64_t default_idle(const struct arguments *a)
@@ -286,7 +363,7 @@ int main(int argc, char **argv)
     static const struct argp argp = {
         options, parse, NULL, "The memory daemon of Acre: one heap that many processes share.",
         NULL,    NULL,  NULL};
-    struct arguments a = {.idle_s = UINT64_MAX};
+    struct arguments a = {.idle_s = UINT64_MAX, .argv = argv};
     struct config config;
     argp_err_exit_status = 2;
     (void)argp_parse(&argp, argc, argv, 0, NULL, &a);

@@ -46,14 +46,27 @@ static bool add(struct tenant *tenant, const struct orphan *o)
     return true;
 }
 
-void orphan_adopt(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
-                  unsigned geo, tag_t from)
+static void mark(struct seg *seg, uint32_t unit, uint32_t n_units, unsigned geo)
 {
-    struct orphan o = {.slot = seg->slot, .unit = unit, .n_units = n_units, .geo = geo};
     if (geo != 0)
         seg_store_slab(seg, unit, geo, U_PARKED, HOLDER_NOBODY);
     else
         seg_store_large(seg, unit, n_units, 0);
+}
+
+void orphan_restore(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
+                    unsigned geo)
+{
+    struct orphan o = {.slot = seg->slot, .unit = unit, .n_units = n_units, .geo = geo};
+    mark(seg, unit, n_units, geo);
+    (void)add(tenant, &o);
+}
+
+void orphan_adopt(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
+                  unsigned geo, tag_t from)
+{
+    struct orphan o = {.slot = seg->slot, .unit = unit, .n_units = n_units, .geo = geo};
+    mark(seg, unit, n_units, geo);
     tenant_assign(tenant, seg, unit, n_units, from, OWNER_ORPHAN);
     (void)add(tenant, &o);
 }

@@ -44,6 +44,9 @@ struct orphans {
 
 void orphans_deinit(struct orphans *orphans);
 
+/* One of which the books tell already. */
+void orphan_restore(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
+                    unsigned geo);
 /* The run, a dead client's with blocks in it, becomes the daemon's. geo 0: large. */
 void orphan_adopt(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
                   unsigned geo, tag_t from);

@@ -33,6 +33,7 @@
 #include "daemon/memory.h"
 #include "daemon/session.h"
 #include "daemon/grant.h"
+#include "daemon/kept.h"
 #include "daemon/life.h"
 #include "daemon/log.h"
 #include "daemon/machine.h"
@@ -51,7 +52,10 @@ struct ask {
     int life_fd, pidfd;
     pid_t pid;
     enum life_answer answer;
-    bool has_magic, other_cgroup; /* of a new client */
+    /* of a new client */
+    const struct core *core; /* else NULL */
+    uint32_t life_no;
+    bool has_magic, other_cgroup;
 };
 
 struct ask_job {
@@ -102,6 +106,8 @@ static void ask_work(struct job *job)
         if (!a->attach)
             continue;
         a->has_magic = life_has_magic(a->life_fd);
+        if (a->core && a->answer == LIFE_ALIVE && a->has_magic)
+            kept_put(a->core, (struct kept){KEPT_LIFE, a->life_no, 0}, a->life_fd);
         a->other_cgroup = machine_other_memory_cgroup(a->pid);
     }
 }
@@ -120,6 +126,15 @@ static void die(struct client *c)
     TAILQ_INSERT_TAIL(&t->dying, c, in_queue);
     if (s && s->wait != WAIT_DETACH)
         session_abandon(s); /* a connection that outlived its client */
+}
+
+void reaper_restore_dying(struct client *c)
+{
+    struct tenant *t = c->tenant;
+    TAILQ_INSERT_TAIL(&t->rang, c, in_queue);
+    c->has_rung = true;
+    die(c);
+    reaper_pump(t);
 }
 
 static void take_answer(struct client *c, enum life_answer answer)
@@ -162,6 +177,8 @@ static void add_attach(struct ask_job *j, struct attach *a)
     struct ask *ask = &j->asks[j->n++];
     *ask = (struct ask){.attach = a, .life_fd = a->life_fd, .pidfd = -1};
     ask->pid = a->session->creds.pid;
+    ask->core = a->resume == 0 ? a->tenant->core : NULL;
+    ask->life_no = a->life_no;
     a->is_asked = true;
 }
 
@@ -214,6 +231,7 @@ void reaper_forget_attach(struct attach *a)
     if (a->is_asked)
         return;
     TAILQ_REMOVE(&a->tenant->attaches, a, in_queue);
+    kept_drop(core, (struct kept){KEPT_LIFE, a->life_no, 0});
     core->io.close_foreign(core->io.ctx, a->life_fd, NOBODY_UID);
     free(a);
 }

@@ -13,12 +13,15 @@ struct attach {
     bool is_asked;           /* a worker has the page */
     uint64_t resume;         /* handle of the client that it wants to be again; 0: a new client */
     int life_fd;             /* of the new client, or a duplicate of the old one's */
+    uint32_t life_no;        /* of the new client: kept.h */
     char name[CLIENT_NAME_BYTES];
 };
 
 /* Something says that the client may have gone: ask its page soon, and again until it has answered
  * "gone". */
 void reaper_ring(struct client *client);
+/* A restored client of which the books say that it is dead. */
+void reaper_restore_dying(struct client *client);
 /* core->bell_fd is readable: processes have exited. */
 void reaper_bells(struct core *core, uint64_t now_ns);
 

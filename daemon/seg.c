@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "shm/sizeclass.h"
 
@@ -64,32 +65,66 @@ static int make_buddy(struct seg *seg)
     seg->stale = seg->dirty + n_words;
     seg->warm = seg->stale + n_words;
     seg->busy = seg->warm + n_words;
-    int r = buddy_new(&seg->buddy, s->n_units);
+    return buddy_new(&seg->buddy, s->n_units);
+}
+
+static struct seg *seg_alloc(uint32_t slot, uint64_t n_units)
+{
+    struct seg *seg = calloc(1, sizeof(*seg));
+    if (!seg)
+        return NULL;
+    seg->slot = slot;
+    seg->n_slots = (uint32_t)((n_units + SLOT_UNITS - 1) / SLOT_UNITS);
+    seg->fd = seg->client_fd = -1;
+    seg->page_units = 1;
+    seg->unfit_units = UINT32_MAX;
+    return seg;
+}
+
+/* fd and shape are there. */
+static int seg_prepare(struct seg *seg)
+{
+    int r = seg_reopen(seg->fd, &seg->client_fd);
     if (r == 0)
-        buddy_give(seg->buddy, s->n_meta, s->n_units - s->n_meta);
-    return r;
+        r = map_tables(seg);
+    return r == 0 ? make_buddy(seg) : r;
 }
 
 int seg_new(struct seg **ret_seg, const char *name, uint32_t slot, uint64_t heap_id,
             uint32_t n_units)
 {
-    struct seg *seg = calloc(1, sizeof(*seg));
+    struct seg *seg = seg_alloc(slot, n_units);
     if (!seg)
         return -ENOMEM;
-    seg->slot = slot;
-    seg->n_slots = (n_units + SLOT_UNITS - 1) / SLOT_UNITS;
-    seg->fd = seg->client_fd = -1;
-    seg->page_units = 1;
-    seg->unfit_units = UINT32_MAX;
     int r = segment_create(name, slot, heap_id, n_units, &seg->fd, &seg->shape);
     if (r == 0)
-        r = seg_reopen(seg->fd, &seg->client_fd);
-    if (r == 0)
-        r = map_tables(seg);
-    if (r == 0)
-        r = make_buddy(seg);
+        r = seg_prepare(seg);
     if (r < 0) {
         seg_free(seg, NULL);
+        return r;
+    }
+    if (seg->buddy)
+        buddy_give(seg->buddy, seg->shape.n_meta, seg_usable(seg));
+    *ret_seg = seg;
+    return 0;
+}
+
+/* The header is not asked: clients can write it, and the size says all that it says. */
+int seg_restore(struct seg **ret_seg, int fd, uint32_t slot, uint64_t size_bytes)
+{
+    int sealed = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    struct stat st;
+    if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != size_bytes ||
+        (fcntl(fd, F_GET_SEALS) & sealed) != sealed)
+        return -EPROTO;
+    struct seg *seg = seg_alloc(slot, size_bytes / UNIT_BYTES);
+    if (!seg)
+        return -ENOMEM;
+    seg->shape = segment_shape((uint32_t)(size_bytes / UNIT_BYTES));
+    seg->fd = fd;
+    int r = seg_prepare(seg);
+    if (r < 0) {
+        seg_free(seg, &fd);
         return r;
     }
     *ret_seg = seg;

@@ -33,6 +33,9 @@ int seg_reopen(int fd, int *ret_fd);
 /* -ENOMEM, -EMFILE, -ENFILE. */
 int seg_new(struct seg **ret_seg, const char *name, uint32_t slot, uint64_t heap_id,
             uint32_t n_units);
+/* A sealed segment of another daemon's, of that size; all its units are taken. fd is its own on
+ * success. -EPROTO: it is something else. */
+int seg_restore(struct seg **ret_seg, int fd, uint32_t slot, uint64_t size_bytes);
 /* Closes all but fd, which goes to *ret_fd if that is not NULL. */
 void seg_free(struct seg *seg, int *ret_fd);
 

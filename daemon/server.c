@@ -43,6 +43,7 @@ struct server {
     uv_prepare_t prepare;
     struct peer_list peers;
     struct closer *closer;
+    const struct store *store;
     int listen_fd;
     uint32_t n_peers, n_peers_max, n_fds_max;
     uint64_t idle_ns;
@@ -93,6 +94,16 @@ void server_close_foreign(void *server, int fd, uid_t uid)
 void server_close_connection(struct server *server, int sock, uid_t uid)
 {
     closer_close(server->closer, sock, uid, true);
+}
+
+static int keep(void *server, const char *name, int fd)
+{
+    return store_put(((struct server *)server)->store, name, fd);
+}
+
+static void drop(void *server, const char *name)
+{
+    store_drop(((struct server *)server)->store, name);
 }
 
 /* ---- accepting ---- */
@@ -312,13 +323,16 @@ int server_new(struct server **ret_server, const struct server_options *options)
                          .close = peer_io_close,
                          .submit = submit,
                          .close_foreign = server_close_foreign,
-                         .open_pidfd = peer_io_open_pidfd};
+                         .open_pidfd = peer_io_open_pidfd,
+                         .keep = keep,
+                         .drop = drop};
     /* Questions to hostile pages can keep a thread for 160 ms: one tenant keeps one thread at
      * most. */
     (void)setenv("UV_THREADPOOL_SIZE", "8", 0);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN); /* nothing to reload yet; a terminal's end is no reason to go */
     s->listen_fd = options->listen_fd;
+    s->store = options->store;
     s->idle_ns = options->idle_ns;
     LIST_INIT(&s->peers);
     raise_limits(s);

@@ -4,6 +4,7 @@
 #define ACRE_DAEMON_SERVER_H
 
 #include "daemon/core.h"
+#include "daemon/store.h"
 
 struct server;
 
@@ -11,6 +12,7 @@ struct server_options {
     int listen_fd;
     uint64_t capacity_bytes;
     const char *mode;
+    const struct store *store;
     uint64_t idle_ns; /* leaves after so long without a client; 0: never */
 };
 

@@ -137,8 +137,8 @@ static void sweep_work(struct job *job)
 {
     struct sweep *s = (struct sweep *)job;
     uint32_t *seq = &s->control->header.sweep_seq;
-    __atomic_fetch_add(seq, 1,
-                       __ATOMIC_SEQ_CST); /* odd: pairs with a holder that releases a slab */
+    uint32_t odd = __atomic_load_n(seq, __ATOMIC_RELAXED) | 1;
+    __atomic_store_n(seq, odd, __ATOMIC_SEQ_CST); /* pairs with a holder that releases a slab */
     barrier();
     s->found.error = read_links(s);
     for (uint32_t i = 0; i < s->n_segs && s->found.error == 0; i++) {
@@ -148,7 +148,7 @@ static void sweep_work(struct job *job)
         s->n_bad += n_bad;
     }
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    __atomic_fetch_add(seq, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(seq, odd + 1, __ATOMIC_SEQ_CST);
 }
 
 static void sweep_done(struct core *core, struct job *job)

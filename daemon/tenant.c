@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "daemon/kept.h"
 #include "daemon/log.h"
 #include "daemon/machine.h"
 #include "daemon/zombie.h"
@@ -101,34 +102,71 @@ static void choose_pages(struct tenant *t)
                  t->name, setting);
 }
 
-int tenant_open(struct tenant *t)
+static struct kept kept_of(const struct tenant *t, enum kept_kind kind, uint32_t slot)
 {
-    if (t->is_open)
-        return 0;
-    t->heap_id = machine_random();
-    int r = client_table_init(&t->clients);
-    if (r == 0)
-        r = control_create("acre-control", &t->control_fd, &t->control);
-    if (r == 0)
-        r = segment_reopen_readonly(t->control_fd, &t->control_ro_fd);
-    if (r == 0)
-        r = books_create(t->name, t->heap_id, &t->books_fd, &t->books);
-    if (r < 0) {
-        release_heap(t);
-        return r;
-    }
+    return (struct kept){kind, t->heap_no, slot};
+}
+
+static void begin(struct tenant *t)
+{
     struct control_header *h = &t->control->header;
     h->heap_id = t->heap_id;
     h->max_bytes = t->budget.max_bytes;
     h->capacity_bytes = t->core->ledger.capacity_bytes;
     h->ready_bytes = t->ready_units * UNIT_BYTES;
     strcpy(h->tenant, t->name);
-    choose_pages(t);
     t->granted_units = 0;
     t->search = (struct search){0};
     t->prepare = (struct prepare){0};
     t->tick_place = (struct orphan_place){0};
     t->is_open = true;
+}
+
+/* The books are kept last: a control segment without books was nobody's yet. */
+int tenant_open(struct tenant *t)
+{
+    if (t->is_open)
+        return 0;
+    t->heap_id = machine_random();
+    t->heap_no = t->core->next_heap_no++;
+    int r = client_table_init(&t->clients);
+    if (r == 0)
+        r = control_create("acre-control", &t->control_fd, &t->control);
+    if (r == 0)
+        r = segment_reopen_readonly(t->control_fd, &t->control_ro_fd);
+    if (r == 0) {
+        choose_pages(t);
+        r = books_create(t->name, t->heap_id, t->heap_no, t->pages, &t->books_fd, &t->books);
+    }
+    if (r < 0) {
+        release_heap(t);
+        return r;
+    }
+    kept_put(t->core, kept_of(t, KEPT_CONTROL, 0), t->control_fd);
+    kept_put(t->core, kept_of(t, KEPT_BOOKS, 0), t->books_fd);
+    begin(t);
+    return 0;
+}
+
+int tenant_open_kept(struct tenant *t, struct books *books, int books_fd, int control_fd)
+{
+    acre_assert(!t->is_open);
+    t->heap_id = books->header.heap_id;
+    t->heap_no = books->header.heap_no;
+    t->pages = books->header.pages == PAGES_THP ? PAGES_THP : PAGES_4K;
+    int r = client_table_init(&t->clients);
+    if (r == 0)
+        r = control_open(control_fd, &t->control);
+    if (r == 0)
+        r = segment_reopen_readonly(control_fd, &t->control_ro_fd);
+    if (r < 0) {
+        release_heap(t);
+        return r;
+    }
+    t->books = books;
+    t->books_fd = books_fd;
+    t->control_fd = control_fd;
+    begin(t);
     return 0;
 }
 
@@ -137,6 +175,8 @@ uint64_t tenant_close(struct tenant *t)
     uint64_t freed_bytes = 0;
     acre_assert(t->is_open && t->n_jobs == 0 && t->clients.n == 0);
     acre_assert(TAILQ_EMPTY(&t->waiters) && TAILQ_EMPTY(&t->attaches));
+    kept_drop(t->core, kept_of(t, KEPT_BOOKS, 0)); /* what is left of the heap are zombies */
+    kept_drop(t->core, kept_of(t, KEPT_CONTROL, 0));
     for (uint32_t slot = 0; slot < t->n_slots; slot++) {
         struct seg *seg = t->segs[slot];
         int fd;
@@ -146,7 +186,7 @@ uint64_t tenant_close(struct tenant *t)
         seg_free(seg, &fd);
         t->segs[slot] = NULL;
         budget_orphan(&t->budget, size_bytes);
-        zombie_bury(t->core, fd, size_bytes);
+        zombie_bury(t->core, kept_of(t, KEPT_SEGMENT, slot), fd, size_bytes);
         freed_bytes += size_bytes;
     }
     release_heap(t);
@@ -231,6 +271,7 @@ static uint64_t choose_units(const struct tenant *t, uint64_t need, uint32_t n,
 static void publish_seg(struct tenant *t, const struct seg *seg)
 {
     struct control *c = t->control;
+    kept_put(t->core, kept_of(t, KEPT_SEGMENT, seg->slot), seg->fd);
     books_set_segment(t->books, seg->slot, seg->shape.size_bytes, seg->n_slots);
     for (uint32_t k = 0; k < seg->n_slots; k++) {
         c->segment[seg->slot + k].head_slot = seg->slot;
@@ -239,6 +280,13 @@ static void publish_seg(struct tenant *t, const struct seg *seg)
     __atomic_store_n(&c->segment[seg->slot].size_bytes, seg->shape.size_bytes, __ATOMIC_RELEASE);
     c->header.sealed_bytes = t->budget.charged_bytes;
     __atomic_store_n(&c->header.n_slots, t->n_slots, __ATOMIC_RELEASE);
+}
+
+static void add_seg(struct tenant *t, struct seg *seg)
+{
+    seg->page_units = t->pages == PAGES_THP ? HUGE_UNITS : 1;
+    t->segs[seg->slot] = seg;
+    t->n_slots += seg->n_slots;
 }
 
 int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct seg **ret_seg)
@@ -259,11 +307,24 @@ int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct se
         budget_refund(&t->budget, n_units * UNIT_BYTES);
         return r;
     }
-    seg->page_units = t->pages == PAGES_THP ? HUGE_UNITS : 1;
-    t->segs[seg->slot] = seg;
-    t->n_slots += seg->n_slots;
+    add_seg(t, seg);
     publish_seg(t, seg);
     *ret_seg = seg;
+    return 0;
+}
+
+int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
+{
+    struct seg *seg;
+    uint64_t size_bytes = t->books->segment[slot].size_bytes;
+    acre_assert(slot == t->n_slots);
+    int r = seg_restore(&seg, fd, slot, size_bytes);
+    if (r < 0)
+        return r;
+    budget_restore(&t->budget, size_bytes);
+    seg->span_units = t->books->segment[slot].span_units;
+    add_seg(t, seg);
+    t->control->header.sealed_bytes = t->budget.charged_bytes;
     return 0;
 }
 
@@ -313,6 +374,14 @@ void tenant_assign(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t n,
     }
     count_owner(t, seg, unit, n, from, false);
     count_owner(t, seg, unit, n, to, true);
+    t->control->header.granted_bytes = t->granted_units * UNIT_BYTES;
+}
+
+void tenant_restore_units(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t n, tag_t owner)
+{
+    if (owner == OWNER_NONE)
+        seg_give(seg, unit, n);
+    count_owner(t, seg, unit, n, owner, true);
     t->control->header.granted_bytes = t->granted_units * UNIT_BYTES;
 }
 

@@ -55,6 +55,7 @@ struct tenant {
     /* the heap; all of it 0 while !is_open */
     bool is_open;
     uint64_t heap_id;
+    uint32_t heap_no;
     int control_fd, control_ro_fd, books_fd;
     struct control *control;
     struct books *books;
@@ -88,6 +89,14 @@ void tenant_free(struct tenant *tenant);
 
 /* Makes the heap if there is none. -ENOMEM, -EMFILE, -ENFILE. */
 int tenant_open(struct tenant *tenant);
+/* The heap that these books, which are mapped, and this control segment tell of; all three are its
+ * own on success. Without segments and clients yet: restore.c. */
+int tenant_open_kept(struct tenant *tenant, struct books *books, int books_fd, int control_fd);
+/* The segment of which the books tell at this slot; fd is its own on success. */
+int tenant_restore_seg(struct tenant *tenant, uint32_t slot, int fd);
+/* Units whose owner the books tell: free ones, or a run of a restored client's or the orphans'. */
+void tenant_restore_units(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n,
+                          tag_t owner);
 /* Frees the heap: no clients, no jobs. Returns the bytes of its segments. */
 uint64_t tenant_close(struct tenant *tenant);
 

@@ -23,17 +23,18 @@ static void refund(struct core *core, struct zombie **at)
 {
     struct zombie *z = *at;
     *at = z->next;
+    kept_drop(core, z->kept);
     ledger_refund_orphaned(&core->ledger, z->size_bytes);
     close_fd(&z->fd);
     free(z);
 }
 
-void zombie_bury(struct core *core, int fd, uint64_t size_bytes)
+void zombie_bury(struct core *core, struct kept kept, int fd, uint64_t size_bytes)
 {
     struct zombie *z = malloc(sizeof(*z));
     int own_fd = -1;
     acre_assert(z != NULL); /* its charge could not be followed otherwise */
-    *z = (struct zombie){.next = core->zombies, .fd = fd, .size_bytes = size_bytes};
+    *z = (struct zombie){core->zombies, kept, fd, size_bytes};
     /* The pages go now, whoever maps them. */
     (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)size_bytes);
     if (seg_reopen(fd, &own_fd) == 0) {

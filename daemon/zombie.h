@@ -8,15 +8,17 @@
 #define ACRE_DAEMON_ZOMBIE_H
 
 #include "daemon/core.h"
+#include "daemon/kept.h"
 
 struct zombie {
     struct zombie *next;
+    struct kept kept;
     int fd;
     uint64_t size_bytes;
 };
 
 /* Takes fd; the bytes are charged as orphaned. Tries at once. */
-void zombie_bury(struct core *core, int fd, uint64_t size_bytes);
+void zombie_bury(struct core *core, struct kept kept, int fd, uint64_t size_bytes);
 /* Asks again; the bytes of those that nobody maps are refunded. */
 void zombie_sweep(struct core *core);
 /* At the end of the daemon: refunds without asking. */

@@ -14,6 +14,7 @@
 #include "proto/codec.h"
 #include "shm/sizeclass.h"
 
+#define HELLO_TRIES 5u
 #define LISTEN_BACKLOG                                                                             \
     4096 /* the kernel cuts it to net.core.somaxconn: 400 clients at once must fit */
 
@@ -371,20 +372,7 @@ int wire_call(const struct wire_call *call, const struct msg_request *req, int f
     return r;
 }
 
-/* Who hangs up on a greeting is none of ours, unless it was a daemon that has just gone: the kernel
- * closes a dead process's connections and its listening socket in no order, but soon. */
-static int hello_error(const char *path, uint64_t deadline_ns, int error)
-{
-    const struct timespec pause = {.tv_nsec = 20000000};
-    CLEANUP_FD int sock = -1;
-
-    if (error != -ECONNRESET)
-        return error == -EMSGSIZE ? -EPROTO : error;
-    (void)nanosleep(&pause, NULL);
-    return wire_connect(path, deadline_ns, &sock) == -ECONNREFUSED ? -ECONNREFUSED : -EPROTO;
-}
-
-int wire_hello(const char *path, uint64_t deadline_ns, int *ret_sock, char *ret_text)
+static int hello(const char *path, uint64_t deadline_ns, int *ret_sock, char *ret_text)
 {
     CLEANUP_FD int sock = -1;
     if (ret_text)
@@ -402,7 +390,7 @@ int wire_hello(const char *path, uint64_t deadline_ns, int *ret_sock, char *ret_
     struct msg_reply reply;
     r = wire_call(&call, &req, -1, &reply, NULL);
     if (r < 0)
-        return hello_error(path, deadline_ns, r);
+        return r == -EMSGSIZE ? -EPROTO : r;
     if (reply.error != 0) {
         if (ret_text)
             memcpy(ret_text, reply.text, MSG_TEXT_BYTES);
@@ -415,4 +403,19 @@ int wire_hello(const char *path, uint64_t deadline_ns, int *ret_sock, char *ret_
     *ret_sock = sock;
     sock = -1;
     return 0;
+}
+
+/* Who hangs up on a greeting again and again is none of ours; once, it was a daemon that has just
+ * gone, and is followed by another, or by nobody. */
+int wire_hello(const char *path, uint64_t deadline_ns, int *ret_sock, char *ret_text)
+{
+    const struct timespec pause = {.tv_nsec = 20000000};
+
+    for (unsigned tries = 0; tries < HELLO_TRIES; tries++) {
+        int r = hello(path, deadline_ns, ret_sock, ret_text);
+        if (r != -ECONNRESET && r != -EPIPE)
+            return r;
+        (void)nanosleep(&pause, NULL);
+    }
+    return -EPROTO;
 }

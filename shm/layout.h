@@ -46,8 +46,7 @@
  *   All of it can be scribbled on by a hostile client of the tenant: the daemon copies, checks, and
  *   keeps its own books (daemon/books.h).
  *
- * CONTROL    one memfd per tenant, written by the daemon alone (clients cannot map it writable):
- *            F_SEAL_FUTURE_WRITE.
+ * CONTROL    one memfd per tenant, written by the daemon alone: others have read-only descriptors.
  *            | struct control_header (4 KiB) | control_segment[256] | control_client[65536] | sparse
  */
 /* clang-format on */

@@ -6,7 +6,10 @@
  * at it again.
  *
  * The memfds have mode 0600: whoever of another user got only a read-only descriptor cannot open
- * the file for writing through /proc/self/fd.
+ * the file for writing through /proc/self/fd. That is all that protects the control segment: sealed
+ * against writing (F_SEAL_FUTURE_WRITE), the next daemon could not map it either, and clients that
+ * ask for nothing would go by a page that nobody writes. A client of the daemon's own user that
+ * scribbles there harms its own tenant; the daemon believes nothing that stands there.
  */
 #include "shm/segment.h"
 
@@ -232,21 +235,32 @@ int control_create(const char *name, int *ret_fd, struct control **ret_control)
 
     if (r < 0)
         return r;
+    if (fcntl(fd, F_ADD_SEALS, SEALS_SIZE) < 0)
+        return -errno;
     struct control *c = mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (c == MAP_FAILED)
         return -errno;
-    /* Keeps the mapping just made writable, and forbids every other one. */
-    if (fcntl(fd, F_ADD_SEALS, SEALS_SIZE | F_SEAL_FUTURE_WRITE) < 0) {
-        r = -errno;
-        munmap(c, sizeof(*c));
-        return r;
-    }
     c->header.version = LAYOUT_VERSION;
     c->header.fingerprint = layout_fingerprint();
     __atomic_store_n(&c->header.magic, CONTROL_MAGIC, __ATOMIC_RELEASE); /* pairs: control_map() */
     *ret_fd = fd;
     *ret_control = c;
     fd = -1;
+    return 0;
+}
+
+int control_open(int fd, struct control **ret_control)
+{
+    uint64_t size_bytes;
+    const char *why;
+    int r = check_seals(fd, SEALS_SIZE, SEALS_WRITE, &size_bytes, &why);
+
+    if (r < 0 || size_bytes != sizeof(struct control))
+        return -EPROTO;
+    struct control *c = mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (c == MAP_FAILED)
+        return -errno;
+    *ret_control = c;
     return 0;
 }
 
@@ -262,7 +276,7 @@ static const char *control_why_not(const struct control *c)
 int control_map(int fd, const struct control **ret_control, const char **ret_why)
 {
     uint64_t size_bytes;
-    int r = check_seals(fd, SEALS_SIZE | F_SEAL_FUTURE_WRITE, 0, &size_bytes, ret_why);
+    int r = check_seals(fd, SEALS_SIZE, SEALS_WRITE, &size_bytes, ret_why);
 
     if (r < 0)
         return r;

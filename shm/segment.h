@@ -37,10 +37,12 @@ int segment_create(const char *name, uint32_t slot, uint64_t heap_id, uint32_t n
 int segment_check(int fd, uint32_t slot, uint64_t heap_id, struct segment_shape *ret_shape,
                   const char **ret_why);
 
-/* The control segment: daemon's writable mapping first, then sealed so that nobody else gets one.
- * Magic, version and fingerprint are set; the caller fills in the rest before it hands out a
+/* The control segment; others get a read-only descriptor of it (segment_reopen_readonly). Magic,
+ * version and fingerprint are set; the caller fills in the rest before it hands out a
  * descriptor. */
 int control_create(const char *name, int *ret_fd, struct control **ret_control);
+/* Of an earlier daemon, for writing. -EPROTO. */
+int control_open(int fd, struct control **ret_control);
 /* Receiver's side: checks seals, size, magic, version and fingerprint, and maps read-only. -EPROTO,
  * -ENOMEM. */
 int control_map(int fd, const struct control **ret_control, const char **ret_why);

@@ -82,9 +82,32 @@ void daemon_down(struct daemon *d)
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         fail_msg("acred ended with status 0x%x", status);
     assert_int_not_equal(access(d->socket, F_OK), 0);
+    daemon_remove(d);
+}
+
+void daemon_remove(struct daemon *d)
+{
+    unlink(d->socket);
     if (d->config[0])
         unlink(d->config);
     assert_int_equal(rmdir(d->dir), 0);
+}
+
+pid_t daemon_worker(const struct daemon *d)
+{
+    char path[64];
+    int worker = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)d->pid, (int)d->pid);
+    for (unsigned tries = 0; tries < 1000 && worker == 0; tries++) {
+        FILE *f = fopen(path, "r");
+        if (f && fscanf(f, "%d", &worker) != 1)
+            sleep_ms(5);
+        if (f)
+            fclose(f);
+    }
+    assert_int_not_equal(worker, 0);
+    return worker;
 }
 
 unsigned daemon_fds(const struct daemon *d)
@@ -92,7 +115,7 @@ unsigned daemon_fds(const struct daemon *d)
     char path[64];
     unsigned n = 0;
 
-    snprintf(path, sizeof(path), "/proc/%d/fd", (int)d->pid);
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)daemon_worker(d));
     DIR *dir = opendir(path);
     assert_non_null(dir);
     while (readdir(dir))
@@ -106,7 +129,7 @@ unsigned daemon_maps(const struct daemon *d)
     char path[64], line[512];
     unsigned n = 0;
 
-    snprintf(path, sizeof(path), "/proc/%d/maps", (int)d->pid);
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)daemon_worker(d));
     FILE *f = fopen(path, "r");
     assert_non_null(f);
     while (fgets(line, sizeof(line), f))

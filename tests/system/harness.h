@@ -30,11 +30,15 @@ struct daemon {
 void daemon_up(struct daemon *d, const char *config);
 /* SIGTERM; it must exit with 0 and leave no socket behind. */
 void daemon_down(struct daemon *d);
+/* The files of one that has ended in another way. */
+void daemon_remove(struct daemon *d);
 
 /* Does somebody listen at this path? */
 bool harness_listens(const char *path);
 
-/* What the daemon has open and mapped (entries of /proc/PID/fd and lines of maps). */
+/* The process that serves: the child of the one that was started. Waits until it is there. */
+pid_t daemon_worker(const struct daemon *d);
+/* What the worker has open and mapped (entries of /proc/PID/fd and lines of maps). */
 unsigned daemon_fds(const struct daemon *d);
 unsigned daemon_maps(const struct daemon *d);
 

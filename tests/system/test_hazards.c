@@ -50,13 +50,13 @@ static bool trims_without_an_answer(void *arg)
         CHECK(blocks[i] = acre_alloc(heap, 1000));
     for (unsigned i = 0; i < 8000; i++)
         acre_free(heap, blocks[i]);
-    kill(d.pid, SIGSTOP);
+    kill(daemon_worker(&d), SIGSTOP);
     int r = acre_trim(heap);
     /* Out of what this client still has, if it has anything. */
     unsigned n = 0;
     for (; r == -ETIMEDOUT && n < 2000 && (blocks[n] = acre_alloc(heap, 1000)); n++)
         memset(blocks[n], (char)n, 1000);
-    kill(d.pid, SIGCONT);
+    kill(daemon_worker(&d), SIGCONT);
     CHECK(r == -ETIMEDOUT);
     CHECK(acre_root_get(heap, "none", &(acre_off){0}) == -ENOENT); /* it has answered all */
     CHECK(child_ok(other = child_start(fill_and_scribble, NULL)));
@@ -92,10 +92,10 @@ static bool asks_in_vain(void *arg)
     for (size_t i = 0; i < n_before; i++)
         acre_free(heap, blocks[i]);
     CHECK(acre_trim(heap) == 0);
-    kill(d.pid, SIGSTOP);
+    kill(daemon_worker(&d), SIGSTOP);
     for (unsigned i = 0; i < 25; i++)
         CHECK(!acre_alloc(heap, 1 << 20) && errno == ETIMEDOUT);
-    kill(d.pid, SIGCONT);
+    kill(daemon_worker(&d), SIGCONT);
     size_t n_after = fill(blocks, 4096);
     CHECK(n_after + n_after / 20 >= n_before);
     for (size_t i = 0; i < n_after; i++)
@@ -131,9 +131,9 @@ static bool is_granted_the_same_twice(void *arg)
     (void)arg;
     CHECK(heap = open_with_deadline(100));
     CHECK(acre_alloc(heap, 16));
-    kill(d.pid, SIGSTOP);
+    kill(daemon_worker(&d), SIGSTOP);
     CHECK(!acre_alloc(heap, 100000) && errno == ETIMEDOUT);
-    kill(d.pid, SIGCONT);
+    kill(daemon_worker(&d), SIGCONT);
     CHECK(acre_pointer(heap, (acre_off)200 << 30) == NULL); /* reads the late answer */
     RUN_CHILD(takes_all_and_goes, NULL);
     size_t n = fill(blocks, 64);
@@ -169,12 +169,12 @@ static bool many_wait(void *arg)
 
     (void)arg;
     CHECK(heap = open_with_deadline(300));
-    kill(d.pid, SIGSTOP);
+    kill(daemon_worker(&d), SIGSTOP);
     for (unsigned i = 0; i < 8; i++)
         CHECK(pthread_create(&threads[i], NULL, alloc_in_thread, &s[i]) == 0);
     for (unsigned i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
-    kill(d.pid, SIGCONT);
+    kill(daemon_worker(&d), SIGCONT);
     for (unsigned i = 0; i < 8; i++)
         CHECK(s[i] < 1.0);
     return true;
@@ -196,12 +196,12 @@ static bool cancels(void *arg)
 
     (void)arg;
     CHECK(heap = open_with_deadline(2000));
-    kill(d.pid, SIGSTOP);
+    kill(daemon_worker(&d), SIGSTOP);
     CHECK(pthread_create(&thread, NULL, alloc_in_thread, &s) == 0);
     usleep(200000);
     pthread_cancel(thread);
     usleep(200000);
-    kill(d.pid, SIGCONT);
+    kill(daemon_worker(&d), SIGCONT);
     pthread_join(thread, NULL);
     alarm(10);
     CHECK(acre_alloc(heap, 100000));

@@ -86,6 +86,20 @@ static int io_open_pidfd(void *peer)
     return -1;
 }
 
+static int io_keep(void *ctx, const char *name, int fd)
+{
+    (void)ctx;
+    (void)name;
+    (void)fd;
+    return 0;
+}
+
+static void io_drop(void *ctx, const char *name)
+{
+    (void)ctx;
+    (void)name;
+}
+
 static void run_one_job(unsigned i)
 {
     struct job *job = w.jobs[i];
@@ -110,7 +124,8 @@ static void pass(uint64_t ns)
 
 static void start_wish(struct tenant_wish wish, uint64_t capacity_bytes)
 {
-    struct core_io io = {NULL, io_reply, io_close, io_submit, io_close_foreign, io_open_pidfd};
+    struct core_io io = {NULL,          io_reply, io_close, io_submit, io_close_foreign,
+                         io_open_pidfd, io_keep,  io_drop};
     struct access_list none = {0};
     memset(&w, 0, sizeof(w));
     w.now_ns = SECOND;

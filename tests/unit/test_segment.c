@@ -303,10 +303,21 @@ static void the_control_segment_is_written_by_its_maker_alone(void **state)
     assert_int_equal(control_map(fd, &theirs, &why), 0);
     mine->header.granted_bytes = 42;
     assert_int_equal(theirs->header.granted_bytes, 42);
-    assert_true(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED);
-    assert_int_equal(pwrite(fd, "x", 1, 0), -1);
+    munmap((void *)(uintptr_t)theirs, sizeof(*theirs));
+    /* What others get. */
+    CLEANUP_FD int theirs_fd = -1;
+    assert_int_equal(segment_reopen_readonly(fd, &theirs_fd), 0);
+    assert_int_equal(control_map(theirs_fd, &theirs, &why), 0);
+    assert_true(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, theirs_fd, 0) == MAP_FAILED);
+    assert_int_equal(pwrite(theirs_fd, "x", 1, 0), -1);
     assert_int_equal(mprotect((void *)(uintptr_t)theirs, 4096, PROT_READ | PROT_WRITE), -1);
     munmap((void *)(uintptr_t)theirs, sizeof(*theirs));
+    /* The next daemon. */
+    struct control *next;
+    assert_int_equal(control_open(fd, &next), 0);
+    next->header.granted_bytes = 43;
+    assert_int_equal(mine->header.granted_bytes, 43);
+    munmap(next, sizeof(*next));
     munmap(mine, sizeof(*mine));
 }
 

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The keeper, theory.
+ *
+ * MODEL. Two processes: this one, which was started, and its child, the worker, which is the
+ * daemon. The keeper holds a copy of each descriptor that the worker would miss after a death: the
+ * listening socket, and what store.h deposits. It understands names and descriptors only, allocates
+ * little, and has no code that clients can reach: so it has hardly anything to die of.
+ *
+ * PROTOCOL. That of sd_notify, one message a packet, over a socketpair that each worker inherits
+ * new. FDSTORE=1 keeps the descriptor that came along, FDSTOREREMOVE=1 forgets those of the name,
+ * BARRIER=1 closes the one that came along, which tells the sender that all before is done. A
+ * worker gets what is kept as $LISTEN_FDS does it.
+ *
+ * DEATHS. The worker dies: what it had sent is read to the end, then a new one is started, at once
+ * or, if it died before it was ready, after 50 ms to 5 s. It exits by itself: so does the
+ * keeper (KEEPER_EXIT_AGAIN: it wants to be started from the disk). The keeper is killed: the
+ * kernel kills the worker (PDEATHSIG), and all memory goes with the last client: that is what
+ * killing the daemon means. Clients never notice the first, but for the wait.
+ *
+ * COST. A descriptor for each segment and client; the deposit is two packets, 30 us.
+ */
+#include "daemon/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "daemon/log.h"
+#include "daemon/store.h"
+#include "proto/wire.h"
+
+#define FIRST_FD     3
+#define PAUSE_MS     50u
+#define PAUSE_MS_MAX 5000u
+
+struct keeper {
+    char **argv;
+    char program[PATH_MAX];
+    struct store_items kept;
+    uint32_t room;
+    int sock, signal_fd;
+    pid_t worker;
+    uint64_t started_ns;
+    unsigned pause_ms;
+    bool is_stopping, is_ready;
+};
+
+/* ---- what is kept ---- */
+
+/* The descriptor is the keeper's from now on. */
+static void keep(struct keeper *k, const char *name, size_t n, int fd)
+{
+    if (n == 0 || n >= STORE_NAME_BYTES || memchr(name, ':', n)) {
+        (void)close(fd);
+        return;
+    }
+    if (k->kept.n == k->room) {
+        uint32_t room = k->room == 0 ? 64 : 2 * k->room;
+        struct store_item *more = reallocarray(k->kept.all, room, sizeof(*more));
+        if (!more) {
+            (void)close(fd);
+            return;
+        }
+        k->kept.all = more;
+        k->room = room;
+    }
+    struct store_item *item = &k->kept.all[k->kept.n++];
+    memcpy(item->name, name, n);
+    item->name[n] = 0;
+    item->fd = fd;
+}
+
+static void forget(struct keeper *k, const char *name, size_t n)
+{
+    uint32_t left = 0;
+
+    for (uint32_t i = 0; i < k->kept.n; i++) {
+        struct store_item *item = &k->kept.all[i];
+        if (strlen(item->name) == n && memcmp(item->name, name, n) == 0)
+            (void)close(item->fd);
+        else
+            k->kept.all[left++] = *item;
+    }
+    k->kept.n = left;
+}
+
+/* The value of a line "key=value", or NULL. */
+static const char *find_line(const char *text, const char *key, size_t *ret_n)
+{
+    size_t n_key = strlen(key);
+
+    for (const char *line = text; *line;) {
+        size_t n = strcspn(line, "\n");
+        if (n > n_key && memcmp(line, key, n_key) == 0 && line[n_key] == '=') {
+            *ret_n = n - n_key - 1;
+            return line + n_key + 1;
+        }
+        line += n + (line[n] == '\n');
+    }
+    return NULL;
+}
+
+static void take_message(struct keeper *k, const char *text, int fd)
+{
+    size_t n = 0, n_name = 0;
+    const char *name = find_line(text, "FDNAME", &n_name);
+
+    if (find_line(text, "READY", &n))
+        k->is_ready = true;
+    if (name && fd >= 0 && find_line(text, "FDSTORE", &n)) {
+        keep(k, name, n_name, fd);
+        return;
+    }
+    if (name && find_line(text, "FDSTOREREMOVE", &n))
+        forget(k, name, n_name);
+    close_fd(&fd);
+}
+
+/* All that is there. */
+static void read_messages(struct keeper *k)
+{
+    char text[WIRE_PACKET_MAX + 1];
+    int r;
+
+    do {
+        size_t n = 0;
+        int fd = -1;
+        r = wire_recv(k->sock, text, &n, &fd);
+        if (r == 0) {
+            text[n] = 0;
+            take_message(k, text, fd);
+        }
+    } while (r == 0 || r == -EPROTO || r == -EMSGSIZE);
+}
+
+/* ---- the worker ---- */
+
+static int lift(int fd, int above)
+{
+    return fcntl(fd, F_DUPFD, above);
+}
+
+/* In the child: the socket and all that is kept become 3, 4, ... Never returns if it fails. */
+static void hand_over(const struct keeper *k, int sock)
+{
+    int n = (int)k->kept.n + 1;
+    int *lifted = malloc((size_t)n * sizeof(*lifted));
+    char *names = malloc((size_t)n * STORE_NAME_BYTES), number[16], *end = names;
+
+    if (!lifted || !names)
+        _exit(1);
+    end += sprintf(end, "%s", STORE_KEEPER);
+    lifted[0] = lift(sock, FIRST_FD + n);
+    for (int i = 1; i < n; i++) {
+        end += sprintf(end, ":%s", k->kept.all[i - 1].name);
+        lifted[i] = lift(k->kept.all[i - 1].fd, FIRST_FD + n);
+    }
+    for (int i = 0; i < n; i++)
+        if (lifted[i] < 0 || dup2(lifted[i], FIRST_FD + i) < 0)
+            _exit(1);
+    (void)close_range((unsigned)(FIRST_FD + n), ~0u, 0);
+    (void)sprintf(number, "%d", n);
+    (void)setenv("LISTEN_FDS", number, 1);
+    (void)setenv("LISTEN_FDNAMES", names, 1);
+    (void)sprintf(number, "%d", (int)getpid());
+    (void)setenv("LISTEN_PID", number, 1);
+}
+
+__attribute__((noreturn)) static void become_worker(const struct keeper *k, int sock, pid_t keeper)
+{
+    sigset_t none;
+
+    sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != keeper)
+        _exit(1);
+    hand_over(k, sock);
+    (void)execv(k->program, k->argv);
+    log_line(LOG_ERROR, "cannot run %s: %s", k->program, strerror(errno));
+    _exit(1);
+}
+
+static int start_worker(struct keeper *k)
+{
+    int ends[2];
+    pid_t self = getpid();
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return -errno;
+    pid_t pid = fork();
+    if (pid == 0)
+        become_worker(k, ends[1], self);
+    int r = pid < 0 ? -errno : fcntl(ends[0], F_SETFL, O_NONBLOCK);
+    (void)close(ends[1]);
+    if (r < 0) {
+        (void)close(ends[0]);
+        return r;
+    }
+    k->sock = ends[0];
+    k->worker = pid;
+    k->is_ready = false;
+    k->started_ns = wire_now_ns();
+    return 0;
+}
+
+static void pause_before_start(struct keeper *k)
+{
+    if (k->is_ready) {
+        k->pause_ms = 0;
+        return;
+    }
+    if (k->pause_ms > 0) {
+        struct pollfd p = {.fd = k->signal_fd, .events = POLLIN};
+        (void)poll(&p, 1, (int)k->pause_ms); /* a signal ends it */
+    }
+    k->pause_ms = MIN(MAX(2 * k->pause_ms, PAUSE_MS), PAUSE_MS_MAX);
+}
+
+/* True: another one, please. Else *ret is what to exit with. */
+static bool judge(struct keeper *k, int status, int *ret)
+{
+    unsigned long long ms = (wire_now_ns() - k->started_ns) / 1000000;
+
+    *ret = WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    if (k->is_stopping || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+        return false;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == KEEPER_EXIT_AGAIN) {
+        log_line(LOG_NOTICE, "the worker makes room for %s", k->program);
+        return true;
+    }
+    if (WIFEXITED(status) && !k->is_ready)
+        return false; /* it has said why it cannot begin */
+    log_line(LOG_ERROR, "the worker %s %d after %llu ms: a new one gets its %u descriptors",
+             WIFSIGNALED(status) ? "was killed by signal" : "exited with",
+             WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), ms, k->kept.n);
+    return true;
+}
+
+/* ---- the loop ---- */
+
+static void take_signal(struct keeper *k)
+{
+    struct signalfd_siginfo info;
+
+    if (read(k->signal_fd, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGCHLD)
+        return;
+    k->is_stopping = info.ssi_signo != SIGHUP;
+    (void)kill(k->worker, (int)info.ssi_signo);
+}
+
+/* Until the worker is dead: its status. */
+static int attend(struct keeper *k)
+{
+    int status;
+
+    for (;;) {
+        struct pollfd p[] = {{.fd = k->signal_fd, .events = POLLIN},
+                             {.fd = k->sock, .events = POLLIN}};
+        (void)poll(p, 2, -1);
+        if (p[1].revents)
+            read_messages(k);
+        if (p[0].revents)
+            take_signal(k);
+        if (p[1].revents & POLLHUP)
+            close_fd(&k->sock); /* poll() ignores it then */
+        if (waitpid(k->worker, &status, WNOHANG) == k->worker)
+            break;
+    }
+    if (k->sock >= 0)
+        read_messages(k);
+    close_fd(&k->sock);
+    return status;
+}
+
+static void raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static int prepare(struct keeper *k, int listen_fd)
+{
+    sigset_t set;
+    ssize_t n = readlink("/proc/self/exe", k->program, sizeof(k->program) - 1);
+    int fd = fcntl(listen_fd, F_DUPFD_CLOEXEC, 0);
+
+    if (n < 0 || fd < 0)
+        return -errno;
+    keep(k, KEEPER_LISTEN, strlen(KEEPER_LISTEN), fd);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    raise_limit();
+    return k->signal_fd < 0 ? -errno : 0;
+}
+
+int keeper_run(char **argv, int listen_fd)
+{
+    struct keeper k = {.argv = argv, .sock = -1, .signal_fd = -1};
+    int r = prepare(&k, listen_fd), status;
+
+    if (r == 0)
+        r = start_worker(&k);
+    while (r == 0) {
+        status = attend(&k);
+        if (!judge(&k, status, &r))
+            break;
+        pause_before_start(&k);
+        while ((r = start_worker(&k)) < 0)
+            (void)usleep(PAUSE_MS_MAX * 1000); /* no process, no memory: what is kept must stay */
+    }
+    store_items_free(&k.kept);
+    close_fd(&k.signal_fd);
+    return r;
+}

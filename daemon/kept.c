@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* kept.c - see kept.h. */
+#include "daemon/kept.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/log.h"
+
+void kept_name(struct kept kept, char ret_name[STORE_NAME_BYTES])
+{
+    (void)snprintf(ret_name, STORE_NAME_BYTES, "%c%x.%x", (char)kept.kind, kept.no, kept.slot);
+}
+
+bool kept_parse(const char *name, struct kept *ret_kept)
+{
+    char kind, again[STORE_NAME_BYTES];
+    uint32_t no, slot;
+    if (sscanf(name, "%c%x.%x", &kind, &no, &slot) != 3)
+        return false;
+    *ret_kept = (struct kept){(enum kept_kind)kind, no, slot};
+    kept_name(*ret_kept, again);
+    return strcmp(name, again) == 0;
+}
+
+void kept_put(const struct core *core, struct kept kept, int fd)
+{
+    char name[STORE_NAME_BYTES];
+    kept_name(kept, name);
+    int r = core->io.keep(core->io.ctx, name, fd);
+    if (r < 0)
+        log_line(LOG_ERROR, "descriptor %s is not kept, and will be missed after a restart: %s",
+                 name, strerror(-r));
+}
+
+void kept_drop(const struct core *core, struct kept kept)
+{
+    char name[STORE_NAME_BYTES];
+    kept_name(kept, name);
+    core->io.drop(core->io.ctx, name);
+}
+
+int kept_take(struct store_items *items, struct kept kept)
+{
+    char name[STORE_NAME_BYTES];
+    kept_name(kept, name);
+    return store_take(items, name);
+}

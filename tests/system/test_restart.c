@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ctest-timeout: 300 */
+/* The daemon's worker is killed: idle, under load, while clients die, under a service manager. What
+ * clients hold they go on using, and nothing is lost. */
+#include "tests/system/harness.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+
+#define N_WORKERS 3
+#define KILLS     40
+#define BLOCKS    200
+
+static struct daemon d;
+
+static int up(void **state)
+{
+    (void)state;
+    daemon_up(&d, "capacity = \"2G\"\ntenant \"default\" { max = \"1G\" }\ntenant \"other\" { max "
+                  "= \"512M\" }\n");
+    return 0;
+}
+
+static int down(void **state)
+{
+    (void)state;
+    daemon_down(&d);
+    return 0;
+}
+
+static void pause_us(uint64_t us)
+{
+    nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
+}
+
+/* Returns when the next one is there. */
+static void kill_worker(void)
+{
+    pid_t worker = daemon_worker(&d);
+    assert_int_equal(kill(worker, SIGKILL), 0);
+    while (daemon_worker(&d) == worker)
+        pause_us(200);
+}
+
+/* ---- nothing else happens ---- */
+
+static void blocks_roots_and_budgets_are_what_they_were(void **state)
+{
+    (void)state;
+    struct acre_heap *heap = heap_open(&d, NULL);
+    char *small = acre_alloc(heap, 100), *large = acre_alloc(heap, 3 << 20);
+    char *huge = acre_alloc(heap, 100 << 20), *theirs = acre_allocx(heap, 500, 0, ACRE_HEAP_OWNED);
+    strcpy(small, "small");
+    strcpy(large + (2 << 20), "large");
+    strcpy(huge + (99 << 20), "huge");
+    assert_int_equal(acre_root_set(heap, "small", acre_offset(heap, small)), 0);
+    struct tenant_stats before = tenant_stats(&d, "default");
+    unsigned fds = daemon_fds(&d), maps = daemon_maps(&d);
+    for (int i = 0; i < 3; i++) {
+        kill_worker();
+        acre_off off;
+        assert_int_equal(acre_root_get(heap, "small", &off), 0); /* comes back by itself */
+        assert_ptr_equal(acre_pointer(heap, off), small);
+        struct tenant_stats after = tenant_stats(&d, "default");
+        assert_int_equal(after.n_clients, 1);
+        assert_int_equal(after.live_bytes, before.live_bytes);
+        assert_int_equal(after.granted_bytes, before.granted_bytes);
+        assert_int_equal(after.published_bytes, before.published_bytes);
+        assert_int_equal(after.max_bytes, before.max_bytes);
+    }
+    assert_in_range(daemon_fds(&d), fds - 2, fds + 2); /* what libuv keeps varies */
+    assert_int_equal(daemon_maps(&d), maps);
+    assert_string_equal(small, "small");
+    assert_string_equal(large + (2 << 20), "large");
+    assert_string_equal(huge + (99 << 20), "huge");
+    assert_int_equal(acre_root_del(heap, "small"), 0);
+    acre_free(heap, small);
+    acre_free(heap, large);
+    acre_free(heap, huge);
+    acre_free(heap, theirs);
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static bool publishes_and_ends(void *arg)
+{
+    struct acre_heap *heap;
+    acre_off *offs = arg;
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    for (int i = 0; i < 100; i++) {
+        char *block = acre_alloc(heap, (size_t)(i < 90 ? 200 : 200000));
+        CHECK(block != NULL);
+        *(int *)(void *)block = i;
+        if (i % 10 == 0)
+            CHECK(acre_publish(heap, block) == 0);
+        offs[i] = acre_offset(heap, block);
+    }
+    kill(getpid(), SIGKILL);
+    return true;
+}
+
+static void what_the_dead_have_published_survives_both_deaths(void **state)
+{
+    (void)state;
+    acre_off *offs = shared_page(4096);
+    assert_int_equal(child_signal(child_start(publishes_and_ends, offs)), SIGKILL);
+    expect_settled(&d, "default", 9 * 224 + 204800, 0);
+    kill_worker();
+    struct acre_heap *heap = heap_open(&d, NULL);
+    for (int i = 0; i < 100; i += 10) {
+        int *block = acre_pointer(heap, offs[i]);
+        assert_int_equal(*block, i);
+        assert_int_equal(acre_owner(heap, block), ACRE_OWNER_HEAP);
+        acre_free(heap, block);
+    }
+    /* The parked slabs serve again. */
+    for (int i = 0; i < 1000; i++)
+        assert_non_null(acre_alloc(heap, 200));
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static bool waits_to_be_killed(void *arg)
+{
+    struct acre_heap *heap;
+    _Atomic int *n_ready = arg;
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_alloc(heap, 1000) && acre_alloc(heap, 1 << 20));
+    (*n_ready)++;
+    for (;;)
+        pause();
+    return true;
+}
+
+static void who_dies_while_there_is_no_daemon_is_found(void **state)
+{
+    (void)state;
+    _Atomic int *n_ready = shared_page(4096);
+    pid_t pids[6];
+    for (int i = 0; i < 6; i++)
+        pids[i] = child_start(waits_to_be_killed, (void *)n_ready);
+    while (*n_ready < 6)
+        pause_us(1000);
+    long long live_bytes = tenant_stats(&d, "default").live_bytes;
+    kill(d.pid, SIGSTOP); /* so that no worker is started meanwhile */
+    assert_int_equal(kill(daemon_worker(&d), SIGKILL), 0);
+    for (int i = 0; i < 4; i++) {
+        kill(pids[i], SIGKILL);
+        assert_int_equal(child_signal(pids[i]), SIGKILL);
+    }
+    kill(d.pid, SIGCONT);
+    expect_settled(&d, "default", live_bytes / 3, 2);
+    for (int i = 4; i < 6; i++) {
+        kill(pids[i], SIGKILL);
+        assert_int_equal(child_signal(pids[i]), SIGKILL);
+    }
+    expect_settled(&d, "default", 0, 0);
+}
+
+/* ---- under load ---- */
+
+struct load {
+    _Atomic bool stop;
+    _Atomic unsigned n_failed, n_calls;
+    acre_off passed[N_WORKERS];
+};
+
+static void fill(unsigned char *block, size_t size, unsigned char value)
+{
+    block[0] = block[size - 1] = value;
+    block[size / 2] = value;
+}
+
+static bool is_filled(const unsigned char *block, size_t size, unsigned char value)
+{
+    return block[0] == value && block[size - 1] == value && block[size / 2] == value;
+}
+
+static size_t any_size(uint64_t *seed)
+{
+    uint64_t r = rnd(seed);
+    return r % 16 == 0 ? 70000 + r % 3000000 : 16 + r / 16 % 20000;
+}
+
+static bool works(void *arg)
+{
+    struct load *load = arg;
+    struct acre_heap *heap;
+    uint64_t seed = (uint64_t)getpid() * 7919;
+    unsigned char *block[BLOCKS] = {0};
+    size_t size[BLOCKS];
+    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    while (!load->stop) {
+        unsigned i = (unsigned)(rnd(&seed) % BLOCKS);
+        if (block[i]) {
+            CHECK(is_filled(block[i], size[i], (unsigned char)i));
+            acre_free(heap, block[i]);
+            block[i] = NULL;
+        } else {
+            size[i] = any_size(&seed);
+            block[i] = acre_alloc(heap, size[i]);
+            CHECK(block[i] != NULL);
+            fill(block[i], size[i], (unsigned char)i);
+        }
+        if (rnd(&seed) % 512 == 0)
+            CHECK(acre_trim(heap) == 0);
+        if (block[i] && rnd(&seed) % 256 == 0)
+            CHECK(acre_root_set(heap, "latest", acre_offset(heap, block[i])) == 0);
+        load->n_calls++;
+    }
+    for (unsigned i = 0; i < BLOCKS; i++)
+        acre_free(heap, block[i]);
+    acre_close(heap);
+    return true;
+}
+
+/* What comes and goes, and sometimes is killed. */
+static bool visits(void *arg)
+{
+    struct acre_heap *heap;
+    (void)arg;
+    for (;;) {
+        CHECK(acre_open(&heap, d.socket, NULL) == 0);
+        for (int i = 0; i < 20; i++)
+            CHECK(acre_alloc(heap, 5000) != NULL);
+        acre_close(heap);
+    }
+    return true;
+}
+
+static void under_load_no_call_fails_and_nothing_is_lost(void **state)
+{
+    (void)state;
+    struct load *load = shared_page(4096);
+    uint64_t seed = test_seed(20261125);
+    pid_t pids[N_WORKERS], visitor = child_start(visits, NULL);
+    for (int i = 0; i < N_WORKERS; i++)
+        pids[i] = child_start(works, load);
+    for (int k = 0; k < KILLS; k++) {
+        pause_us(rnd(&seed) % 100000);
+        kill_worker();
+        if (k % 4 == 0) {
+            assert_int_equal(kill(visitor, SIGKILL), 0);
+            assert_int_equal(child_signal(visitor), SIGKILL);
+            visitor = child_start(visits, NULL);
+        }
+    }
+    load->stop = true;
+    for (int i = 0; i < N_WORKERS; i++)
+        assert_true(child_ok(pids[i]));
+    assert_int_equal(kill(visitor, SIGKILL), 0);
+    assert_int_equal(child_signal(visitor), SIGKILL);
+    struct acre_heap *heap = heap_open(&d, NULL);
+    (void)acre_root_del(heap, "latest");
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+    printf("%u calls beside %d kills\n", load->n_calls, KILLS);
+    for (unsigned tries = 0; tenant_stats(&d, "default").granted_bytes != 0; tries++) {
+        assert_true(tries < 400);
+        pause_us(50000);
+    }
+}
+
+/* ---- who goes with whom ---- */
+
+static void the_worker_ends_with_its_keeper(void **state)
+{
+    (void)state;
+    struct daemon one;
+    daemon_up(&one, NULL);
+    pid_t worker = daemon_worker(&one);
+    kill(one.pid, SIGKILL);
+    assert_int_equal(waitpid(one.pid, NULL, 0), one.pid);
+    while (kill(worker, 0) == 0)
+        pause_us(1000); /* reaped by init */
+    assert_false(harness_listens(one.socket));
+    daemon_remove(&one);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(blocks_roots_and_budgets_are_what_they_were),
+        cmocka_unit_test(what_the_dead_have_published_survives_both_deaths),
+        cmocka_unit_test(who_dies_while_there_is_no_daemon_is_found),
+        cmocka_unit_test(under_load_no_call_fails_and_nothing_is_lost),
+        cmocka_unit_test(the_worker_ends_with_its_keeper),
+    };
+    return cmocka_run_group_tests(tests, up, down);
+}
