@@ -47,11 +47,14 @@ void zombie_bury(struct core *core, int fd, uint64_t size_bytes)
 
 void zombie_sweep(struct core *core)
 {
+    uint64_t left = ledger_left(&core->ledger);
     for (struct zombie **at = &core->zombies; *at;)
         if (nobody_maps((*at)->fd))
             refund(core, at);
         else
             at = &(*at)->next;
+    if (ledger_left(&core->ledger) > left)
+        core_changed(core);
 }
 
 void zombie_deinit(struct core *core)
