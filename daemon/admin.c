@@ -84,5 +84,6 @@ void admin_tenant_drop(struct core *core, struct session *s, const struct msg_re
     }
     reply_of(&reply, MSG_TENANT_DROP);
     reply.tenant_drop.freed_bytes = t->is_open ? tenant_close(t) : 0;
+    core_changed(core);
     session_reply(core, s, &reply, -1);
 }

@@ -114,7 +114,7 @@ uint32_t books_next_owned(const struct books *books, uint32_t slot, uint32_t uni
 
 void books_set_segment(struct books *books, uint32_t slot, uint64_t size_bytes, uint32_t n_slots)
 {
-    acre_assert(books->segment[slot].size_bytes == 0);
+    acre_assert((books->segment[slot].size_bytes == 0) == (size_bytes > 0));
     books->segment[slot].n_slots = n_slots;
     __atomic_store_n(&books->segment[slot].size_bytes, size_bytes, __ATOMIC_RELEASE);
 }

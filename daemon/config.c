@@ -90,6 +90,28 @@ static int check_bytes(cfg_t *cfg, cfg_opt_t *opt)
     return 0;
 }
 
+/* What all tenants read so far have ready; of a capacity that is said. */
+static int check_sum(cfg_t *cfg)
+{
+    uint64_t capacity_bytes = UINT64_MAX, sum_bytes = 0, bytes = 0;
+    if (cfg_getstr(cfg, "capacity"))
+        (void)config_parse_bytes(cfg_getstr(cfg, "capacity"), &capacity_bytes);
+    for (unsigned i = 0; i < cfg_size(cfg, "tenant"); i++) {
+        (void)config_parse_bytes(cfg_getstr(cfg_getnsec(cfg, "tenant", i), "ready"), &bytes);
+        sum_bytes += bytes;
+    }
+    if (sum_bytes <= capacity_bytes)
+        return 0;
+    cfg_error(cfg, "the tenants have more ready (%llu KiB in all) than the capacity",
+              (unsigned long long)(sum_bytes >> 10));
+    return -1;
+}
+
+static int check_capacity(cfg_t *cfg, cfg_opt_t *opt)
+{
+    return check_bytes(cfg, opt) < 0 ? -1 : check_sum(cfg);
+}
+
 static int check_ready(cfg_t *cfg, cfg_opt_t *opt)
 {
     uint64_t bytes;
@@ -167,7 +189,7 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
         cfg_error(cfg, "tenant \"%s\" has more ready than its max", cfg_title(sec));
         return -1;
     }
-    return 0;
+    return check_sum(cfg);
 }
 
 /* ---- taking over ---- */
@@ -268,7 +290,7 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
     sentence = text;
     sentence_bytes = n_text;
     (void)cfg_set_error_function(cfg, take_sentence);
-    (void)cfg_set_validate_func(cfg, "capacity", check_bytes);
+    (void)cfg_set_validate_func(cfg, "capacity", check_capacity);
     (void)cfg_set_validate_func(cfg, "tenant", check_tenant);
     (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
     (void)cfg_set_validate_func(cfg, "tenant|ready", check_ready);

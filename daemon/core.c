@@ -122,10 +122,16 @@ static bool wants_tick(const struct core *core)
 {
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
-        if (t->is_open && (t->orphans.n > 0 || decay_is_due(t) || prepare_is_due(t)))
+        if (t->is_open && (t->orphans.n > 0 || t->n_ticks > 0 || t->prepare.demand_units > 0))
             return true;
     }
     return core->zombies != NULL;
+}
+
+void core_changed(struct core *core)
+{
+    for (uint32_t i = 0; i < core->n_tenants; i++)
+        tenant_changed(core->tenants[i]);
 }
 
 static void arm_tick(struct core *core)
@@ -166,6 +172,7 @@ static void tick(struct core *core)
         struct tenant *t = core->tenants[i];
         if (!t->is_open)
             continue;
+        t->n_ticks -= t->n_ticks > 0;
         tick_orphans(t);
         decay_tick(t);
         prepare_tick(t);

@@ -106,7 +106,8 @@ struct core {
     struct user_list users;      /* that have clients */
     uint32_t n_user_clients_max; /* of a user who is no admin: a client outlives its connection */
     struct session_list sessions;
-    uint32_t n_jobs; /* submitted, not done */
+    uint32_t n_jobs;         /* submitted, not done */
+    uint64_t yielding_bytes; /* orphaned in the ledger, and soon free; yield.c */
     uint64_t now_ns, started_ns, tick_at_ns;
     uint32_t next_heap_no, next_life_no; /* of the kept descriptors; kept.h */
     int bell_fd;                         /* an epoll of pidfds, or -1 */
@@ -128,6 +129,9 @@ void core_forget_clients(struct tenant *tenant);
 int core_add_tenant(struct core *core, const char *name, const struct tenant_wish *wish,
                     struct access_list *access);
 struct tenant *core_find_tenant(const struct core *core, const char *name);
+
+/* There is more room than before: who wants more ready may have it. */
+void core_changed(struct core *core);
 
 /* Deferred work: when it is due (UINT64_MAX never), and doing it. */
 uint64_t core_deadline(const struct core *core);

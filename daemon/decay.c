@@ -5,7 +5,7 @@
  * While its pages are punched out (1 ms for 8 MiB, in a worker) the unit is out of the allocator:
  * nobody can be granted what is about to vanish. Who needs memory just then waits for the job
  * (dispatch.c). What is prepared for the next grants goes the same way if nobody came for it; what
- * the tenant is to have ready stays.
+ * the tenant is to have ready stays: those units first, and never fewer.
  */
 #include "daemon/decay.h"
 
@@ -49,7 +49,6 @@ static void punch_done(struct core *core, struct job *job)
 {
     struct punch_job *j = (struct punch_job *)job;
     struct tenant *t = j->tenant;
-    (void)core;
     for (uint32_t i = 0; i < j->n_runs; i++)
         seg_give_clean(j->runs[i].seg, j->runs[i].unit, j->runs[i].n);
     if (j->error < 0)
@@ -58,25 +57,39 @@ static void punch_done(struct core *core, struct job *job)
     t->n_jobs--;
     t->is_punching = false;
     free(j);
-    memory_wake(t);
+    tenant_changed(t);
+    memory_wake_all(core);
+    prepare_pump(t);
+}
+
+/* Free units with pages; of segments over several slots, which are never ready, apart. */
+static uint64_t count_dirty(const struct tenant *t, bool of_one_slot)
+{
+    uint64_t n = 0;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot] && (t->segs[slot]->buddy != NULL) == of_one_slot)
+            n += t->segs[slot]->n_dirty;
+    return n;
 }
 
 static void collect(struct tenant *t, struct punch_job *j)
 {
+    uint64_t n_dirty = count_dirty(t, true), n_left = n_dirty - MIN(n_dirty, t->ready_units);
     for (uint32_t slot = 0; slot < t->n_slots; slot++) {
         struct seg *seg = t->segs[slot];
         uint32_t unit, n;
         while (seg && j->n_runs < RUNS_MAX && j->n_units < JOB_UNITS_MAX &&
-               seg_take_stale(seg, RUN_UNITS_MAX, &unit, &n)) {
+               seg_take_stale(seg, (uint32_t)MIN(n_left, RUN_UNITS_MAX), &unit, &n)) {
             j->runs[j->n_runs++] = (struct punch_run){seg, seg->fd, unit, n};
             j->n_units += n;
+            n_left -= seg->buddy ? n : 0;
         }
     }
 }
 
 void decay_tick(struct tenant *t)
 {
-    if (t->is_punching || !decay_is_due(t))
+    if (t->is_punching || count_dirty(t, true) + count_dirty(t, false) == 0)
         return;
     struct punch_job *j = calloc(1, sizeof(*j));
     if (!j)
@@ -95,12 +108,4 @@ void decay_tick(struct tenant *t)
     t->is_punching = true;
     t->n_jobs++;
     core_submit(t->core, &j->job);
-}
-
-bool decay_is_due(const struct tenant *t)
-{
-    uint64_t n_dirty = 0;
-    for (uint32_t slot = 0; t->is_open && slot < t->n_slots; slot++)
-        n_dirty += t->segs[slot] ? t->segs[slot]->n_dirty : 0;
-    return n_dirty > t->ready_units;
 }

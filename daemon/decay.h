@@ -10,7 +10,5 @@
 
 /* One tick: punches what is stale, in a worker; marks what is dirty now. */
 void decay_tick(struct tenant *tenant);
-/* Is there anything for a later tick? */
-bool decay_is_due(const struct tenant *tenant);
 
 #endif

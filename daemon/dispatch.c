@@ -68,7 +68,7 @@ static void do_map_segment(struct core *core, struct session *s, const struct ms
         session_fail(core, s, -ESTALE, "the heap has been dropped");
         return;
     }
-    const struct seg *seg = tenant_seg(t, req->map_segment.slot);
+    struct seg *seg = tenant_seg(t, req->map_segment.slot);
     if (!seg) {
         session_fail(core, s, -ENOENT, "slot %u holds no segment", req->map_segment.slot);
         return;
@@ -78,6 +78,8 @@ static void do_map_segment(struct core *core, struct session *s, const struct ms
         r = segment_reopen_readonly(seg->fd, &fd);
     else if ((fd = fcntl(seg->client_fd, F_DUPFD_CLOEXEC, 0)) < 0)
         r = -errno;
+    else
+        seg->is_known = true;
     if (r < 0) {
         session_fail(core, s, r, "no descriptor for the segment: %s", strerror(-r));
         return;

@@ -12,9 +12,9 @@
  * the same functions, and lets go.
  *
  * FROM WHERE. 1. a parked slab of the class asked for. 2. free spans of existing segments, the
- * wanted size first, then smaller ones. 3. a new segment. 4. what nobody uses: empty orphans, large
- * blocks whose freer died before it told, and units that others were granted but have not cut
- * (search.c).
+ * wanted size first, then smaller ones. 3. a new segment, for which what is only ready makes room
+ * (yield.c). 4. what nobody uses: empty orphans, large blocks whose freer died before it told, and
+ * units that others were granted but have not cut (search.c).
  *
  * TAKING BACK. A granted unit that its client has not cut says U_UNCUT. The client takes it by CAS
  * U_UNCUT -> U_CUT, the daemon by CAS U_UNCUT -> U_FREE: one wins, and the loser finds out. A
@@ -30,6 +30,7 @@
 #include "daemon/grant.h"
 
 #include "daemon/search.h"
+#include "daemon/yield.h"
 
 #define GROW_FIRST_UNITS 4u
 #define GROW_UNITS_MAX   (1u << GRANT_ORDER_MAX)
@@ -120,6 +121,8 @@ static int hold_new(struct tenant *t, const struct want *want, struct grant *ret
     uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
     unsigned align = want->exact ? want->align_order : want->order_min;
     int r = tenant_add_seg(t, n, align, &seg);
+    if ((r == -ENOMEM || r == -ENOSPC) && yield_room(t, tenant_units_for(n, align)))
+        return -EINPROGRESS;
     if (r < 0)
         return r;
     bool held = hold_existing(t, want, ret);
@@ -200,6 +203,8 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
     }
     if (!hold_existing(t, &want, ret)) {
         r = hold_new(t, &want, ret);
+        if (r == -EINPROGRESS)
+            return r;
         int searched = r < 0 ? hold_searched(t, c, &want, round, ret) : 0;
         if (searched < 0)
             return searched == -EINPROGRESS || r == -ENOSPC ? searched : r;

@@ -11,6 +11,7 @@
 #include "daemon/store.h"
 
 enum kept_kind {
+    KEPT_NOT = 0,
     KEPT_BOOKS = 'b',   /* of a heap */
     KEPT_CONTROL = 'c', /* of a heap */
     KEPT_SEGMENT = 's', /* of a heap, by slot */

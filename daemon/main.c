@@ -100,6 +100,7 @@ static int read_config(const struct arguments *a, struct config *ret)
 {
     char text[512];
     const char *path = a->config;
+    uint64_t ready_bytes = 0;
     if (!path && !a->user && access(DEFAULT_CONFIG, F_OK) == 0)
         path = DEFAULT_CONFIG;
     *ret = (struct config){0};
@@ -116,6 +117,12 @@ static int read_config(const struct arguments *a, struct config *ret)
                  "a capacity of %llu MiB is more than the machine or this cgroup can back: it is "
                  "%llu MiB",
                  (unsigned long long)(ret->asked_bytes >> 20),
+                 (unsigned long long)(ret->capacity_bytes >> 20));
+    for (uint32_t i = 0; i < ret->n_tenants; i++)
+        ready_bytes += ret->tenants[i].wish.ready_bytes;
+    if (ready_bytes > ret->capacity_bytes)
+        log_line(LOG_WARNING, "the tenants have %llu MiB ready, and the capacity is %llu MiB",
+                 (unsigned long long)(ready_bytes >> 20),
                  (unsigned long long)(ret->capacity_bytes >> 20));
     return r;
 }

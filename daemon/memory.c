@@ -186,6 +186,13 @@ void memory_wake(struct tenant *t)
     memory_wake_more(t);
 }
 
+void memory_wake_all(struct core *core)
+{
+    for (uint32_t i = 0; i < core->n_tenants; i++)
+        if (core->tenants[i]->n_waiters > 0)
+            memory_wake(core->tenants[i]);
+}
+
 void memory_release(struct core *core, struct session *s, const struct msg_request *req)
 {
     struct tenant *t = s->client->tenant;

@@ -12,6 +12,8 @@ void memory_free_large(struct core *core, struct session *session, const struct 
 
 /* Memory may have come back to the tenant: tries the waiting Grows again. */
 void memory_wake(struct tenant *tenant);
+/* To the daemon. */
+void memory_wake_all(struct core *core);
 /* The next of them, in the next turn: while tenant->n_to_wake > 0. */
 void memory_wake_more(struct tenant *tenant);
 

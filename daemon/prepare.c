@@ -9,11 +9,11 @@
  * waits. Only punching keeps out of its way (seg.c: warm, busy). fallocate() would leave the
  * zeroing to the client.
  *   ready   the first `ready` bytes, as the administrator wishes: from the first client on, with
- *           segments made for it within max and capacity, and never punched. Filled again when half
- *           of it is used, or at the next tick: a worker that makes pages as fast as they are taken
- *           slows down who takes them. What clients gave back mostly has its pages: completed
- *           without haste, RENEWS_PER_TICK jobs a tick, or who takes and gives the same units all
- *           the time would keep a worker busy.
+ *           segments made for it within max and capacity, which yield to any grant (yield.c), and
+ *           never punched (decay.c). Filled again when half of it is used, or at the next tick: a
+ *           worker that makes pages as fast as they are taken slows down who takes them. What
+ *           clients gave back mostly has its pages: completed without haste, RENEWS_PER_TICK jobs a
+ *           tick, or who takes and gives the same units all the time would keep a worker busy.
  *   demand  as much as was granted lately (halved each tick, over after five), out of the segments
  * that there are: at most 64 MiB and a 32nd of what the tenant has. Nothing below 256 MiB, since
  * what is granted and never touched then has pages too: 40 % more for a heap of 64 MiB, 3 % for one
@@ -22,11 +22,14 @@
  *
  * INVARIANTS. 1. One job of a tenant at a time, of about JOB_UNITS_MAX; none without clients, nor
  * while a grant waits for its pages. 2. Nothing is punched and prepared in turns: decay spares
- * (prepare_spare()) what the same list names, and demand ends by itself.
+ * (prepare_spare()) what the same list names, which is not asked while units are out of the
+ * allocator to be punched; and demand ends by itself.
  *
- * COST. A look holds and lets go at most AHEAD_MAX spans, 0.1 us each: once for each job, and after
- * one that found nothing only when JOB_UNITS_MAX more were granted, or at a tick. A job is 1 to 4
- * ms of a worker.
+ * COST. A look holds and lets go at most AHEAD_MAX spans, 0.1 us each. For demand: once for each
+ * job, and after one that found nothing when JOB_UNITS_MAX more were granted. For ready: once for
+ * each job, and after one that found nothing when half of what was warm then is used: so often only
+ * as this can be halved. For both: at a tick. A job is 1 to 4 ms of a worker. What is ready in more
+ * than AHEAD_MAX pieces stays ready, but is not made so.
  */
 #include "daemon/prepare.h"
 
@@ -35,10 +38,13 @@
 
 #include "daemon/grant.h"
 #include "daemon/log.h"
+#include "daemon/memory.h"
+#include "daemon/yield.h"
 
 #define RUNS_MAX        32u
 #define JOB_UNITS_MAX   ((uint32_t)(MIB(4) / UNIT_BYTES))
 #define AHEAD_MAX       1024u /* 4 GiB where memory is in one piece */
+#define SEGS_MAX        8u    /* 4 GiB, 1 ms */
 #define RENEWS_PER_TICK 16u
 #define DEMAND_MAX      (MIB(64) / UNIT_BYTES)
 #define DEMAND_FROM     (MIB(256) / UNIT_BYTES)
@@ -150,40 +156,68 @@ static void add_cold(struct tenant *t, struct prepare_job *j, unsigned order, ui
     }
 }
 
-/* Segments, so that `ready` bytes are free. */
-static void make_room(struct tenant *t)
+/* Of the capacity, in units. Who had to yield once leaves as much as it takes, or it would make
+ * pages for others to throw away again and again. */
+static uint64_t room_of(const struct tenant *t)
+{
+    uint64_t left = ledger_left(&t->core->ledger);
+    if (t->core->yielding_bytes > 0) /* that is for who waits */
+        return 0;
+    if (t->prepare.has_yielded)
+        left = (left - MIN(left, yield_idle_bytes(t))) / 2;
+    return left < MIB(4) && t->prepare.has_yielded ? 0 : left / UNIT_BYTES;
+}
+
+/* Until `ready` bytes are free: an 8th, then as much again as there is. The first grants take the
+ * first segment, and the others can yield. */
+static bool make_seg(struct tenant *t)
 {
     struct seg *seg;
-    uint64_t n_free = sum_units(t, seg_n_free);
-    if (n_free >= t->ready_units || t->prepare.is_full)
-        return;
-    uint32_t n = (uint32_t)MIN(t->ready_units - n_free, SLOT_UNITS / 2);
+    uint64_t n_free = sum_units(t, seg_n_free), room = room_of(t);
+    if (n_free >= t->ready_units || room == 0)
+        return false;
+    uint64_t piece = MIN(MAX(n_free, t->ready_units / 8 + 1), MIN(room, SLOT_UNITS / 2));
+    uint32_t n = (uint32_t)MIN(t->ready_units - n_free, piece);
     if (t->pages == PAGES_THP)
         n = (uint32_t)round_up_u64(n, HUGE_UNITS);
     int r = tenant_add_seg(t, n, 0, &seg);
     for (; r == -ENOMEM && n > 1; r = tenant_add_seg(t, n, 0, &seg))
         n /= 2;
-    t->prepare.is_full = r < 0;
+    return r == 0;
 }
 
-static void choose(struct tenant *t, struct prepare_job *j)
+/* All at once: what is made first would be other units than what is ready in the end. */
+static void make_room(struct tenant *t)
+{
+    for (unsigned i = 0; i < SEGS_MAX && make_seg(t); i++)
+        ;
+}
+
+static void choose_demand(struct tenant *t, struct prepare_job *j, uint64_t n_warm)
+{
+    uint64_t demand = demand_of(t);
+    if (n_warm < t->ready_units + demand)
+        add_cold(t, j, t->prepare.order, demand, false);
+    if (j->n_runs == 0)
+        t->prepare.n_until_look = JOB_UNITS_MAX;
+}
+
+static void choose_ready(struct tenant *t, struct prepare_job *j, uint64_t n_warm)
 {
     struct prepare *p = &t->prepare;
-    uint64_t n_warm = sum_units(t, count_warm), demand = demand_of(t);
-    if (demand > 0 && n_warm < t->ready_units + demand)
-        add_cold(t, j, p->order, demand, false);
-    if (n_warm >= t->ready_units)
-        p->is_reached = true;
-    else if (n_warm < t->ready_units / 2)
-        p->is_reached = false;
-    if (j->n_runs > 0 || p->is_reached)
+    p->is_resting = false;
+    if (n_warm < t->ready_units) {
+        make_room(t);
+        add_cold(t, j, GRANT_ORDER_MAX, t->ready_units, false);
+        if (j->n_runs == 0 && p->n_renews > 0) {
+            add_cold(t, j, GRANT_ORDER_MAX, t->ready_units, true);
+            p->n_renews--;
+        }
+    }
+    if (j->n_runs > 0)
         return;
-    make_room(t);
-    add_cold(t, j, GRANT_ORDER_MAX, t->ready_units, false);
-    if (j->n_runs > 0 || p->n_renews == 0)
-        return;
-    p->n_renews--;
-    add_cold(t, j, GRANT_ORDER_MAX, t->ready_units, true);
+    p->is_resting = true;
+    p->n_rest_units = n_warm / 2;
 }
 
 /* ---- in the loop ---- */
@@ -192,7 +226,6 @@ static void prepare_done(struct core *core, struct job *job)
 {
     struct prepare_job *j = (struct prepare_job *)job;
     struct tenant *t = j->tenant;
-    (void)core;
     for (uint32_t i = 0; i < j->n_runs; i++)
         seg_end_warming(j->runs[i].seg, j->runs[i].unit, j->runs[i].n, j->error == 0);
     if (j->error < 0 && !t->prepare.is_failing)
@@ -201,33 +234,51 @@ static void prepare_done(struct core *core, struct job *job)
     t->prepare.is_failing = t->prepare.is_blocked = j->error < 0;
     t->prepare.is_running = false;
     t->n_jobs--;
+    if (j->error == 0) /* else only when something else has changed */
+        tenant_changed(t);
     free(j);
+    memory_wake_all(core);
     prepare_pump(t);
 }
 
-static bool may_begin(const struct tenant *t)
+static bool wants_demand(const struct tenant *t)
+{
+    return t->prepare.n_until_look == 0 && demand_of(t) > 0;
+}
+
+static bool wants_ready(const struct tenant *t, uint64_t n_warm)
 {
     const struct prepare *p = &t->prepare;
-    return !p->is_running && !p->is_blocked && p->n_until_look == 0 && t->clients.n > 0 &&
+    return t->ready_units > 0 && (!p->is_resting || n_warm < p->n_rest_units);
+}
+
+static bool may_begin(const struct tenant *t, uint64_t n_warm)
+{
+    const struct prepare *p = &t->prepare;
+    return !p->is_running && !p->is_blocked && !t->is_punching && t->clients.n > 0 &&
            TAILQ_EMPTY(&t->populates) && !t->core->is_stopping &&
-           (t->ready_units > 0 || demand_of(t) > 0);
+           (wants_demand(t) || wants_ready(t, n_warm));
 }
 
 void prepare_pump(struct tenant *t)
 {
     if (!t->is_open)
         return;
-    t->control->header.prepared_bytes = sum_units(t, count_warm) * UNIT_BYTES;
-    if (!may_begin(t))
+    uint64_t n_warm = sum_units(t, count_warm);
+    t->control->header.prepared_bytes = n_warm * UNIT_BYTES;
+    if (!may_begin(t, n_warm))
         return;
     struct prepare_job *j = calloc(1, sizeof(*j));
     if (!j)
         return;
     *j = (struct prepare_job){
         .job = {prepare_work, prepare_done}, .tenant = t, .huge = t->pages == PAGES_THP};
-    choose(t, j);
+    t->prepare.n_looks++;
+    if (wants_demand(t))
+        choose_demand(t, j, n_warm);
+    if (j->n_runs == 0 && wants_ready(t, n_warm))
+        choose_ready(t, j, n_warm);
     if (j->n_runs == 0) {
-        t->prepare.n_until_look = JOB_UNITS_MAX;
         free(j);
         return;
     }
@@ -249,19 +300,13 @@ void prepare_granted(struct tenant *t, uint32_t n, bool exact)
 void prepare_tick(struct tenant *t)
 {
     struct prepare *p = &t->prepare;
+    if (p->demand_units > 0)
+        tenant_changed(t); /* what it does not spare any more decays */
     p->demand_units = p->demand_units > JOB_UNITS_MAX ? p->demand_units / 2 : 0;
     p->n_renews = RENEWS_PER_TICK;
     p->n_until_look = 0;
-    p->is_blocked = p->is_full = p->is_reached = false;
+    p->is_blocked = p->is_resting = false;
     prepare_pump(t);
-}
-
-bool prepare_is_due(const struct tenant *t)
-{
-    if (t->clients.n == 0)
-        return false;
-    return t->prepare.demand_units > 0 ||
-           (t->ready_units > 0 && sum_units(t, count_warm) < t->ready_units);
 }
 
 static void spare(struct tenant *t, unsigned order, uint64_t n_units)

@@ -19,8 +19,6 @@ void prepare_pump(struct tenant *tenant);
 
 /* One tick: what was granted lately is so long ago; what failed may be tried again. */
 void prepare_tick(struct tenant *tenant);
-/* Is there anything for a later tick? */
-bool prepare_is_due(const struct tenant *tenant);
 
 /* Stale units that are to stay prepared are not stale. */
 void prepare_spare(struct tenant *tenant);

@@ -136,9 +136,9 @@ static void restore_span(struct tenant *t, struct seg *seg)
 
 static int restore_segs(struct tenant *t, struct store_items *items)
 {
-    for (uint32_t slot = 0; slot < HEAP_SLOTS; slot = t->n_slots) {
+    for (uint32_t slot = 0; slot < HEAP_SLOTS; slot++) {
         if (t->books->segment[slot].size_bytes == 0)
-            break;
+            continue;
         int fd = kept_take(items, (struct kept){KEPT_SEGMENT, t->heap_no, slot});
         int r = fd < 0 ? -EIO : tenant_restore_seg(t, slot, fd);
         if (r < 0) {

@@ -247,6 +247,7 @@ uint32_t seg_hold_run(struct seg *seg, uint32_t n, unsigned align_order)
 
 bool seg_commit(struct seg *seg, uint32_t unit, uint32_t n)
 {
+    seg->is_known = true;
     if (!seg->buddy) {
         seg->n_dirty = 0;
         seg->span_stale = false;
@@ -294,10 +295,12 @@ static bool take_stale_whole(struct seg *seg, uint32_t *ret_unit, uint32_t *ret_
 
 static bool is_stale_page(const struct seg *seg, uint32_t unit)
 {
-    const uint64_t *word = &seg->stale[BITS_WORD(unit)];
-    if (seg->page_units == 1)
-        return *word & BITS_MASK(unit);
-    return (word[0] & word[1] & word[2] & word[3]) == ~0ull;
+    uint32_t end = MIN(unit + seg->page_units, seg->shape.n_units);
+    unit = MAX(unit, seg->shape.n_meta);
+    for (uint32_t w = BITS_WORD(unit); unit < end && w <= BITS_WORD(end - 1); w++)
+        if (bits_in(w, unit, end - unit) & ~seg->stale[w])
+            return false;
+    return unit < end;
 }
 
 /* The first page whose units are all stale; n_units: none. */
@@ -323,6 +326,8 @@ bool seg_take_stale(struct seg *seg, uint32_t max_units, uint32_t *ret_unit, uin
         n += seg->page_units;
     if (n == 0)
         return false;
+    n = MIN(unit + n, seg->shape.n_units) - MAX(unit, seg->shape.n_meta);
+    unit = MAX(unit, seg->shape.n_meta);
     bool taken = buddy_take_at(seg->buddy, unit, n); /* bits are kept for free units only */
     acre_assert(taken);
     clear_bits(seg, unit, n);
@@ -337,10 +342,12 @@ void seg_give_clean(struct seg *seg, uint32_t unit, uint32_t n)
     seg->unfit_units = UINT32_MAX;
 }
 
-/* A huge page of free units goes as a whole, also where some of these are clean. */
+/* A huge page of free units goes as a whole, also where some of these are clean; of one that the
+ * tables or the end of the file cut, what is there. */
 static void mark_huge_page(struct seg *seg, uint32_t w)
 {
-    uint32_t unit = w * 64, n = HUGE_WORDS * 64, first, len;
+    uint32_t unit = MAX(w * 64, seg->shape.n_meta), first, len;
+    uint32_t end = MIN((w + HUGE_WORDS) * 64, seg->shape.n_units);
     uint64_t any_dirty = 0, any_busy = 0;
     for (uint32_t i = w; i < w + HUGE_WORDS; i++) {
         any_dirty |= seg->dirty[i];
@@ -348,10 +355,11 @@ static void mark_huge_page(struct seg *seg, uint32_t w)
         seg->stale[i] = 0;
     }
     if (any_dirty == 0 || any_busy != 0 || !buddy_next_free_run(seg->buddy, unit, &first, &len) ||
-        first != unit || len < n)
+        first != unit || len < end - unit)
         return;
-    set_dirty(seg, unit, n);
-    memset(seg->stale + w, 0xff, HUGE_WORDS * sizeof(*seg->stale));
+    set_dirty(seg, unit, end - unit);
+    for (uint32_t i = BITS_WORD(unit); i <= BITS_WORD(end - 1); i++)
+        seg->stale[i] = bits_in(i, unit, end - unit);
 }
 
 void seg_mark_stale(struct seg *seg)

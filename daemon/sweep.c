@@ -179,7 +179,7 @@ int sweep_start(struct tenant *t, struct sweep_plan *plan,
     s->plan = plan;
     s->done = done;
     for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot])
+        if (t->segs[slot] && t->segs[slot]->is_known) /* the others may go meanwhile (yield.c) */
             s->segs[s->n_segs++] =
                 (struct sweep_seg){t->segs[slot]->fd, slot, t->segs[slot]->base,
                                    t->segs[slot]->mapped_bytes, t->segs[slot]->shape};

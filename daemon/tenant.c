@@ -2,11 +2,11 @@
 /*
  * A tenant and its heap, theory.
  *
- * MODEL. A heap is a row of slots; each segment begins in the first slot that was never used.
- * Segments only come, until the whole heap goes: a client that is stopped may still map the first
- * memfd of a slot. Every unit outside of the tables is in exactly one state: free (in the segment's
- * buddy allocator, or out of it while its pages are punched), a client's, or an orphan. The books
- * say which.
+ * MODEL. A heap is a row of slots; each segment begins in the first that is free. Segments that a
+ * client knows stay until the whole heap goes: one that is stopped may still map the first memfd of
+ * a slot. Others may go before (yield.c). Every unit outside of the tables is in exactly one state:
+ * free (in the segment's buddy allocator, or out of it while its pages are punched), a client's, or
+ * an orphan. The books say which.
  *
  * INVARIANTS
  *   1. owner != 0 in the books  <=>  the unit counts in granted_units, and in its client's holdings
@@ -116,6 +116,7 @@ static void begin(struct tenant *t)
     h->ready_bytes = t->ready_units * UNIT_BYTES;
     strcpy(h->tenant, t->name);
     t->granted_units = 0;
+    t->n_ticks = 0;
     t->search = (struct search){0};
     t->prepare = (struct prepare){0};
     t->tick_place = (struct orphan_place){0};
@@ -197,12 +198,11 @@ struct seg *tenant_seg(const struct tenant *t, uint32_t slot)
 {
     if (slot >= t->n_slots)
         return NULL;
-    for (uint32_t head = slot;; head--) {
-        struct seg *seg = t->segs[head];
-        if (seg)
-            return slot < head + seg->n_slots ? seg : NULL;
-        acre_assert(head > 0); /* slot 0 is a head */
-    }
+    uint32_t head = slot;
+    while (head > 0 && !t->segs[head])
+        head--;
+    struct seg *seg = t->segs[head];
+    return seg && slot < head + seg->n_slots ? seg : NULL;
 }
 
 struct seg *tenant_locate(const struct tenant *t, uint64_t off, bool any, uint32_t *ret_unit)
@@ -221,8 +221,7 @@ struct seg *tenant_locate(const struct tenant *t, uint64_t off, bool any, uint32
 
 /* ---- a new segment ---- */
 
-/* Units in all so that after the tables an aligned run of n fits. */
-static uint64_t units_for_run(uint32_t n, unsigned align_order)
+uint64_t tenant_units_for(uint32_t n, unsigned align_order)
 {
     uint64_t align = 1ull << align_order, n_meta = 1, total;
     for (;;) {
@@ -268,6 +267,24 @@ static uint64_t choose_units(const struct tenant *t, uint64_t need, uint32_t n,
     return run_fits(want, n, align_order) ? want : need;
 }
 
+/* The first of so many free ones in a row. */
+static uint32_t find_slots(const struct tenant *t, uint64_t n_units)
+{
+    uint32_t from = 0, slot = 0;
+    uint64_t n = (n_units + SLOT_UNITS - 1) / SLOT_UNITS;
+    while (slot < t->n_slots && slot - from < n)
+        if (t->segs[slot])
+            slot = from = slot + t->segs[slot]->n_slots;
+        else
+            slot++;
+    return from;
+}
+
+bool tenant_has_slots(const struct tenant *t, uint64_t n_units)
+{
+    return (n_units + SLOT_UNITS - 1) / SLOT_UNITS <= HEAP_SLOTS - find_slots(t, n_units);
+}
+
 static void publish_seg(struct tenant *t, const struct seg *seg)
 {
     struct control *c = t->control;
@@ -286,23 +303,23 @@ static void add_seg(struct tenant *t, struct seg *seg)
 {
     seg->page_units = t->pages == PAGES_THP ? HUGE_UNITS : 1;
     t->segs[seg->slot] = seg;
-    t->n_slots += seg->n_slots;
+    t->n_slots = MAX(t->n_slots, seg->slot + seg->n_slots);
 }
 
 int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct seg **ret_seg)
 {
     struct seg *seg;
-    uint64_t need = units_for_run(n, align_order);
+    uint64_t need = tenant_units_for(n, align_order);
     if (need > HEAP_UNITS)
         return -ENOMEM;
     uint64_t n_units = choose_units(t, need, n, align_order);
     if (n_units == 0)
         return -ENOMEM;
-    if ((n_units + SLOT_UNITS - 1) / SLOT_UNITS > HEAP_SLOTS - t->n_slots)
+    if (!tenant_has_slots(t, n_units))
         return -ENOSPC;
     int r = budget_charge(&t->budget, n_units * UNIT_BYTES);
     acre_assert(r == 0);
-    r = seg_new(&seg, "acre-segment", t->n_slots, t->heap_id, (uint32_t)n_units);
+    r = seg_new(&seg, "acre-segment", find_slots(t, n_units), t->heap_id, (uint32_t)n_units);
     if (r < 0) {
         budget_refund(&t->budget, n_units * UNIT_BYTES);
         return r;
@@ -317,15 +334,34 @@ int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
 {
     struct seg *seg;
     uint64_t size_bytes = t->books->segment[slot].size_bytes;
-    acre_assert(slot == t->n_slots);
     int r = seg_restore(&seg, fd, slot, size_bytes);
     if (r < 0)
         return r;
     budget_restore(&t->budget, size_bytes);
     seg->span_units = t->books->segment[slot].span_units;
+    seg->is_known = true; /* perhaps */
     add_seg(t, seg);
     t->control->header.sealed_bytes = t->budget.charged_bytes;
     return 0;
+}
+
+int tenant_drop_seg(struct tenant *t, struct seg *seg)
+{
+    struct control *c = t->control;
+    uint64_t size_bytes = seg->shape.size_bytes;
+    int fd;
+    acre_assert(!seg->is_known && t->segs[seg->slot] == seg);
+    books_set_segment(t->books, seg->slot, 0, 0);
+    kept_drop(t->core, kept_of(t, KEPT_SEGMENT, seg->slot)); /* the name may be needed again */
+    __atomic_store_n(&c->segment[seg->slot].size_bytes, 0, __ATOMIC_RELEASE);
+    t->segs[seg->slot] = NULL;
+    while (t->n_slots > 0 && !tenant_seg(t, t->n_slots - 1))
+        t->n_slots--;
+    seg_free(seg, &fd);
+    budget_orphan(&t->budget, size_bytes);
+    c->header.sealed_bytes = t->budget.charged_bytes;
+    __atomic_store_n(&c->header.n_slots, t->n_slots, __ATOMIC_RELEASE);
+    return fd;
 }
 
 /* ---- units ---- */
@@ -372,6 +408,7 @@ void tenant_assign(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t n,
         t->books->segment[seg->slot].span_units = to == OWNER_NONE ? 0 : n;
         books_set_owner(t->books, seg->slot, seg->shape.n_meta, 1, to);
     }
+    tenant_changed(t);
     count_owner(t, seg, unit, n, from, false);
     count_owner(t, seg, unit, n, to, true);
     t->control->header.granted_bytes = t->granted_units * UNIT_BYTES;

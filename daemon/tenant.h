@@ -24,14 +24,17 @@ struct search {
 
 /* For pages ahead of their demand; prepare.c. */
 struct prepare {
-    bool is_running;          /* a job */
-    bool is_blocked, is_full; /* until the next tick: a job failed; no segment can be made */
-    bool is_failing;          /* and that has been said */
-    bool is_reached;          /* ready was, and is not half used since */
-    unsigned order;           /* of the last span granted */
-    uint32_t n_until_look;    /* units to be granted before the next look */
-    uint32_t n_renews;        /* jobs over dirty units, until the next tick */
-    uint64_t demand_units;    /* granted lately */
+    bool is_running;       /* a job */
+    bool is_blocked;       /* one failed: until the next tick */
+    bool is_failing;       /* and that has been said */
+    bool is_resting;       /* nothing can be done for ready: until the next tick, or until */
+    uint64_t n_rest_units; /* fewer than these are warm */
+    bool has_yielded;      /* a segment; yield.c */
+    uint32_t n_renews;     /* jobs over dirty units, until the next tick */
+    uint64_t demand_units; /* granted lately */
+    unsigned order;        /* of the last span granted */
+    uint32_t n_until_look; /* units to be granted before the next look for demand */
+    uint64_t n_looks;      /* so far, for either */
 };
 
 /* What the configuration says of a tenant, but for who may use it. */
@@ -65,6 +68,8 @@ struct tenant {
     uint64_t granted_units; /* clients' and orphans' */
     struct client_table clients;
     struct orphans orphans;
+
+    unsigned n_ticks; /* still to come: tenant_changed() */
 
     /* what is under way; core.h and reaper.h */
     uint32_t n_jobs;              /* that use the heap's descriptors or mappings */
@@ -116,6 +121,20 @@ static inline uint64_t seg_off(const struct seg *seg, uint32_t unit)
  * capacity leave room; -ENOSPC: no slot; -EMFILE and others: the system refused.
  */
 int tenant_add_seg(struct tenant *tenant, uint32_t n, unsigned align_order, struct seg **ret_seg);
+
+/* Units that tenant_add_seg() needs for that at least; more than HEAP_UNITS: it cannot be had. */
+uint64_t tenant_units_for(uint32_t n, unsigned align_order);
+/* Are there slots in a row for so many? */
+bool tenant_has_slots(const struct tenant *tenant, uint64_t n_units);
+/* A segment that no client knows goes. Its charge is nobody's; its descriptor is the caller's. */
+int tenant_drop_seg(struct tenant *tenant, struct seg *seg);
+
+/* Units were granted, came back, or changed their pages: one tick marks what is dirty then, the
+ * next one finds it stale. After that nothing happens by itself. */
+static inline void tenant_changed(struct tenant *tenant)
+{
+    tenant->n_ticks = 2;
+}
 
 /*
  * The only way by which units change hands: books, holdings, counts, control page. A run that goes

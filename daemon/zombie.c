@@ -23,7 +23,8 @@ static void refund(struct core *core, struct zombie **at)
 {
     struct zombie *z = *at;
     *at = z->next;
-    kept_drop(core, z->kept);
+    if (z->kept.kind != KEPT_NOT)
+        kept_drop(core, z->kept);
     ledger_refund_orphaned(&core->ledger, z->size_bytes);
     close_fd(&z->fd);
     free(z);
@@ -48,11 +49,14 @@ void zombie_bury(struct core *core, struct kept kept, int fd, uint64_t size_byte
 
 void zombie_sweep(struct core *core)
 {
+    uint64_t left = ledger_left(&core->ledger);
     for (struct zombie **at = &core->zombies; *at;)
         if (nobody_maps((*at)->fd))
             refund(core, at);
         else
             at = &(*at)->next;
+    if (ledger_left(&core->ledger) > left)
+        core_changed(core);
 }
 
 void zombie_deinit(struct core *core)

@@ -155,6 +155,69 @@ static void status_tells_ready_and_prepared(void **state)
     daemon_down(&d);
 }
 
+static void what_is_only_ready_goes_to_another_tenant(void **state)
+{
+    (void)state;
+    daemon_up(&d, "capacity = \"256M\"\n"
+                  "tenant \"idle\" { max = \"256M\" ready = \"240M\" }\n"
+                  "tenant \"user\" { max = \"256M\" }\n");
+    struct acre_heap *idle = heap_open(&d, "idle"), *user = heap_open(&d, "user");
+    assert_non_null(acre_alloc(idle, 1000));
+    wait_prepared(200ll * MEGABYTE);
+    for (unsigned i = 0; i < 180; i++)
+        assert_non_null(acre_alloc(user, MEGABYTE));
+    assert_true(memory_int("prepared_bytes") < 70ll * MEGABYTE);
+    assert_non_null(acre_alloc(idle, 1000));
+    acre_close(idle);
+    acre_close(user);
+    daemon_down(&d);
+}
+
+/* How often the daemon's loop has slept. */
+static long sleeps(void)
+{
+    char path[64], line[256];
+    long n = -1;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)d.pid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f))
+        if (strncmp(line, "voluntary_ctxt_switches:", 24) == 0)
+            n = strtol(line + 24, NULL, 10);
+    fclose(f);
+    assert_true(n >= 0);
+    return n;
+}
+
+static void a_daemon_with_nothing_to_do_sleeps(void **state)
+{
+    (void)state;
+    static char *blocks[BLOCKS];
+    long before = -1;
+    unsigned tries = 0;
+    /* 21 MiB are no whole number of spans, and so much is never free. */
+    daemon_up(&d, "tenant \"a\" { max = \"128M\" ready = \"21M\" }\n"
+                  "tenant \"b\" { max = \"128M\" ready = \"128M\" pages = \"thp\" }\n");
+    struct acre_heap *heaps[] = {heap_open(&d, "a"), heap_open(&d, "b")};
+    for (unsigned h = 0; h < 2; h++) {
+        for (unsigned i = 0; i < BLOCKS; i++) {
+            blocks[i] = acre_calloc(heaps[h], 1, MEGABYTE);
+            assert_non_null(blocks[i]);
+        }
+        for (unsigned i = 0; i < BLOCKS; i += 2)
+            acre_free(heaps[h], blocks[i]);
+    }
+    while (sleeps() != before && tries++ < 12) {
+        before = sleeps();
+        usleep(2500000); /* of a tick a second */
+    }
+    assert_int_equal(sleeps(), before);
+    acre_close(heaps[0]);
+    acre_close(heaps[1]);
+    daemon_down(&d);
+}
+
 /* ---- huge pages ---- */
 
 static struct {
@@ -261,6 +324,8 @@ int main(void)
         cmocka_unit_test(what_is_not_ready_takes_a_fault_a_page),
         cmocka_unit_test(what_is_used_is_made_ready_again),
         cmocka_unit_test(status_tells_ready_and_prepared),
+        cmocka_unit_test(what_is_only_ready_goes_to_another_tenant),
+        cmocka_unit_test(a_daemon_with_nothing_to_do_sleeps),
         cmocka_unit_test_teardown(huge_pages_are_shared_with_the_client, shmem_restore),
         cmocka_unit_test_teardown(without_the_setting_there_are_4k_pages_and_status_says_why,
                                   shmem_restore),

@@ -112,6 +112,11 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
     refused("tenant \"a\" {\n max = \"1M\"\n ready = \"some\"\n}\n", 3, "no number of bytes");
     refused("tenant \"a\" {\n max = \"1M\"\n ready = \"4K\"\n}\n", 3, "not between");
     refused("tenant \"a\" {\n max = \"1M\"\n ready = \"2M\"\n}\n", 4, "more ready than its max");
+    refused("capacity = \"1G\"\ntenant \"a\" { max = \"1G\" ready = \"600M\" }\n"
+            "tenant \"b\" {\n max = \"2G\"\n ready = \"500M\"\n}\n",
+            6, "more ready (1126400 KiB in all) than the capacity");
+    refused("tenant \"a\" {\n max = \"1G\"\n ready = \"600M\"\n}\ncapacity = \"500M\"\n", 5,
+            "than the capacity");
     refused("tenant \"a\" {\n max = \"1M\"\n pages = \"huge\"\n}\n", 3,
             "neither \"4k\" nor \"thp\"");
 }

@@ -196,10 +196,10 @@ static void make_page(struct fake *f)
     memset(f->page->secret, 0x5a, sizeof(f->page->secret));
 }
 
-static int attach_page(struct fake *f)
+static int attach_page_to(struct fake *f, const char *tenant)
 {
     struct msg_request req = {.op = MSG_ATTACH};
-    strcpy(req.attach.tenant, "t");
+    strcpy(req.attach.tenant, tenant);
     strcpy(req.attach.name, "fake");
     int r = ask_with(f, &req, fcntl(f->life_fd, F_DUPFD_CLOEXEC, 0));
     if (r == 0) {
@@ -210,11 +210,21 @@ static int attach_page(struct fake *f)
     return r;
 }
 
-static void attach(struct fake *f)
+static int attach_page(struct fake *f)
+{
+    return attach_page_to(f, "t");
+}
+
+static void attach_to(struct fake *f, const char *tenant)
 {
     connect_as(f, 0);
     make_page(f);
-    assert_int_equal(attach_page(f), 0);
+    assert_int_equal(attach_page_to(f, tenant), 0);
+}
+
+static void attach(struct fake *f)
+{
+    attach_to(f, "t");
 }
 
 static void unmap_page(struct fake *f)
@@ -1512,6 +1522,17 @@ static void test_roots_are_a_thousand_and_24(void **state)
 
 /* ---- giving back to the system ---- */
 
+/* Ticks until nothing is due any more; at most n_max. */
+static unsigned ticks_until_asleep(unsigned n_max)
+{
+    unsigned n = 0;
+    while (n < n_max && core_deadline(&w.core) != UINT64_MAX) {
+        pass(SECOND + 1);
+        n++;
+    }
+    return n;
+}
+
 static void test_freed_pages_go_back_at_the_second_tick(void **state)
 {
     (void)state;
@@ -1529,8 +1550,7 @@ static void test_freed_pages_go_back_at_the_second_tick(void **state)
     assert_true(resident() < MIB(1));
     core_assert_valid(&w.core);
     assert_int_equal(grow_as(&a, 512, true, 0, 0, &x), 0); /* all of it is there again */
-    pass(SECOND);
-    assert_int_equal(core_deadline(&w.core), UINT64_MAX); /* and the daemon sleeps */
+    assert_true(ticks_until_asleep(10) < 10);
     kill_it(&a);
     finish();
 }
@@ -1608,7 +1628,7 @@ static void test_what_is_ready_is_what_the_next_grants_take(void **state)
     assert_int_equal(w.tenant->control->header.ready_bytes, MIB(48));
     w.core.is_stopping = true; /* no more of it */
     for (uint64_t held = 0; held + MIB(8) <= MIB(48); held = granted() * UNIT_BYTES) {
-        (void)grow_telling(&f, held < MIB(16) ? 1 : 640, held >= MIB(16), &is_prepared);
+        (void)grow_telling(&f, held < MIB(16) ? 1 : 128, held >= MIB(16), &is_prepared);
         assert_true(is_prepared);
     }
     do
@@ -1694,13 +1714,13 @@ static void test_what_is_ready_is_never_punched(void **state)
     (void)state;
     struct fake f;
     struct block b;
-    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(24)}, BIG_BYTES);
+    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(96)}, BIG_BYTES);
     attach(&f);
     for (int i = 0; i < 5; i++) {
-        assert_int_equal(grow_as(&f, 4096, true, 0, 0, &b), 0);
-        memset(b.seg->base + ((uint64_t)b.unit << UNIT_SHIFT), 1, MIB(32));
+        assert_int_equal(grow_as(&f, 8192, true, 0, 0, &b), 0);
+        memset(b.seg->base + ((uint64_t)b.unit << UNIT_SHIFT), 1, MIB(64));
         pass(SECOND + 1);
-        assert_true(prepared() >= MIB(24));
+        assert_true(prepared() >= MIB(96));
         assert_int_equal(release(&f, b), 0);
     }
     uint64_t most = resident();
@@ -1708,9 +1728,9 @@ static void test_what_is_ready_is_never_punched(void **state)
         (void)core_deadline(&w.core);
         w.now_ns += SECOND + 1;
         core_tick(&w.core, w.now_ns);
-        assert_true(prepared() >= MIB(20)); /* crumbs go when there is memory in one piece */
+        assert_true(prepared() >= MIB(72)); /* crumbs go when there is memory in one piece */
         run_jobs();
-        assert_true(prepared() >= MIB(24));
+        assert_true(prepared() >= MIB(96));
     }
     assert_true(resident() < most);
     kill_it(&f);
@@ -1830,6 +1850,262 @@ static void test_ready_ends_at_max_and_at_the_capacity(void **state)
     }
 }
 
+/* Grants that others than "t" get. */
+static int grow_elsewhere(struct fake *f, uint32_t n, bool exact)
+{
+    return ask(f, (struct msg_request){.op = MSG_GROW, .grow = {.n_units = n, .exact = exact}});
+}
+
+static void test_what_is_only_ready_yields_to_other_tenants(void **state)
+{
+    (void)state;
+    struct fake idle, user, admin;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct msg_request drop = {.op = MSG_TENANT_DROP};
+    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(56)}, MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    struct tenant *other = core_find_tenant(&w.core, "other");
+    attach(&idle);
+    (void)grow(&idle, 1);
+    assert_true(prepared() >= MIB(55));
+    attach_to(&user, "other");
+    assert_int_equal(grow_elsewhere(&user, 1, false), 0);
+    assert_true(prepared() >= MIB(55)); /* there was room besides */
+    assert_int_equal(grow_elsewhere(&user, (uint32_t)(MIB(40) / UNIT_BYTES), true), 0);
+    while (grow_elsewhere(&user, 1, true) == 0)
+        ;
+    assert_true(other->granted_units * UNIT_BYTES >= MIB(56));
+    assert_true(resident() < MIB(8)); /* where the one small grant came from */
+    core_assert_valid(&w.core);
+    assert_true(ticks_until_asleep(10) < 10);
+    assert_int_equal(grow_as(&idle, MIB(8) / UNIT_BYTES, true, 0, 0, NULL), -ENOMEM);
+    kill_it(&user);
+    connect_as(&admin, 0);
+    strcpy(drop.tenant_drop.tenant, "other");
+    assert_int_equal(ask(&admin, drop), 0); /* there is room again */
+    assert_true(ticks_until_asleep(10) < 10);
+    assert_true(prepared() >= MIB(28)); /* half of it: who had to yield is modest */
+    hang_up(&admin);
+    kill_it(&idle);
+    finish();
+}
+
+static void test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charged(void **state)
+{
+    (void)state;
+    struct fake a, user, looker;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct msg_request look = {.op = MSG_LOOK};
+    struct msg_request map = {.op = MSG_MAP_SEGMENT, .map_segment = {.slot = 1}};
+    start(MIB(64), MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    attach(&a);
+    struct block b = grow(&a, 1);
+    memset(b.seg->base + ((uint64_t)b.unit << UNIT_SHIFT), 7, UNIT_BYTES);
+    w.tenant->ready_units = MIB(56) / UNIT_BYTES;
+    prepare_pump(w.tenant);
+    run_jobs();
+    assert_true(prepared() >= MIB(56));
+    connect_as(&looker, 0);
+    strcpy(look.look.tenant, "t");
+    assert_int_equal(ask(&looker, look), 0);
+    map.map_segment.slot = b.seg->slot + 1;
+    assert_int_equal(ask(&looker, map), 0);
+    uint64_t looked_at = looker.reply.map_segment.size_bytes, kept = b.seg->shape.size_bytes;
+    attach_to(&user, "other");
+    while (grow_elsewhere(&user, 1, true) == 0)
+        ;
+    assert_int_equal(w.tenant->budget.charged_bytes, kept);
+    assert_int_equal(w.core.ledger.orphaned_bytes, looked_at);
+    assert_true(b.seg->base[(uint64_t)b.unit << UNIT_SHIFT] == 7);
+    assert_int_equal(ask(&looker, map), -ENOENT);
+    hang_up(&looker);
+    assert_true(ticks_until_asleep(10) < 10);
+    assert_int_equal(w.core.ledger.orphaned_bytes, 0);
+    assert_int_equal(grow_elsewhere(&user, 1, true), 0);
+    core_assert_valid(&w.core);
+    kill_it(&a);
+    kill_it(&user);
+    finish();
+}
+
+static void test_who_had_to_yield_does_not_take_it_all_again(void **state)
+{
+    (void)state;
+    struct fake idle, user;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(256)};
+    unsigned n_yields = 0, n = 0;
+    start_wish((struct tenant_wish){.max_bytes = MIB(256), .ready_bytes = MIB(240)}, MIB(256));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    attach(&idle);
+    attach_to(&user, "other");
+    do {
+        uint64_t charged = w.tenant->budget.charged_bytes;
+        if (grow_elsewhere(&user, (uint32_t)(MIB(2) / UNIT_BYTES), true) < 0)
+            break;
+        n_yields += w.tenant->budget.charged_bytes < charged;
+        assert_true(ticks_until_asleep(10) < 10);
+    } while (++n < 200);
+    assert_int_equal(w.tenant->budget.charged_bytes, 0); /* it went in the end */
+    if (n_yields > 10)
+        fail_msg("yielded %u times", n_yields);
+    kill_it(&idle);
+    kill_it(&user);
+    finish();
+}
+
+static void test_what_is_being_made_ready_yields_too(void **state)
+{
+    (void)state;
+    struct fake idle, user;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct msg_request req = {.op = MSG_GROW, .grow = {.n_units = MIB(60) / UNIT_BYTES}};
+    req.grow.exact = true;
+    start_wish((struct tenant_wish){.max_bytes = MIB(64)}, MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    attach(&idle);
+    attach_to(&user, "other");
+    w.tenant->ready_units = MIB(60) / UNIT_BYTES;
+    prepare_pump(w.tenant);
+    assert_int_equal(w.n_jobs, 1);
+    for (int i = 0; i < 3; i++)
+        run_one_job(0);
+    unsigned before = user.n_replies;
+    req.serial = user.session.serial + 1;
+    dispatch_request(&w.core, &user.session, &req, 0, -1, w.now_ns);
+    assert_int_equal(user.n_replies, before); /* waits for the job */
+    for (int i = 0; i < 8 && user.n_replies == before; i++)
+        run_one_job(0);
+    assert_int_equal(user.n_replies, before + 1);
+    assert_int_equal(user.reply.error, 0);
+    kill_it(&idle);
+    kill_it(&user);
+    finish();
+}
+
+static void test_what_is_only_ready_makes_room_for_one_large_block(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t max, ready, block;
+    } cases[] = {{GIB(1) + MIB(8), MIB(8), GIB(1) + MIB(6)}, {MIB(64), MIB(48), MIB(60)}};
+    struct fake f;
+    struct block b;
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        start_wish((struct tenant_wish){.max_bytes = cases[i].max, .ready_bytes = cases[i].ready},
+                   BIG_BYTES);
+        attach(&f);
+        assert_true(prepared() >= cases[i].ready);
+        uint32_t n = (uint32_t)(cases[i].block / UNIT_BYTES);
+        assert_int_equal(grow_as(&f, n + 1024, true, 0, 0, NULL), -ENOMEM);
+        assert_true(prepared() >= cases[i].ready); /* would not have helped */
+        assert_int_equal(grow_as(&f, n, true, 0, 0, &b), 0);
+        assert_int_equal(b.unit, b.seg->shape.n_meta);
+        assert_true(ticks_until_asleep(10) < 10);
+        core_assert_valid(&w.core);
+        assert_int_equal(release(&f, b), 0);
+        kill_it(&f);
+        finish();
+    }
+}
+
+static void test_an_idle_daemon_sleeps_whatever_is_to_be_ready(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t max, capacity, ready;
+        enum pages_kind pages;
+    } cases[] = {
+        {MIB(64), BIG_BYTES, 0, PAGES_THP},        {MIB(64), BIG_BYTES, MIB(16), PAGES_THP},
+        {MIB(64), BIG_BYTES, MIB(21), PAGES_4K},   {MIB(64), BIG_BYTES, MIB(21), PAGES_THP},
+        {MIB(40), BIG_BYTES, MIB(40), PAGES_4K},   {GIB(1), MIB(40), MIB(60), PAGES_4K},
+        {MIB(40), BIG_BYTES, MIB(400), PAGES_THP}, {MIB(64), BIG_BYTES, 65536, PAGES_4K},
+    };
+    struct fake f;
+    struct block b[256];
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        unsigned n = 0;
+        start_wish((struct tenant_wish){.max_bytes = cases[i].max, .ready_bytes = cases[i].ready},
+                   cases[i].capacity);
+        assert_int_equal(tenant_open(w.tenant), 0);
+        w.tenant->pages = cases[i].pages;
+        attach(&f);
+        assert_true(ticks_until_asleep(20) < 20);
+        while (n < ARRAY_LEN(b) && grow_as(&f, 24, true, 0, 0, &b[n]) == 0)
+            memset(b[n].seg->base + ((uint64_t)b[n].unit << UNIT_SHIFT), 1, 24 * UNIT_BYTES), n++;
+        assert_true(ticks_until_asleep(20) < 20);
+        for (unsigned k = 0; k < n; k += 2)
+            assert_int_equal(release(&f, b[k]), 0);
+        assert_true(ticks_until_asleep(20) < 20);
+        for (unsigned k = 1; k < n; k += 2)
+            assert_int_equal(release(&f, b[k]), 0);
+        assert_true(ticks_until_asleep(20) < 20);
+        uint64_t all = resident();
+        assert_true(all <= cases[i].ready + MIB(5));
+        unsigned n_submitted = w.n_submitted;
+        for (int k = 0; k < 3; k++) {
+            pass(SECOND + 1);
+            assert_int_equal(core_deadline(&w.core), UINT64_MAX);
+        }
+        assert_int_equal(w.n_submitted, n_submitted);
+        kill_it(&f);
+        finish();
+    }
+}
+
+static void test_who_grows_and_releases_pays_for_few_looks(void **state)
+{
+    (void)state;
+    static const uint64_t ready[] = {MIB(64), MIB(1000)}; /* the latter cannot be reached */
+    struct fake f;
+    struct block b;
+    for (unsigned i = 0; i < ARRAY_LEN(ready); i++) {
+        start_wish((struct tenant_wish){.max_bytes = MIB(128), .ready_bytes = ready[i]}, BIG_BYTES);
+        attach(&f);
+        assert_true(ticks_until_asleep(20) < 20);
+        uint64_t n_looks = w.tenant->prepare.n_looks;
+        for (int k = 0; k < 1000; k++) {
+            assert_int_equal(grow_as(&f, 512, true, 0, 0, &b), 0);
+            assert_int_equal(release(&f, b), 0);
+        }
+        n_looks = w.tenant->prepare.n_looks - n_looks;
+        if (n_looks > 40)
+            fail_msg("%llu looks for 1000 pairs", (unsigned long long)n_looks);
+        kill_it(&f);
+        finish();
+    }
+}
+
+static void test_as_much_stays_ready_in_pieces_as_in_one(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b;
+    uint32_t n = 0;
+    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(16)}, BIG_BYTES);
+    attach(&f);
+    static struct block held[MIB(64) / UNIT_BYTES];
+    while (grow_as(&f, 1, true, 0, 0, &b) == 0) {
+        b.seg->base[(uint64_t)b.unit << UNIT_SHIFT] = 1;
+        b.seg->base[((uint64_t)b.unit << UNIT_SHIFT) + 4096] = 1;
+        held[n++] = b;
+    }
+    uint64_t all = resident();
+    for (uint32_t i = 0; i < n; i += 2)
+        assert_int_equal(release(&f, held[i]), 0);
+    assert_true(n / 2 * UNIT_BYTES > MIB(30));
+    assert_true(ticks_until_asleep(40) < 40);
+    uint64_t held_bytes = all - (n + 1) / 2 * UNIT_BYTES;
+    assert_true(resident() >= held_bytes + MIB(16));
+    assert_true(resident() <= held_bytes + MIB(17)); /* and the rest went */
+    kill_it(&f);
+    finish();
+}
+
 static void test_nothing_is_prepared_for_nobody(void **state)
 {
     (void)state;
@@ -1844,10 +2120,9 @@ static void test_nothing_is_prepared_for_nobody(void **state)
     attach(&f);
     kill_it(&f);
     assert_true(prepared() >= MIB(24));
-    for (int i = 0; i < 10; i++) {
-        pass(SECOND + 1);
-        assert_int_equal(core_deadline(&w.core), UINT64_MAX);
-    }
+    unsigned n_submitted = w.n_submitted;
+    assert_true(ticks_until_asleep(10) < 4);
+    assert_int_equal(w.n_submitted, n_submitted);
     hang_up(&looker);
     finish();
 }
@@ -1892,6 +2167,91 @@ static void test_pages_are_what_the_daemon_believes_of_them(void **state)
         kill_it(&f);
         finish();
     }
+}
+
+struct side {
+    struct fake f;
+    struct msg_run held[64];
+    unsigned n_held, n_replies;
+    bool waits;
+};
+
+/* A reply to a Grow, if there is one by now. */
+static void take_grant(struct side *s)
+{
+    s->waits = s->f.n_replies == s->n_replies;
+    if (!s->waits && s->f.reply.error == 0)
+        s->held[s->n_held++] = s->f.reply.grow.run;
+}
+
+static void grow_or_release(struct side *s)
+{
+    static const uint32_t sizes[] = {1, 4, 300, 3000};
+    struct msg_request req = {.op = MSG_GROW, .serial = s->f.session.serial + 1};
+    if (s->n_held == ARRAY_LEN(s->held) || (s->n_held > 0 && rand() % 3 == 0)) {
+        unsigned i = (unsigned)rand() % s->n_held;
+        req.op = MSG_RELEASE;
+        req.release.n_runs = 1;
+        req.release.runs[0] = s->held[i];
+        s->held[i] = s->held[--s->n_held];
+    } else {
+        req.grow.n_units = sizes[rand() % 4];
+        req.grow.exact = rand() % 2;
+    }
+    s->n_replies = s->f.n_replies;
+    dispatch_request(&w.core, &s->f.session, &req, 0, -1, w.now_ns);
+    if (req.op == MSG_GROW)
+        take_grant(s);
+}
+
+/* Two tenants of whom each wants all of the capacity ready; jobs late and in any order. */
+static void test_ready_memory_goes_to_and_fro_and_nothing_is_lost(void **state)
+{
+    (void)state;
+    static const char *names[] = {"t", "other"};
+    unsigned n_yields = 0;
+    for (unsigned seed = 1; seed <= 12; seed++) {
+        static struct side sides[2];
+        struct access_list none = {0};
+        struct tenant_wish wish = {.max_bytes = MIB(64), .ready_bytes = MIB(40)};
+        memset(sides, 0, sizeof(sides));
+        srand(seed);
+        start_wish(wish, MIB(64));
+        assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+        for (unsigned i = 0; i < 2; i++)
+            attach_to(&sides[i].f, names[i]);
+        for (unsigned step = 0; step < 300; step++) {
+            struct side *s = &sides[rand() % 2];
+            unsigned what = (unsigned)rand() % 12;
+            uint64_t yielding_bytes = w.core.yielding_bytes;
+            if (s->waits)
+                take_grant(s);
+            else if (what < 6)
+                grow_or_release(s);
+            n_yields += w.core.yielding_bytes > yielding_bytes;
+            if (what == 7 || w.n_jobs == JOBS_MAX)
+                pass(SECOND + 1);
+            if (what > 7 && w.n_jobs > 0)
+                run_one_job((unsigned)rand() % w.n_jobs);
+            if (step % 60 == 59) { /* another client */
+                kill_it(&s->f);
+                *s = (struct side){.n_held = 0};
+                attach_to(&s->f, names[s - sides]);
+            }
+            if (step % 10 == 0)
+                core_assert_valid(&w.core);
+        }
+        run_jobs();
+        for (unsigned i = 0; i < 2; i++) {
+            if (sides[i].waits)
+                take_grant(&sides[i]);
+            assert_false(sides[i].waits); /* everybody has an answer */
+            kill_it(&sides[i].f);
+        }
+        assert_true(ticks_until_asleep(60) < 60);
+        finish();
+    }
+    assert_true(n_yields > 10);
 }
 
 static void test_a_heap_without_clients_can_be_dropped(void **state)
@@ -2122,6 +2482,15 @@ int main(void)
         cmocka_unit_test(test_huge_pages_are_punched_as_a_whole),
         cmocka_unit_test(test_a_huge_page_is_prepared_as_a_whole_and_not_punched_meanwhile),
         cmocka_unit_test(test_ready_ends_at_max_and_at_the_capacity),
+        cmocka_unit_test(test_what_is_only_ready_yields_to_other_tenants),
+        cmocka_unit_test(test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charged),
+        cmocka_unit_test(test_who_had_to_yield_does_not_take_it_all_again),
+        cmocka_unit_test(test_what_is_being_made_ready_yields_too),
+        cmocka_unit_test(test_what_is_only_ready_makes_room_for_one_large_block),
+        cmocka_unit_test(test_an_idle_daemon_sleeps_whatever_is_to_be_ready),
+        cmocka_unit_test(test_who_grows_and_releases_pays_for_few_looks),
+        cmocka_unit_test(test_as_much_stays_ready_in_pieces_as_in_one),
+        cmocka_unit_test(test_ready_memory_goes_to_and_fro_and_nothing_is_lost),
         cmocka_unit_test(test_nothing_is_prepared_for_nobody),
         cmocka_unit_test(test_pages_are_what_the_daemon_believes_of_them),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),

@@ -118,7 +118,7 @@ static int count_segment(struct look *l, uint32_t slot)
 
     int r = peer_call(l->peer, &req, &reply, &fd);
     if (r < 0)
-        return r;
+        return r == -ENOENT ? 0 : r; /* it was only ready, and went meanwhile */
     r = segment_check(fd, slot, l->heap_id, &shape, &why);
     if (r < 0)
         return peer_fail(l->peer, r, "segment %u: %s", slot, why);

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Yielding, theory. `ready` is a wish, a grant is a need. Segments that were cut for `ready` take
+ * of max and of the capacity what a grant may want: of another tenant, or of their own, if it is a
+ * block that none of them holds.
+ *
+ * WHICH. Those that no client knows: nothing of them was ever granted, nor mapped. Nobody may write
+ * there, so that they can go while the heap lives, and their slots can be used again. Who looks may
+ * have one mapped: its charge stays until that has been proven over (zombie.c). Once a client knows
+ * a segment it may be mapped for ever, and stays, however empty. Of several the smallest that
+ * suffices goes, else the largest first; none if all together would not do.
+ *
+ * ORDER. The segment leaves its tenant at once; a worker frees its pages (130 us a MiB); then the
+ * charge comes back, and who waits tries again. A tenant whose pages are being made or punched
+ * just now yields when that job is done. Who has yielded takes for `ready` no more than is left for
+ * others then (prepare.c): so a tenant that grows by g takes ready memory away log2(g) times.
+ *
+ * COST. All slots of all tenants, once for each segment that goes; only where else the answer was
+ * no.
+ */
+#include "daemon/yield.h"
+
+#include <fcntl.h>
+
+#include "daemon/memory.h"
+#include "daemon/prepare.h"
+#include "daemon/zombie.h"
+
+struct yield_job {
+    struct job job;
+    int fd;
+    uint64_t size_bytes;
+};
+
+static void yield_work(struct job *job)
+{
+    struct yield_job *j = (struct yield_job *)job;
+    (void)fallocate(j->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)j->size_bytes);
+}
+
+static void yield_done(struct core *core, struct job *job)
+{
+    struct yield_job *j = (struct yield_job *)job;
+    core->yielding_bytes -= j->size_bytes;
+    zombie_bury(core, (struct kept){0}, j->fd, j->size_bytes);
+    free(j);
+    memory_wake_all(core);
+}
+
+/* ---- which ---- */
+
+static bool is_busy(const struct tenant *t)
+{
+    return t->prepare.is_running || t->is_punching;
+}
+
+uint64_t yield_idle_bytes(const struct tenant *t)
+{
+    uint64_t bytes = 0;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot] && !t->segs[slot]->is_known)
+            bytes += t->segs[slot]->shape.size_bytes;
+    return bytes;
+}
+
+static bool is_better(const struct seg *seg, const struct seg *than, uint64_t need_bytes)
+{
+    uint64_t a = seg->shape.size_bytes, b = than->shape.size_bytes;
+    return a < need_bytes ? a > b : b < need_bytes || a < b;
+}
+
+/* Of this tenant, or of all (NULL). */
+static bool yield_best(struct core *core, const struct tenant *of, uint64_t need_bytes)
+{
+    struct tenant *owner = NULL;
+    struct seg *best = NULL;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[i];
+        for (uint32_t slot = 0; slot < t->n_slots && !is_busy(t) && (!of || of == t); slot++) {
+            struct seg *seg = t->segs[slot];
+            if (!seg || seg->is_known || (best && !is_better(seg, best, need_bytes)))
+                continue;
+            best = seg;
+            owner = t;
+        }
+    }
+    struct yield_job *j = best ? malloc(sizeof(*j)) : NULL;
+    if (!j)
+        return false;
+    *j = (struct yield_job){.job = {yield_work, yield_done}, .size_bytes = best->shape.size_bytes};
+    j->fd = tenant_drop_seg(owner, best);
+    owner->prepare.has_yielded = true;
+    core->yielding_bytes += j->size_bytes;
+    core_submit(core, &j->job);
+    return true;
+}
+
+bool yield_room(struct tenant *t, uint64_t n_units)
+{
+    struct core *core = t->core;
+    uint64_t need = n_units * UNIT_BYTES, left = ledger_left(&core->ledger), idle = 0;
+    bool is_coming = false;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        uint64_t bytes = yield_idle_bytes(core->tenants[i]);
+        is_coming |= bytes > 0 && is_busy(core->tenants[i]);
+        idle += bytes;
+    }
+    if (core->is_stopping || need > budget_left(&t->budget) + yield_idle_bytes(t) ||
+        need > left + core->yielding_bytes + idle)
+        return false;
+    while (need > budget_left(&t->budget) || !tenant_has_slots(t, n_units))
+        if (!yield_best(core, t, need - MIN(need, budget_left(&t->budget))))
+            break;
+    while (need > left + core->yielding_bytes)
+        if (!yield_best(core, NULL, need - left - core->yielding_bytes))
+            break;
+    for (uint32_t i = 0; i < core->n_tenants; i++)
+        prepare_pump(core->tenants[i]); /* counts anew what is prepared */
+    return is_coming || core->yielding_bytes > 0;
+}

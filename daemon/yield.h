@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* yield.h - what is only ready goes for whoever needs its room. Theory in yield.c. */
+#ifndef ACRE_DAEMON_YIELD_H
+#define ACRE_DAEMON_YIELD_H
+
+#include "daemon/tenant.h"
+
+/* A segment of n_units is wanted, and max, the capacity or the slots leave no room. true: there
+ * will be, or may be; memory_wake_all() follows. false: what is only ready would not help. */
+bool yield_room(struct tenant *tenant, uint64_t n_units);
+
+/* Of the tenant's segments that could go. */
+uint64_t yield_idle_bytes(const struct tenant *tenant);
+
+#endif
