@@ -24,7 +24,7 @@ enum { OPT_USER = 256, OPT_BACKGROUND, OPT_IDLE, OPT_CAPACITY, OPT_CHECK };
 
 struct arguments {
     const char *socket, *config;
-    bool user, background, check;
+    bool user, background, check, is_keeper;
     uint64_t idle_s, capacity_bytes;
     char **argv;
 };
@@ -112,6 +112,8 @@ static int read_config(const struct arguments *a, struct config *ret)
     if (a->capacity_bytes != 0)
         ret->capacity_bytes = a->capacity_bytes;
     r = config_complete(ret, machine_memory_bytes());
+    if (a->is_keeper)
+        return r; /* the worker says the rest */
     if (ret->asked_bytes > 0)
         log_line(LOG_WARNING,
                  "a capacity of %llu MiB is more than the machine or this cgroup can back: it is "
@@ -326,27 +328,16 @@ static int run_keeper(const struct arguments *a)
     return a->socket ? keep(a, path, &no_fd) : keep_default(a);
 }
 
-static int run(const struct arguments *a, struct config *config)
+static int run(struct arguments *a, const struct store *store, struct store_items *items)
 {
-    struct store store;
-    struct store_items items;
-
-    if (a->socket && strlen(a->socket) >= ADDRESS_BYTES) {
-        log_line(LOG_ERROR, "the socket's path is too long: %s", a->socket);
-        return -ENAMETOOLONG;
-    }
-    int r = store_open(&store, &items);
-    if (r < 0) {
-        log_line(LOG_ERROR, "$LISTEN_FDS, $LISTEN_FDNAMES or $NOTIFY_SOCKET makes no sense: %s",
-                 strerror(-r));
-        return r;
-    }
-    if (store.sock < 0)
+    struct config config;
+    a->is_keeper = store->sock < 0 && !a->check;
+    int r = read_config(a, &config);
+    if (r == 0 && a->is_keeper)
         r = run_keeper(a);
-    else
-        r = work(a, config, &store, &items, a->socket ? a->socket : ADDRESS_SYSTEM_PATH);
-    store_items_free(&items);
-    store_close(&store);
+    else if (r == 0 && !a->check)
+        r = work(a, &config, store, items, a->socket ? a->socket : ADDRESS_SYSTEM_PATH);
+    config_deinit(&config);
     return r;
 }
 
@@ -371,14 +362,24 @@ int main(int argc, char **argv)
         options, parse, NULL, "The memory daemon of Acre: one heap that many processes share.",
         NULL,    NULL,  NULL};
     struct arguments a = {.idle_s = UINT64_MAX, .argv = argv};
-    struct config config;
+    struct store store;
+    struct store_items items;
     argp_err_exit_status = 2;
     (void)argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (a.idle_s == UINT64_MAX)
         a.idle_s = default_idle(&a);
-    int r = read_config(&a, &config);
-    if (r == 0 && !a.check)
-        r = run(&a, &config);
-    config_deinit(&config);
+    if (a.socket && strlen(a.socket) >= ADDRESS_BYTES) {
+        log_line(LOG_ERROR, "the socket's path is too long: %s", a.socket);
+        return 1;
+    }
+    int r = store_open(&store, &items);
+    if (r < 0) {
+        log_line(LOG_ERROR, "$LISTEN_FDS, $LISTEN_FDNAMES or $NOTIFY_SOCKET makes no sense: %s",
+                 strerror(-r));
+        return 1;
+    }
+    r = run(&a, &store, &items);
+    store_items_free(&items);
+    store_close(&store);
     return r < 0 ? 1 : 0;
 }
