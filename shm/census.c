@@ -4,7 +4,9 @@
  * private buffers: what is read once is judged and used from the copy. The table is foreign: a slab
  * or large block is an item only if its head entry makes sense (geometry exists, lies behind the
  * meta units and inside the segment, begins at or after the end of the item before). A slab's inner
- * units are not asked: a head is what the library goes by, too.
+ * units are not asked: a head is what the library goes by, too. Only those of a slab on its way back
+ * are: its holder gives them up one by one, the daemon may take each, and another client may have
+ * cut it anew while the head still says U_RELEASING.
  *
  * Tables of which nothing was written are holes in the file: SEEK_DATA skips them, so that an
  * almost empty segment of 1 GiB costs a page or two.
@@ -22,7 +24,8 @@ struct walk {
     census_fn fn;
     void *ctx;
     uint64_t n_bad;
-    uint32_t next; /* first unit that no item has taken yet */
+    uint32_t next;                   /* first unit that no item has taken yet */
+    uint32_t releasing, n_releasing; /* the last slab on its way back */
     uint64_t entries[WINDOW_UNITS];
     tag_t tags[SLAB_TAGS_MAX];
 };
@@ -62,6 +65,11 @@ static uint32_t next_written(const struct walk *w, uint32_t unit)
 static int emit(struct walk *w, const struct census_item *item)
 {
     w->next = item->unit + item->n_units;
+    if (item->state == U_RELEASING) {
+        w->releasing = item->unit;
+        w->n_releasing = item->n_units;
+        w->next = item->unit + 1;
+    }
     return w->fn(w->ctx, item);
 }
 
@@ -107,6 +115,11 @@ static int walk_large(struct walk *w, uint32_t unit, uint64_t entry)
     return r < 0 ? r : emit(w, &item);
 }
 
+static bool is_being_released(const struct walk *w, uint32_t unit, uint64_t entry)
+{
+    return unit - w->releasing < w->n_releasing && unit_entry_back(entry) == unit - w->releasing;
+}
+
 static int walk_unit(struct walk *w, uint32_t unit, uint64_t entry)
 {
     switch (unit_entry_state(entry)) {
@@ -122,7 +135,7 @@ static int walk_unit(struct walk *w, uint32_t unit, uint64_t entry)
     case U_PARKED:
         if (unit_entry_back(entry) == 0)
             return walk_slab(w, unit, entry);
-        w->n_bad++; /* inside of a slab without its head */
+        w->n_bad += !is_being_released(w, unit, entry); /* inside of a slab without its head */
         return 0;
     case U_LARGE:
         return unit_entry_geo(entry) & LARGE_KEPT ? 0 : walk_large(w, unit, entry);

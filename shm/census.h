@@ -16,7 +16,8 @@
 #include "shm/segment.h"
 #include "shm/sizeclass.h"
 
-/* One slab or large block. tags: private copy; for a large block one tag. */
+/* One slab or large block. tags: private copy; for a large block one tag. No two overlap, but that
+ * of a slab on its way back (U_RELEASING) there may be others already. */
 struct census_item {
     uint32_t unit, n_units; /* in the segment */
     enum unit_state state;  /* U_SLAB, U_PARKED, U_LARGE; U_RELEASING: never write there, it may be
