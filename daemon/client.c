@@ -186,6 +186,7 @@ int client_add(struct tenant *t, const char *name, pid_t pid, uid_t uid, int lif
     c->pidfd = pidfd;
     t->clients.by_id[id] = c;
     t->clients.n++;
+    t->n_changes++;
     t->core->n_clients++;
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     if (pidfd >= 0)
@@ -202,6 +203,7 @@ void client_remove(struct client *c)
     acre_assert(t->clients.by_id[c->id] == c);
     t->clients.by_id[c->id] = NULL;
     t->clients.n--;
+    t->n_changes++;
     t->core->n_clients--;
     client_uncount(t->core, c->uid);
     t->control->header.n_clients = t->clients.n;

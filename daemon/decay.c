@@ -57,6 +57,7 @@ static void punch_done(struct core *core, struct job *job)
                  strerror(-j->error));
     t->n_jobs--;
     t->is_punching = false;
+    t->n_changes++;
     free(j);
     memory_wake(t);
 }
@@ -93,6 +94,7 @@ void decay_tick(struct tenant *t)
         return;
     }
     t->is_punching = true;
+    t->n_changes++;
     t->n_jobs++;
     core_submit(t->core, &j->job);
 }

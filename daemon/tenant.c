@@ -231,6 +231,7 @@ static uint64_t choose_units(const struct tenant *t, uint64_t need, uint32_t n,
 static void publish_seg(struct tenant *t, const struct seg *seg)
 {
     struct control *c = t->control;
+    t->n_changes++;
     books_set_segment(t->books, seg->slot, seg->shape.size_bytes, seg->n_slots);
     for (uint32_t k = 0; k < seg->n_slots; k++) {
         c->segment[seg->slot + k].head_slot = seg->slot;
@@ -313,6 +314,7 @@ void tenant_assign(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t n,
     }
     count_owner(t, seg, unit, n, from, false);
     count_owner(t, seg, unit, n, to, true);
+    t->n_changes++;
     t->control->header.granted_bytes = t->granted_units * UNIT_BYTES;
 }
 
