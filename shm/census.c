@@ -22,7 +22,9 @@ struct walk {
     int fd;
     const struct segment_shape *shape;
     census_fn fn;
+    census_unit_fn unit_fn; /* or this */
     void *ctx;
+    struct census_item item; /* the last one */
     uint64_t n_bad;
     uint32_t next;                   /* first unit that no item has taken yet */
     uint32_t releasing, n_releasing; /* the last slab on its way back */
@@ -70,7 +72,8 @@ static int emit(struct walk *w, const struct census_item *item)
         w->n_releasing = item->n_units;
         w->next = item->unit + 1;
     }
-    return w->fn(w->ctx, item);
+    w->item = *item;
+    return w->fn ? w->fn(w->ctx, item) : 0;
 }
 
 static int walk_slab(struct walk *w, uint32_t unit, uint64_t entry)
@@ -138,7 +141,7 @@ static int walk_unit(struct walk *w, uint32_t unit, uint64_t entry)
         w->n_bad += !is_being_released(w, unit, entry); /* inside of a slab without its head */
         return 0;
     case U_LARGE:
-        return unit_entry_geo(entry) & LARGE_KEPT ? 0 : walk_large(w, unit, entry);
+        return (unit_entry_geo(entry) & LARGE_KEPT) && w->fn ? 0 : walk_large(w, unit, entry);
     default:
         w->n_bad++;
         return 0;
@@ -152,6 +155,11 @@ static bool is_head(uint64_t entry)
            ((state == U_SLAB || state == U_PARKED) && unit_entry_back(entry) == 0);
 }
 
+static const struct census_item *item_of(const struct walk *w, uint32_t unit)
+{
+    return unit < w->next && unit - w->item.unit < w->item.n_units ? &w->item : NULL;
+}
+
 static int walk_window(struct walk *w, uint32_t unit, uint32_t n)
 {
     int r = read_at(w->fd, w->entries, n * sizeof(uint64_t),
@@ -162,6 +170,23 @@ static int walk_window(struct walk *w, uint32_t unit, uint32_t n)
             r = walk_unit(w, unit + i, w->entries[i]);
         else if (is_head(w->entries[i])) /* two items overlap: the first one counts */
             w->n_bad++;
+        if (r == 0 && w->unit_fn)
+            r = w->unit_fn(w->ctx, unit + i, w->entries[i], item_of(w, unit + i));
+    }
+    return r;
+}
+
+int census_walk_units(int fd, const struct segment_shape *shape, uint32_t from, uint32_t to,
+                      census_unit_fn fn, void *ctx)
+{
+    struct walk w = {.fd = fd, .shape = shape, .unit_fn = fn, .ctx = ctx, .next = from};
+    int r = 0;
+
+    sizeclass_init();
+    acre_assert(from <= to && to <= shape->n_table);
+    for (uint32_t unit = from, n; r == 0 && unit < to; unit += n) {
+        n = MIN(WINDOW_UNITS - unit % WINDOW_UNITS, to - unit);
+        r = walk_window(&w, unit, n);
     }
     return r;
 }

@@ -38,6 +38,15 @@ typedef int (*census_fn)(void *ctx, const struct census_item *item);
 int census_walk(int fd, const struct segment_shape *shape, census_fn fn, void *ctx,
                 uint64_t *ret_n_bad);
 
+/* The same walk for who wants every unit of [from, to), none of them inside of an item that began
+ * before: called in their order, after the item was made that begins there. item: the one that the
+ * unit lies in, or NULL; of a slab on its way back the head alone does. A large block that is kept
+ * (LARGE_KEPT) is an item here. Holes are not passed over: what is not there is U_FREE. */
+typedef int (*census_unit_fn)(void *ctx, uint32_t unit, uint64_t entry,
+                              const struct census_item *item);
+int census_walk_units(int fd, const struct segment_shape *shape, uint32_t from, uint32_t to,
+                      census_unit_fn fn, void *ctx);
+
 /* Sums. by_id: CLIENT_IDS elements, indexed by tag ([0] unused, [65535] the heap). */
 struct census_owner {
     uint64_t live_bytes, live_blocks;
