@@ -4,9 +4,9 @@
  * private buffers: what is read once is judged and used from the copy. The table is foreign: a slab
  * or large block is an item only if its head entry makes sense (geometry exists, lies behind the
  * meta units and inside the segment, begins at or after the end of the item before). A slab's inner
- * units are not asked: a head is what the library goes by, too. Only those of a slab on its way back
- * are: its holder gives them up one by one, the daemon may take each, and another client may have
- * cut it anew while the head still says U_RELEASING.
+ * units are not asked: a head is what the library goes by, too. Only those of a slab on its way
+ * back are: its holder gives them up one by one, the daemon may take each, and another client may
+ * have cut it anew while the head still says U_RELEASING.
  *
  * Tables of which nothing was written are holes in the file: SEEK_DATA skips them, so that an
  * almost empty segment of 1 GiB costs a page or two.

@@ -1,41 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Check, theory. What may a unit entry say, given what the daemon's books say of the unit at the
- * same moment? Clients run, stop and die between any two of their stores; so what is called right
- * here is every state that such a store leaves, not the states between operations:
+ * Check, theory. What may an entry say, given what the books say of its unit at the same moment?
+ * Clients run, stop and die between any two stores: right is every state that a store leaves.
  *
- *   nobody's   0. Only the daemon writes there, and it writes the entry before the books.
- *   orphan     U_PARKED of nobody with all its units alike; U_LARGE of holder 0, behind it U_CUT of
- *              0. Nobody but the daemon writes there.
- *   client's   U_UNCUT, U_CUT: word for word, with its id. U_SLAB, U_RELEASING: its id and a cache;
- *              a geometry that fits. U_PARKED: its id, no cache. U_LARGE: its id.
- * Of a client's slab the head is written last when it comes and first when it goes. So
- *   head U_SLAB       all others are U_SLAB of that geometry and client, each with its way back (not
- *                     always of one cache: a cache inherits them from the end to the head)
- *   head U_PARKED     the same, or still U_PARKED like the head
- *   head U_RELEASING  nothing: its units go one by one, and may be another client's already
- *   inside, U_SLAB    the head is one of these, or still U_CUT
- *   head U_LARGE      all others are U_CUT, kept (LARGE_KEPT) or not
- * (not of one that is dying: the daemon takes that apart run by run).
- * Tags under a head that is not U_RELEASING, or of a large block that is not kept, are 0, the
- * heap's, or a client's that lives or is dying: the daemon forgets an id after it has swept it.
+ *   nobody's   0. The daemon alone writes there, the entry before the books.
+ *   orphan     U_PARKED of nobody; U_LARGE of holder 0, behind it U_CUT of 0. The daemon's, too.
+ *   client's   U_UNCUT, U_CUT: word for word, its id. U_SLAB, U_RELEASING: its id, a cache, a
+ *              geometry that fits. U_PARKED: its id, no cache. U_LARGE: its id.
+ * Of a client's slab the head is written last when it comes and first when it goes. Behind a head
+ *   U_SLAB       all are U_SLAB of that geometry and client, perhaps still of another cache
+ *   U_PARKED     the same, or still U_PARKED like the head
+ *   U_RELEASING  may be anything: the units go one by one, and another may have them already
+ *   U_LARGE      all are U_CUT, whether it is kept or not
+ *   and what is U_SLAB has such a head, or one that is still U_CUT.
+ * (Not of a dying client: the daemon takes that apart run by run.) Tags, unless their slab is on
+ * its way back or their large block kept, are 0, the heap's, or of a client that lives or is dying.
  *
- * WHO CALLS reads the records, then the segment, then asks for the daemon's count of changes; if
- * that stood still all the time the records were true while the segment was read, and what is found
- * in one word is true. What takes two words (or a tag and its head) may be torn by a client that
- * took both apart and put the first one back between two reads: so it is looked at again, and
- * counts only if it is the same, byte for byte, many times in a row (tools/acrectl/verify.c).
+ * NO FALSE ALARM. The caller takes records, then the segment, then asks whether the books stood
+ * still: so one word that disagrees is wrong. Two words, or a tag and its head, can be torn by who
+ * took both apart and put the first back between two reads: they count only if they are the same,
+ * byte for byte, at many looks (tools/acrectl/verify.c). One exception: a giver that rests before
+ * its store until the receiver is reaped, and is killed before it looks again, leaves a tag of
+ * nobody. That is said, and rightly: the block is lost until the id is used again.
  *
- * ONE EXCEPTION. Who gives a block stores the tag, then looks whether the receiver is still there.
- * A giver that rests before the store until the receiver is reaped, and again (or for ever) behind
- * it, leaves a tag of nobody: said here, and rightly, since that block is lost until the id is used
- * again.
+ * NOT SEEN: a tag of the wrong living client, hints, contents, roots, units cut and used for
+ * nothing; what was put right before it was looked at again; how two bad tags of a slab differ.
  *
- * NOT SEEN. A tag that names the wrong living client, hints, what lies in blocks, roots; an entry
- * that was put back before it was looked at again; of several wrong tags in a slab all but the
- * first one are only counted.
- *
- * COST. One pread for 512 units, one for each slab's map; nothing is mapped, so no hole is filled.
+ * COST. A pread for 512 units, one for each slab's map; nothing is mapped, no hole is filled.
  */
 #include "shm/check.h"
 
@@ -209,8 +200,8 @@ static enum check_kind judge_place(const struct check *c, uint32_t unit, uint64_
 
 /* ---- findings ---- */
 
-/* Slabs lie within SLAB_UNITS_MAX aligned units: so no scope begins inside of one, whatever is there
- * by the time of the next look. */
+/* Slabs lie within SLAB_UNITS_MAX aligned units: so no scope begins inside of one, whatever is
+ * there by the time of the next look. */
 static void set_scope(const struct check *c, struct check_finding *f,
                       const struct census_item *item)
 {
