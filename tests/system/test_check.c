@@ -24,7 +24,7 @@ static struct daemon d;
 struct verdict {
     int code;
     bool sums_compared;
-    long long n_segments;
+    long long n_segments, n_unsure;
     size_t n_findings;
     char kinds[512], text[512]; /* of all findings; of the first one */
 };
@@ -59,6 +59,7 @@ static struct verdict check(void)
     json_t *tenant = json_array_get(json_object_get(root, "tenants"), 0);
     v.code = WEXITSTATUS(status);
     v.sums_compared = json_is_true(json_object_get(tenant, "sums_compared"));
+    v.n_unsure = json_integer_value(json_object_get(tenant, "unsure"));
     v.n_segments = json_integer_value(json_object_get(tenant, "segments"));
     json_array_foreach(json_object_get(tenant, "findings"), i, finding) add_finding(&v, finding);
     json_decref(root);
@@ -400,8 +401,13 @@ static void damage_is_found_under_load_too(void **state)
     pid_t pid = child_start(work, &worker);
     uint64_t right = *entry(&v, v.slab + 1);
     *entry(&v, v.slab + 1) = 0;
-    for (unsigned i = 0; i < 10; i++)
-        expect_finding("state", v.slab + 1);
+    unsigned n_found = 0;
+    for (unsigned i = 0; i < 10; i++) { /* a heap in too much of a hurry is not called well */
+        struct verdict said = check();
+        assert_true(said.code == 1 || said.n_unsure > 0);
+        n_found += strstr(said.kinds, "state@") != NULL;
+    }
+    assert_true(n_found > 0);
     *entry(&v, v.slab + 1) = right;
     (void)expect_well();
     atomic_store(&load->stop, 1);
