@@ -173,6 +173,7 @@ static void enter(struct tenant *t, struct client *c, tag_t id, const struct boo
     c->life_no = what->life_no;
     t->clients.by_id[id] = c;
     t->clients.n++;
+    t->n_changes++;
     t->core->n_clients++;
 }
 
@@ -240,6 +241,7 @@ void client_remove(struct client *c)
     acre_assert(t->clients.by_id[c->id] == c);
     t->clients.by_id[c->id] = NULL;
     t->clients.n--;
+    t->n_changes++;
     t->core->n_clients--;
     client_uncount(t->core, c->uid);
     t->control->header.n_clients = t->clients.n;

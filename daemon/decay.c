@@ -56,6 +56,7 @@ static void punch_done(struct core *core, struct job *job)
                  strerror(-j->error));
     t->n_jobs--;
     t->is_punching = false;
+    t->n_changes++;
     free(j);
     tenant_changed(t);
     memory_wake_all(core);
@@ -106,6 +107,7 @@ void decay_tick(struct tenant *t)
         return;
     }
     t->is_punching = true;
+    t->n_changes++;
     t->n_jobs++;
     core_submit(t->core, &j->job);
 }

@@ -21,6 +21,7 @@
 #include "daemon/attach.h"
 #include "daemon/memory.h"
 #include "daemon/reaper.h"
+#include "daemon/records.h"
 #include "daemon/roots.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
@@ -58,16 +59,12 @@ static void do_hello(struct core *core, struct session *s, const struct msg_requ
     session_reply(core, s, &reply, -1);
 }
 
-/* ---- segments ---- */
+/* ---- what lookers may ask, too ---- */
 
-static void do_map_segment(struct core *core, struct session *s, const struct msg_request *req)
+static void do_map_segment(struct core *core, struct session *s, const struct tenant *t,
+                           const struct msg_request *req)
 {
     struct msg_reply reply;
-    struct tenant *t = s->client ? s->client->tenant : s->looking;
-    if (!s->client && (!t->is_open || t->heap_id != s->looking_heap_id)) {
-        session_fail(core, s, -ESTALE, "the heap has been dropped");
-        return;
-    }
     struct seg *seg = tenant_seg(t, req->map_segment.slot);
     if (!seg) {
         session_fail(core, s, -ENOENT, "slot %u holds no segment", req->map_segment.slot);
@@ -88,6 +85,21 @@ static void do_map_segment(struct core *core, struct session *s, const struct ms
     reply.map_segment.head_slot = seg->slot;
     reply.map_segment.size_bytes = seg->shape.size_bytes;
     session_reply(core, s, &reply, fd);
+}
+
+static void do_look(struct core *core, struct session *s, const struct msg_request *req)
+{
+    const struct tenant *t = s->client ? s->client->tenant : s->looking;
+    if (!t)
+        session_fail(core, s, -EINVAL, "this connection has no tenant");
+    else if (!s->client && (!t->is_open || t->heap_id != s->looking_heap_id))
+        session_fail(core, s, -ESTALE, "the heap has been dropped");
+    else if (req->op == MSG_EXTENTS)
+        records_extents(core, s, t, req);
+    else if (req->op == MSG_HOLDERS)
+        records_holders(core, s, t, req);
+    else
+        do_map_segment(core, s, t, req);
 }
 
 /* ---- roots ---- */
@@ -172,11 +184,8 @@ static void do_request(struct core *core, struct session *s, const struct msg_re
             do_memory(core, s, req);
         else
             session_fail(core, s, -EINVAL, "this connection is not attached to a tenant");
-    } else if (req->op == MSG_MAP_SEGMENT) {
-        if (s->client || s->looking)
-            do_map_segment(core, s, req);
-        else
-            session_fail(core, s, -EINVAL, "this connection has no tenant");
+    } else if (req->op == MSG_MAP_SEGMENT || req->op == MSG_EXTENTS || req->op == MSG_HOLDERS) {
+        do_look(core, s, req);
     } else if (req->op == MSG_STATUS) {
         admin_status(core, s);
     } else if (req->op == MSG_TENANTS) {

@@ -118,6 +118,7 @@ static void die(struct client *c)
     struct session *s = c->session;
     acre_assert(c->state == CLIENT_LIVES && c->has_rung);
     c->state = CLIENT_DYING;
+    t->n_changes++;
     books_set_client_state(t->books, c->id, BOOKS_CLIENT_DIES);
     /* Pairs with who gives: it stores the tag, fences, reads gen; the sweep's membarrier comes
      * after this. */

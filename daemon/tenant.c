@@ -288,6 +288,7 @@ bool tenant_has_slots(const struct tenant *t, uint64_t n_units)
 static void publish_seg(struct tenant *t, const struct seg *seg)
 {
     struct control *c = t->control;
+    t->n_changes++;
     kept_put(t->core, kept_of(t, KEPT_SEGMENT, seg->slot), seg->fd);
     books_set_segment(t->books, seg->slot, seg->shape.size_bytes, seg->n_slots);
     for (uint32_t k = 0; k < seg->n_slots; k++) {
@@ -351,6 +352,7 @@ int tenant_drop_seg(struct tenant *t, struct seg *seg)
     uint64_t size_bytes = seg->shape.size_bytes;
     int fd;
     acre_assert(!seg->is_known && t->segs[seg->slot] == seg);
+    t->n_changes++;
     books_set_segment(t->books, seg->slot, 0, 0);
     kept_drop(t->core, kept_of(t, KEPT_SEGMENT, seg->slot)); /* the name may be needed again */
     __atomic_store_n(&c->segment[seg->slot].size_bytes, 0, __ATOMIC_RELEASE);
@@ -411,6 +413,7 @@ void tenant_assign(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t n,
     tenant_changed(t);
     count_owner(t, seg, unit, n, from, false);
     count_owner(t, seg, unit, n, to, true);
+    t->n_changes++;
     t->control->header.granted_bytes = t->granted_units * UNIT_BYTES;
 }
 

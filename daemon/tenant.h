@@ -66,6 +66,7 @@ struct tenant {
     struct seg *segs[HEAP_SLOTS]; /* by first slot; NULL inside of a segment that spans slots */
     uint32_t n_slots;
     uint64_t granted_units; /* clients' and orphans' */
+    uint64_t n_changes;     /* of who has what, and of who is there: records.c */
     struct client_table clients;
     struct orphans orphans;
 

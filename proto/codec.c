@@ -8,9 +8,9 @@
  * repeats.
  *
  * ARENA_BYTES: the largest honest messages are 64 tenant names of 63 bytes (4 KiB of strings, 0.5
- * KiB of pointers, 4 KiB of protobuf-c's field scan) and 64 runs (3 KiB of structs, 0.5 KiB of
- * pointers, 4 KiB of scan). 16 KiB leave room for fields that later versions add; more than that is
- * no message of ours.
+ * KiB of pointers, 4 KiB of protobuf-c's field scan), 64 runs (3 KiB of structs, 0.5 KiB of
+ * pointers, 4 KiB of scan), and 512 extents or 256 holders (4 KiB of numbers, packed). 16 KiB leave
+ * room for fields that later versions add; more than that is no message of ours.
  */
 #include "proto/codec.h"
 
@@ -70,6 +70,8 @@ union request_parts {
     Acre__Wire__Tenants tenants;
     Acre__Wire__Look look;
     Acre__Wire__TenantDrop tenant_drop;
+    Acre__Wire__Extents extents;
+    Acre__Wire__Holders holders;
 };
 
 struct runs_parts {
@@ -194,6 +196,17 @@ static void build_admin_request(const struct msg_request *req, Acre__Wire__Reque
         p->tenant_drop.tenant = (char *)req->tenant_drop.tenant;
         ret->tenant_drop = &p->tenant_drop;
         break;
+    case MSG_EXTENTS:
+        p->extents = (Acre__Wire__Extents)ACRE__WIRE__EXTENTS__INIT;
+        p->extents.slot = req->extents.slot;
+        p->extents.unit = req->extents.unit;
+        ret->extents = &p->extents;
+        break;
+    case MSG_HOLDERS:
+        p->holders = (Acre__Wire__Holders)ACRE__WIRE__HOLDERS__INIT;
+        p->holders.after = req->holders.after;
+        ret->holders = &p->holders;
+        break;
     default:
         acre_assert(!"an op of administration");
     }
@@ -291,6 +304,13 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
     case MSG_TENANT_DROP:
         return take_string(ret->tenant_drop.tenant, sizeof(ret->tenant_drop.tenant),
                            pb->tenant_drop->tenant);
+    case MSG_EXTENTS:
+        ret->extents.slot = pb->extents->slot;
+        ret->extents.unit = pb->extents->unit;
+        return 0;
+    case MSG_HOLDERS:
+        ret->holders.after = (tag_t)pb->holders->after;
+        return pb->holders->after <= CLIENT_ID_MAX ? 0 : -EPROTO;
     case MSG_PUBLISH_ALL:
     case MSG_DETACH:
     case MSG_STATUS:
@@ -342,6 +362,15 @@ union reply_parts {
     };
     Acre__Wire__LookReply look;
     Acre__Wire__TenantDropReply tenant_drop;
+    struct {
+        Acre__Wire__ExtentsReply extents;
+        uint32_t n_units[MSG_EXTENTS_MAX], what[MSG_EXTENTS_MAX];
+    };
+    struct {
+        Acre__Wire__HoldersReply holders;
+        uint32_t ids[MSG_HOLDERS_MAX], gens[MSG_HOLDERS_MAX];
+        uint64_t held_units[MSG_HOLDERS_MAX];
+    };
 };
 
 static void build_grow_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret,
@@ -384,6 +413,45 @@ static void build_tenants_reply(const struct msg_reply *reply, Acre__Wire__Reply
     p->tenants.names = p->names;
     p->tenants.more = reply->tenants.more;
     ret->tenants = &p->tenants;
+}
+
+static void build_extents_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret,
+                                union reply_parts *p)
+{
+    acre_assert(reply->extents.n <= MSG_EXTENTS_MAX);
+    p->extents = (Acre__Wire__ExtentsReply)ACRE__WIRE__EXTENTS_REPLY__INIT;
+    for (uint32_t i = 0; i < reply->extents.n; i++) {
+        p->n_units[i] = reply->extents.runs[i].n_units;
+        p->what[i] = reply->extents.runs[i].what;
+    }
+    p->extents.changes = reply->extents.changes;
+    p->extents.unit = reply->extents.unit;
+    p->extents.n_free = reply->extents.n_free;
+    p->extents.n_n_units = p->extents.n_what = reply->extents.n;
+    p->extents.n_units = p->n_units;
+    p->extents.what = p->what;
+    ret->extents = &p->extents;
+}
+
+static void build_holders_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret,
+                                union reply_parts *p)
+{
+    acre_assert(reply->holders.n <= MSG_HOLDERS_MAX);
+    p->holders = (Acre__Wire__HoldersReply)ACRE__WIRE__HOLDERS_REPLY__INIT;
+    for (uint32_t i = 0; i < reply->holders.n; i++) {
+        p->ids[i] = reply->holders.holders[i].id;
+        p->gens[i] = reply->holders.holders[i].gen;
+        p->held_units[i] = reply->holders.holders[i].n_units;
+    }
+    p->holders.changes = reply->holders.changes;
+    p->holders.granted_units = reply->holders.granted_units;
+    p->holders.charged_bytes = reply->holders.charged_bytes;
+    p->holders.more = reply->holders.more;
+    p->holders.n_ids = p->holders.n_gens = p->holders.n_n_units = reply->holders.n;
+    p->holders.ids = p->ids;
+    p->holders.gens = p->gens;
+    p->holders.n_units = p->held_units;
+    ret->holders = &p->holders;
 }
 
 static void build_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret, union reply_parts *p)
@@ -433,6 +501,12 @@ static void build_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret, u
         p->tenant_drop.freed_bytes = reply->tenant_drop.freed_bytes;
         ret->tenant_drop = &p->tenant_drop;
         break;
+    case MSG_EXTENTS:
+        build_extents_reply(reply, ret, p);
+        break;
+    case MSG_HOLDERS:
+        build_holders_reply(reply, ret, p);
+        break;
     default:
         acre_assert(!"an op whose reply says nothing");
     }
@@ -453,12 +527,15 @@ static const struct {
     {MSG_TENANTS, ACRE__WIRE__REPLY__OP_TENANTS},
     {MSG_LOOK, ACRE__WIRE__REPLY__OP_LOOK},
     {MSG_TENANT_DROP, ACRE__WIRE__REPLY__OP_TENANT_DROP},
+    {MSG_EXTENTS, ACRE__WIRE__REPLY__OP_EXTENTS},
+    {MSG_HOLDERS, ACRE__WIRE__REPLY__OP_HOLDERS},
 };
 
 static_assert((int)MSG_HELLO == (int)ACRE__WIRE__REQUEST__OP_HELLO, "op numbers");
 static_assert((int)MSG_MAP_SEGMENT == (int)ACRE__WIRE__REQUEST__OP_MAP_SEGMENT, "op numbers");
 static_assert((int)MSG_ACK == (int)ACRE__WIRE__REQUEST__OP_ACK, "op numbers");
 static_assert((int)MSG_TENANT_DROP == (int)ACRE__WIRE__REQUEST__OP_TENANT_DROP, "op numbers");
+static_assert((int)MSG_HOLDERS == (int)ACRE__WIRE__REQUEST__OP_HOLDERS, "op numbers");
 
 static Acre__Wire__Reply__OpCase reply_case(enum msg_op op)
 {
@@ -531,6 +608,43 @@ static int take_tenants_reply(const Acre__Wire__TenantsReply *pb, struct msg_rep
     return 0;
 }
 
+static int take_extents_reply(const Acre__Wire__ExtentsReply *pb, struct msg_reply *ret)
+{
+    uint64_t end = pb->unit;
+    if (pb->n_n_units > MSG_EXTENTS_MAX || pb->n_what != pb->n_n_units)
+        return -EPROTO;
+    for (size_t i = 0; i < pb->n_n_units; i++) {
+        ret->extents.runs[i] = (struct msg_extent){pb->n_units[i], pb->what[i]};
+        end += pb->n_units[i];
+        if (pb->n_units[i] == 0 || end > HEAP_UNITS || pb->what[i] > (EXTENT_WHATS | TAG_HEAP))
+            return -EPROTO;
+    }
+    ret->extents.changes = pb->changes;
+    ret->extents.unit = pb->unit;
+    ret->extents.n_free = pb->n_free;
+    ret->extents.n = (uint32_t)pb->n_n_units;
+    return 0;
+}
+
+static int take_holders_reply(const Acre__Wire__HoldersReply *pb, struct msg_reply *ret)
+{
+    uint32_t last = 0;
+    if (pb->n_ids > MSG_HOLDERS_MAX || pb->n_gens != pb->n_ids || pb->n_n_units != pb->n_ids)
+        return -EPROTO;
+    for (size_t i = 0; i < pb->n_ids; i++) {
+        if (pb->ids[i] <= last || pb->ids[i] > CLIENT_ID_MAX)
+            return -EPROTO;
+        last = pb->ids[i];
+        ret->holders.holders[i] = (struct msg_holder){(tag_t)last, pb->gens[i], pb->n_units[i]};
+    }
+    ret->holders.changes = pb->changes;
+    ret->holders.granted_units = pb->granted_units;
+    ret->holders.charged_bytes = pb->charged_bytes;
+    ret->holders.n = (uint32_t)pb->n_ids;
+    ret->holders.more = pb->more;
+    return 0;
+}
+
 static int take_reply(const Acre__Wire__Reply *pb, struct msg_reply *ret)
 {
     switch (reply_op(pb->op_case)) {
@@ -561,6 +675,10 @@ static int take_reply(const Acre__Wire__Reply *pb, struct msg_reply *ret)
     case MSG_TENANT_DROP:
         ret->tenant_drop.freed_bytes = pb->tenant_drop->freed_bytes;
         return 0;
+    case MSG_EXTENTS:
+        return take_extents_reply(pb->extents, ret);
+    case MSG_HOLDERS:
+        return take_holders_reply(pb->holders, ret);
     default:
         return 0; /* an error, or "done" */
     }

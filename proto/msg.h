@@ -15,6 +15,8 @@
 #define MSG_TEXT_BYTES    256u
 #define MSG_RUNS_MAX      64u
 #define MSG_TENANTS_MAX   64u
+#define MSG_EXTENTS_MAX   512u
+#define MSG_HOLDERS_MAX   256u
 
 enum msg_op {
     MSG_NONE = 0,
@@ -32,6 +34,8 @@ enum msg_op {
     MSG_TENANTS = 13,
     MSG_LOOK = 14,
     MSG_TENANT_DROP = 15,
+    MSG_EXTENTS = 16,
+    MSG_HOLDERS = 17,
 };
 
 enum root_op { ROOT_GET = 0, ROOT_SET = 1, ROOT_CAS = 2, ROOT_DEL = 3 };
@@ -39,6 +43,21 @@ enum root_op { ROOT_GET = 0, ROOT_SET = 1, ROOT_CAS = 2, ROOT_DEL = 3 };
 struct msg_run {
     uint64_t off;
     uint32_t n_units;
+};
+
+/* What the books say of units: the owner's id (65535: the heap's orphan; 0: nobody's), and: */
+#define EXTENT_FREE  (1u << 16) /* the allocator has them */
+#define EXTENT_OUT   (2u << 16) /* nobody's, and out of the allocator for a moment */
+#define EXTENT_WHATS (3u << 16)
+
+struct msg_extent {
+    uint32_t n_units, what;
+};
+
+struct msg_holder {
+    tag_t id;
+    uint32_t gen; /* 0: dying */
+    uint64_t n_units;
 };
 
 struct msg_request {
@@ -88,6 +107,12 @@ struct msg_request {
         struct {
             char tenant[TENANT_NAME_BYTES];
         } tenant_drop;
+        struct {
+            uint32_t slot, unit;
+        } extents;
+        struct {
+            tag_t after;
+        } holders;
     };
 };
 
@@ -136,6 +161,17 @@ struct msg_reply {
         struct {
             uint64_t freed_bytes;
         } tenant_drop;
+        struct {
+            uint64_t changes;
+            uint32_t unit, n_free, n;
+            struct msg_extent runs[MSG_EXTENTS_MAX]; /* all together inside a heap */
+        } extents;
+        struct {
+            uint64_t changes, granted_units, charged_bytes;
+            uint32_t n;
+            bool more;
+            struct msg_holder holders[MSG_HOLDERS_MAX]; /* by rising id */
+        } holders;
     };
 };
 

@@ -4,7 +4,9 @@
  * private buffers: what is read once is judged and used from the copy. The table is foreign: a slab
  * or large block is an item only if its head entry makes sense (geometry exists, lies behind the
  * meta units and inside the segment, begins at or after the end of the item before). A slab's inner
- * units are not asked: a head is what the library goes by, too.
+ * units are not asked: a head is what the library goes by, too. Only those of a slab on its way
+ * back are: its holder gives them up one by one, the daemon may take each, and another client may
+ * have cut it anew while the head still says U_RELEASING.
  *
  * Tables of which nothing was written are holes in the file: SEEK_DATA skips them, so that an
  * almost empty segment of 1 GiB costs a page or two.
@@ -20,9 +22,12 @@ struct walk {
     int fd;
     const struct segment_shape *shape;
     census_fn fn;
+    census_unit_fn unit_fn; /* or this */
     void *ctx;
+    struct census_item item; /* the last one */
     uint64_t n_bad;
-    uint32_t next; /* first unit that no item has taken yet */
+    uint32_t next;                   /* first unit that no item has taken yet */
+    uint32_t releasing, n_releasing; /* the last slab on its way back */
     uint64_t entries[WINDOW_UNITS];
     tag_t tags[SLAB_TAGS_MAX];
 };
@@ -62,7 +67,13 @@ static uint32_t next_written(const struct walk *w, uint32_t unit)
 static int emit(struct walk *w, const struct census_item *item)
 {
     w->next = item->unit + item->n_units;
-    return w->fn(w->ctx, item);
+    if (item->state == U_RELEASING) {
+        w->releasing = item->unit;
+        w->n_releasing = item->n_units;
+        w->next = item->unit + 1;
+    }
+    w->item = *item;
+    return w->fn ? w->fn(w->ctx, item) : 0;
 }
 
 static int walk_slab(struct walk *w, uint32_t unit, uint64_t entry)
@@ -107,6 +118,11 @@ static int walk_large(struct walk *w, uint32_t unit, uint64_t entry)
     return r < 0 ? r : emit(w, &item);
 }
 
+static bool is_being_released(const struct walk *w, uint32_t unit, uint64_t entry)
+{
+    return unit - w->releasing < w->n_releasing && unit_entry_back(entry) == unit - w->releasing;
+}
+
 static int walk_unit(struct walk *w, uint32_t unit, uint64_t entry)
 {
     switch (unit_entry_state(entry)) {
@@ -122,10 +138,10 @@ static int walk_unit(struct walk *w, uint32_t unit, uint64_t entry)
     case U_PARKED:
         if (unit_entry_back(entry) == 0)
             return walk_slab(w, unit, entry);
-        w->n_bad++; /* inside of a slab without its head */
+        w->n_bad += !is_being_released(w, unit, entry); /* inside of a slab without its head */
         return 0;
     case U_LARGE:
-        return unit_entry_geo(entry) & LARGE_KEPT ? 0 : walk_large(w, unit, entry);
+        return (unit_entry_geo(entry) & LARGE_KEPT) && w->fn ? 0 : walk_large(w, unit, entry);
     default:
         w->n_bad++;
         return 0;
@@ -139,6 +155,11 @@ static bool is_head(uint64_t entry)
            ((state == U_SLAB || state == U_PARKED) && unit_entry_back(entry) == 0);
 }
 
+static const struct census_item *item_of(const struct walk *w, uint32_t unit)
+{
+    return unit < w->next && unit - w->item.unit < w->item.n_units ? &w->item : NULL;
+}
+
 static int walk_window(struct walk *w, uint32_t unit, uint32_t n)
 {
     int r = read_at(w->fd, w->entries, n * sizeof(uint64_t),
@@ -149,6 +170,23 @@ static int walk_window(struct walk *w, uint32_t unit, uint32_t n)
             r = walk_unit(w, unit + i, w->entries[i]);
         else if (is_head(w->entries[i])) /* two items overlap: the first one counts */
             w->n_bad++;
+        if (r == 0 && w->unit_fn)
+            r = w->unit_fn(w->ctx, unit + i, w->entries[i], item_of(w, unit + i));
+    }
+    return r;
+}
+
+int census_walk_units(int fd, const struct segment_shape *shape, uint32_t from, uint32_t to,
+                      census_unit_fn fn, void *ctx)
+{
+    struct walk w = {.fd = fd, .shape = shape, .unit_fn = fn, .ctx = ctx, .next = from};
+    int r = 0;
+
+    sizeclass_init();
+    acre_assert(from <= to && to <= shape->n_table);
+    for (uint32_t unit = from, n; r == 0 && unit < to; unit += n) {
+        n = MIN(WINDOW_UNITS - unit % WINDOW_UNITS, to - unit);
+        r = walk_window(&w, unit, n);
     }
     return r;
 }

@@ -16,7 +16,8 @@
 #include "shm/segment.h"
 #include "shm/sizeclass.h"
 
-/* One slab or large block. tags: private copy; for a large block one tag. */
+/* One slab or large block. tags: private copy; for a large block one tag. No two overlap, but that
+ * of a slab on its way back (U_RELEASING) there may be others already. */
 struct census_item {
     uint32_t unit, n_units; /* in the segment */
     enum unit_state state;  /* U_SLAB, U_PARKED, U_LARGE; U_RELEASING: never write there, it may be
@@ -36,6 +37,15 @@ typedef int (*census_fn)(void *ctx, const struct census_item *item);
  * what fn returned, or a negative errno of pread. */
 int census_walk(int fd, const struct segment_shape *shape, census_fn fn, void *ctx,
                 uint64_t *ret_n_bad);
+
+/* The same walk for who wants every unit of [from, to), none of them inside of an item that began
+ * before: called in their order, after the item was made that begins there. item: the one that the
+ * unit lies in, or NULL; of a slab on its way back the head alone does. A large block that is kept
+ * (LARGE_KEPT) is an item here. Holes are not passed over: what is not there is U_FREE. */
+typedef int (*census_unit_fn)(void *ctx, uint32_t unit, uint64_t entry,
+                              const struct census_item *item);
+int census_walk_units(int fd, const struct segment_shape *shape, uint32_t from, uint32_t to,
+                      census_unit_fn fn, void *ctx);
 
 /* Sums. by_id: CLIENT_IDS elements, indexed by tag ([0] unused, [65535] the heap). */
 struct census_owner {

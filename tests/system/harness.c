@@ -46,10 +46,27 @@ static void write_config(struct daemon *d, const char *text)
     assert_int_equal(fclose(f), 0);
 }
 
+/* cmocka forgets what fails in the teardown of a group: a daemon that has not come down well makes
+ * the whole program fail. */
+static unsigned n_up;
+static pid_t up_pid;
+
+static void judge_daemons(void)
+{
+    if (n_up > 0 && getpid() == up_pid) {
+        fprintf(stderr, "%u daemons did not come down as they should\n", n_up);
+        _exit(1);
+    }
+}
+
 void daemon_up(struct daemon *d, const char *config)
 {
     const char *path = program("ACRE_DAEMON");
 
+    if (up_pid != getpid())
+        assert_int_equal(atexit(judge_daemons), 0);
+    up_pid = getpid();
+    n_up++;
     memset(d, 0, sizeof(*d));
     strcpy(d->dir, "/tmp/acre-test-XXXXXX");
     assert_non_null(mkdtemp(d->dir));
@@ -73,10 +90,27 @@ void daemon_up(struct daemon *d, const char *config)
     assert_true(harness_listens(d->socket));
 }
 
+void expect_checked(const struct daemon *d)
+{
+    char command[256], said[4096];
+
+    snprintf(command, sizeof(command), "%s check --socket %s 2>&1", program("ACRECTL"), d->socket);
+    FILE *f = popen(command, "r");
+    assert_non_null(f);
+    size_t n = fread(said, 1, sizeof(said) - 1, f);
+    said[n] = 0;
+    while (fgetc(f) != EOF) /* so that it does not end by a broken pipe */
+        ;
+    if (pclose(f) != 0)
+        fail_msg("acrectl check:\n%s", said);
+}
+
 void daemon_down(struct daemon *d)
 {
     int status;
 
+    if (!d->is_scribbled)
+        expect_checked(d);
     assert_int_equal(kill(d->pid, SIGTERM), 0);
     assert_int_equal(waitpid(d->pid, &status, 0), d->pid);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
@@ -91,6 +125,7 @@ void daemon_remove(struct daemon *d)
     if (d->config[0])
         unlink(d->config);
     assert_int_equal(rmdir(d->dir), 0);
+    n_up--;
 }
 
 pid_t daemon_worker(const struct daemon *d)

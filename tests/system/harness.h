@@ -24,14 +24,19 @@
 struct daemon {
     pid_t pid;
     char dir[64], socket[96], config[96];
+    bool is_scribbled; /* the test has damaged a heap: daemon_down() is not to find fault with it */
 };
 
 /* Starts $ACRE_DAEMON with this configuration text (NULL: none) and waits until it listens. */
 void daemon_up(struct daemon *d, const char *config);
-/* SIGTERM; it must exit with 0 and leave no socket behind. */
+/* Its heaps must agree with its books. Then SIGTERM; it must exit with 0 and leave no socket
+ * behind. */
 void daemon_down(struct daemon *d);
 /* The files of one that has ended in another way. */
 void daemon_remove(struct daemon *d);
+
+/* Fails the test with what acrectl check says, unless that is nothing. */
+void expect_checked(const struct daemon *d);
 
 /* Does somebody listen at this path? */
 bool harness_listens(const char *path);

@@ -158,7 +158,7 @@ static void looking_changes_nothing(void **state)
     unsigned n_fds = daemon_fds(&d), n_maps = daemon_maps(&d);
 
     for (int i = 0; i < 20; i++)
-        assert_int_equal(acrectl("stats"), 0);
+        assert_int_equal(acrectl(i % 2 ? "stats" : "check"), 0);
     struct tenant_stats after = tenant_stats(&d, "default");
     assert_int_equal(after.granted_bytes, before.granted_bytes);
     assert_int_equal(after.resident_bytes, before.resident_bytes);
@@ -211,6 +211,11 @@ static void exit_codes_tell_well_finding_usage_and_no_daemon(void **state)
     assert_int_equal(acrectl("tenants"), 0);
     assert_int_equal(acrectl("clients"), 0);
     assert_int_equal(acrectl("stats"), 0);
+    assert_int_equal(acrectl("check"), 0);
+    assert_int_equal(acrectl("check default"), 0);
+    assert_int_equal(acrectl("check --tenant default --json"), 0);
+    assert_int_equal(acrectl("check nobody"), 1);
+    assert_int_equal(acrectl("check default default"), 2);
     assert_int_equal(acrectl("tenant drop nobody"), 1);
     assert_int_equal(acrectl("stats --tenant nobody"), 1);
     assert_int_equal(acrectl(""), 2);

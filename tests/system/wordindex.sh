@@ -65,8 +65,14 @@ live_bytes() {
         grep -o '"live_bytes":[0-9]*' | cut -d: -f2
 }
 
+# Every heap agrees with the daemon's books.
+expect_checked() {
+    "$ACRECTL" --socket "$socket" check >"$work/err" 2>&1 || fail "acrectl check finds fault"
+}
+
 # expect_live TENANT BYTES: who was killed is swept a moment later.
 expect_live() {
+    expect_checked
     for _ in $(seq 400); do
         [ "$(live_bytes "$1")" != "$2" ] || return 0
         sleep 0.05

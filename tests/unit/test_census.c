@@ -187,6 +187,22 @@ static void only_the_released_slab_itself_has_no_map(void **state)
     assert_int_equal(f->census.n_bad, 0);
 }
 
+static void units_of_a_slab_on_its_way_back_may_be_others_already(void **state)
+{
+    struct fixture *f = *state;
+    unsigned geo = geo_of(class_of_size(16), 2), other = geo_of(class_of_size(16), 0);
+    make_slab(f, f->first, geo, U_SLAB);
+    entries(f)[f->first] = unit_entry_slab(U_RELEASING, geo, 0, holder_token(5, 1));
+    make_slab(f, f->first + 3, other, U_SLAB);
+    slab_tags(f, f->first + 3)[7] = 9;
+    count(f);
+    assert_int_equal(f->census.by_id[9].live_blocks, 1);
+    assert_int_equal(f->census.n_bad, 0);
+    entries(f)[f->first + 2] = unit_entry_slab(U_SLAB, geo, 1, holder_token(5, 1));
+    count(f);
+    assert_int_equal(f->census.n_bad, 1);
+}
+
 /* One bad entry at the first unit, then a good slab: the bad one is counted, the good one found. */
 static void assert_bad_and_passed_over(struct fixture *f, uint64_t entry)
 {
@@ -305,7 +321,7 @@ static int check_inside(void *ctx, const struct census_item *item)
     uint32_t *next = ctx;
     assert_true(item->unit >= *next && item->n_units > 0);
     assert_true(item->n_units <= N_UNITS - item->unit);
-    *next = item->unit + item->n_units;
+    *next = item->unit + (item->state == U_RELEASING ? 1 : item->n_units);
     return 0;
 }
 
@@ -334,6 +350,7 @@ int main(void)
         TEST(a_freed_large_block_is_not_live),
         cmocka_unit_test(a_block_beyond_a_slot_is_found_by_its_head_alone),
         TEST(only_the_released_slab_itself_has_no_map),
+        TEST(units_of_a_slab_on_its_way_back_may_be_others_already),
         TEST(entries_without_sense_are_counted_and_passed_over),
         TEST(a_slab_over_the_end_of_the_segment_is_bad),
         TEST(of_two_items_that_overlap_the_first_counts),

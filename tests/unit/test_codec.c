@@ -96,7 +96,8 @@ static void test_requests_without_content_are_not_empty_packets(void **state)
 {
     (void)state;
     static const enum msg_op ops[] = {MSG_PUBLISH_ALL, MSG_DETACH,  MSG_STATUS, MSG_FREE_LARGE,
-                                      MSG_MAP_SEGMENT, MSG_TENANTS, MSG_LOOK,   MSG_TENANT_DROP};
+                                      MSG_MAP_SEGMENT, MSG_TENANTS, MSG_LOOK,   MSG_TENANT_DROP,
+                                      MSG_EXTENTS,     MSG_HOLDERS};
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
         struct msg_request req = {.serial = 1, .op = ops[i]};
         request_back(&req);
@@ -132,6 +133,136 @@ static void test_replies_come_back_whole(void **state)
     reply.attach.client = 0x10001;
     got = reply_back(&reply);
     assert_int_equal(got.attach.client, 0x10001);
+}
+
+static void test_what_the_books_say_comes_back_whole(void **state)
+{
+    (void)state;
+    struct msg_request req = {.serial = 1, .op = MSG_EXTENTS};
+    req.extents.slot = 255;
+    req.extents.unit = UINT32_MAX;
+    struct msg_request asked = request_back(&req);
+    assert_int_equal(asked.extents.slot, 255);
+    assert_int_equal(asked.extents.unit, UINT32_MAX);
+    req = (struct msg_request){.serial = 2, .op = MSG_HOLDERS, .holders = {CLIENT_ID_MAX}};
+    assert_int_equal(request_back(&req).holders.after, CLIENT_ID_MAX);
+
+    static struct msg_reply reply = {.serial = UINT64_MAX, .op = MSG_EXTENTS};
+    reply.extents.changes = UINT64_MAX;
+    reply.extents.unit = HEAP_UNITS - MSG_EXTENTS_MAX * SLOT_UNITS / 4;
+    reply.extents.n_free = UINT32_MAX;
+    reply.extents.n = MSG_EXTENTS_MAX;
+    for (uint32_t i = 0; i < MSG_EXTENTS_MAX; i++)
+        reply.extents.runs[i] = (struct msg_extent){SLOT_UNITS / 4, EXTENT_WHATS | TAG_HEAP};
+    struct msg_reply got = reply_back(&reply);
+    assert_int_equal(got.extents.unit, reply.extents.unit);
+    assert_int_equal(got.extents.n_free, UINT32_MAX);
+    assert_int_equal(got.extents.n, MSG_EXTENTS_MAX);
+    assert_true(got.extents.changes == UINT64_MAX);
+    assert_memory_equal(got.extents.runs, reply.extents.runs, sizeof(reply.extents.runs));
+
+    reply = (struct msg_reply){.serial = UINT64_MAX, .op = MSG_HOLDERS};
+    reply.holders.changes = reply.holders.granted_units = UINT64_MAX;
+    reply.holders.charged_bytes = 7;
+    reply.holders.more = true;
+    reply.holders.n = MSG_HOLDERS_MAX;
+    for (uint32_t i = 0; i < MSG_HOLDERS_MAX; i++)
+        reply.holders.holders[i] = (struct msg_holder){
+            (tag_t)(CLIENT_ID_MAX + 1 - MSG_HOLDERS_MAX + i), UINT32_MAX, UINT64_MAX};
+    got = reply_back(&reply);
+    assert_int_equal(got.holders.n, MSG_HOLDERS_MAX);
+    assert_true(got.holders.more);
+    assert_int_equal(got.holders.charged_bytes, 7);
+    for (uint32_t i = 0; i < MSG_HOLDERS_MAX; i++) {
+        assert_int_equal(got.holders.holders[i].id, reply.holders.holders[i].id);
+        assert_int_equal(got.holders.holders[i].gen, UINT32_MAX);
+        assert_true(got.holders.holders[i].n_units == UINT64_MAX);
+    }
+}
+
+static int unpack_reply_raw(const Acre__Wire__Reply *pb)
+{
+    struct msg_reply got;
+    assert_in_range(acre__wire__reply__get_packed_size(pb), 1, sizeof(buf));
+    return codec_unpack_reply(buf, acre__wire__reply__pack(pb, buf), &got);
+}
+
+static void test_extents_that_cannot_be_meant_do_not_decode(void **state)
+{
+    (void)state;
+    static uint32_t n_units[MSG_EXTENTS_MAX + 1], what[MSG_EXTENTS_MAX + 1];
+    Acre__Wire__ExtentsReply extents = ACRE__WIRE__EXTENTS_REPLY__INIT;
+    Acre__Wire__Reply pb = ACRE__WIRE__REPLY__INIT;
+    pb.serial = 1;
+    pb.op_case = ACRE__WIRE__REPLY__OP_EXTENTS;
+    pb.extents = &extents;
+    for (size_t i = 0; i < ARRAY_LEN(n_units); i++)
+        n_units[i] = 1;
+    extents.n_units = n_units;
+    extents.what = what;
+    extents.n_n_units = extents.n_what = MSG_EXTENTS_MAX;
+    assert_int_equal(unpack_reply_raw(&pb), 0);
+    extents.n_n_units = extents.n_what = MSG_EXTENTS_MAX + 1;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    extents.n_n_units = 2;
+    extents.n_what = 1;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    extents.n_n_units = extents.n_what = 2;
+    n_units[1] = 0;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    n_units[1] = UINT32_MAX;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    n_units[1] = 1;
+    extents.unit = HEAP_UNITS - 1;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    extents.unit = HEAP_UNITS - 2;
+    assert_int_equal(unpack_reply_raw(&pb), 0);
+    what[0] = EXTENT_WHATS + TAG_HEAP + 1;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+}
+
+static void test_holders_that_cannot_be_meant_do_not_decode(void **state)
+{
+    (void)state;
+    static uint32_t ids[MSG_HOLDERS_MAX + 1], gens[MSG_HOLDERS_MAX + 1];
+    static uint64_t n_units[MSG_HOLDERS_MAX + 1];
+    Acre__Wire__HoldersReply holders = ACRE__WIRE__HOLDERS_REPLY__INIT;
+    Acre__Wire__Reply pb = ACRE__WIRE__REPLY__INIT;
+    pb.serial = 1;
+    pb.op_case = ACRE__WIRE__REPLY__OP_HOLDERS;
+    pb.holders = &holders;
+    for (uint32_t i = 0; i < ARRAY_LEN(ids); i++)
+        ids[i] = i + 1;
+    holders.ids = ids;
+    holders.gens = gens;
+    holders.n_units = n_units;
+    holders.n_ids = holders.n_gens = holders.n_n_units = MSG_HOLDERS_MAX;
+    assert_int_equal(unpack_reply_raw(&pb), 0);
+    holders.n_ids = holders.n_gens = holders.n_n_units = MSG_HOLDERS_MAX + 1;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    holders.n_ids = holders.n_n_units = 2;
+    holders.n_gens = 1;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    holders.n_gens = 2;
+    holders.n_n_units = 3;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    holders.n_n_units = 2;
+    ids[1] = 1;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    ids[1] = TAG_HEAP;
+    assert_int_equal(unpack_reply_raw(&pb), -EPROTO);
+    ids[1] = CLIENT_ID_MAX;
+    assert_int_equal(unpack_reply_raw(&pb), 0);
+
+    struct msg_request got;
+    Acre__Wire__Holders ask = ACRE__WIRE__HOLDERS__INIT;
+    Acre__Wire__Request req = ACRE__WIRE__REQUEST__INIT;
+    ask.after = TAG_HEAP;
+    req.serial = 3;
+    req.op_case = ACRE__WIRE__REQUEST__OP_HOLDERS;
+    req.holders = &ask;
+    assert_int_equal(codec_unpack_request(buf, acre__wire__request__pack(&req, buf), &got),
+                     -EPROTO);
 }
 
 static void test_the_largest_replies_fit_the_packet_and_the_arena(void **state)
@@ -229,8 +360,11 @@ static void test_random_and_mutated_bytes_do_no_harm(void **state)
 {
     (void)state;
     struct msg_request req = {.serial = 3, .op = MSG_RELEASE}, got;
-    struct msg_reply reply;
+    static struct msg_reply reply, books = {.serial = 3, .op = MSG_EXTENTS};
     req.release.n_runs = 20;
+    books.extents.n = 40;
+    for (uint32_t i = 0; i < books.extents.n; i++)
+        books.extents.runs[i] = (struct msg_extent){i + 1, i};
     srand(1);
     for (int round = 0; round < 20000; round++) {
         size_t n = codec_pack_request(&req, buf);
@@ -239,6 +373,11 @@ static void test_random_and_mutated_bytes_do_no_harm(void **state)
         if (codec_unpack_request(buf, n, &got) == 0)
             assert_true(got.op != MSG_RELEASE || got.release.n_runs <= MSG_RUNS_MAX);
         (void)codec_unpack_reply(buf, n, &reply);
+        n = codec_pack_reply(&books, buf);
+        for (int k = 0; k < 4; k++)
+            buf[(size_t)rand() % n] = (uint8_t)rand();
+        if (codec_unpack_reply(buf, n, &reply) == 0 && reply.op == MSG_EXTENTS)
+            assert_true(reply.extents.n <= MSG_EXTENTS_MAX);
     }
 }
 
@@ -249,6 +388,9 @@ int main(void)
         cmocka_unit_test(test_requests_on_memory_come_back_whole),
         cmocka_unit_test(test_requests_without_content_are_not_empty_packets),
         cmocka_unit_test(test_replies_come_back_whole),
+        cmocka_unit_test(test_what_the_books_say_comes_back_whole),
+        cmocka_unit_test(test_extents_that_cannot_be_meant_do_not_decode),
+        cmocka_unit_test(test_holders_that_cannot_be_meant_do_not_decode),
         cmocka_unit_test(test_the_largest_replies_fit_the_packet_and_the_arena),
         cmocka_unit_test(test_a_string_that_is_too_long_does_not_decode),
         cmocka_unit_test(test_too_many_runs_do_not_decode),

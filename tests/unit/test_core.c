@@ -567,6 +567,169 @@ static void test_segments_are_writable_for_clients_and_read_only_for_lookers(voi
     finish();
 }
 
+/* ---- what the books say ---- */
+
+static int ask_extents(struct fake *f, uint32_t slot, uint32_t unit)
+{
+    struct msg_request req = {.op = MSG_EXTENTS};
+    req.extents.slot = slot;
+    req.extents.unit = unit;
+    return ask(f, req);
+}
+
+static int ask_holders(struct fake *f, tag_t after)
+{
+    struct msg_request req = {.op = MSG_HOLDERS};
+    req.holders.after = after;
+    return ask(f, req);
+}
+
+static void test_books_are_told_to_those_who_look_and_no_others(void **state)
+{
+    (void)state;
+    struct fake f, looker;
+    struct msg_request look = {.op = MSG_LOOK};
+    start(MIB(64), BIG_BYTES);
+    attach(&f);
+    struct block b = grow(&f, 1);
+    connect_as(&looker, 0);
+    assert_int_equal(ask_extents(&looker, 0, 0), -EINVAL);
+    assert_int_equal(ask_holders(&looker, 0), -EINVAL);
+    strcpy(look.look.tenant, "t");
+    assert_int_equal(ask(&looker, look), 0);
+    assert_int_equal(ask_extents(&looker, 1, 0), -ENOENT);
+    assert_int_equal(ask_extents(&looker, UINT32_MAX, 0), -ENOENT);
+    assert_int_equal(ask_extents(&looker, 0, 0), 0);
+    uint64_t changes = looker.reply.extents.changes;
+    assert_int_equal(ask_holders(&looker, 0), 0);
+    assert_int_equal(looker.reply.holders.changes, changes);
+    assert_int_equal(ask_extents(&f, 0, 0), 0);
+    assert_int_equal(release(&f, b), 0);
+    assert_int_equal(ask_holders(&looker, 0), 0);
+    assert_true(looker.reply.holders.changes > changes);
+    kill_it(&f);
+    assert_int_equal(tenant_close(w.tenant) > 0, 1);
+    assert_int_equal(ask_extents(&looker, 0, 0), -ESTALE);
+    assert_int_equal(ask_holders(&looker, 0), -ESTALE);
+    hang_up(&looker);
+    finish();
+}
+
+static void test_extents_say_who_has_each_unit(void **state)
+{
+    (void)state;
+    struct fake f;
+    start(MIB(64), BIG_BYTES);
+    attach(&f);
+    struct block b = grow(&f, 4);
+    uint32_t n_meta = b.seg->shape.n_meta, n_units = b.seg->shape.n_units, at = n_meta;
+    assert_int_equal(ask_extents(&f, 0, 0), 0);
+    assert_int_equal(f.reply.extents.unit, n_meta);
+    assert_int_equal(f.reply.extents.n_free, buddy_n_free(b.seg->buddy));
+    for (uint32_t i = 0; i < f.reply.extents.n; i++) {
+        struct msg_extent run = f.reply.extents.runs[i];
+        assert_int_equal(run.what, at == b.unit ? f.id : EXTENT_FREE);
+        if (at == b.unit)
+            assert_int_equal(run.n_units, b.n_units);
+        at += run.n_units;
+    }
+    assert_int_equal(at, n_units);
+    assert_int_equal(ask_extents(&f, 0, b.unit + 1), 0);
+    assert_int_equal(f.reply.extents.unit, b.unit + 1);
+    assert_int_equal(f.reply.extents.runs[0].n_units, b.n_units - 1);
+    assert_int_equal(ask_extents(&f, 0, n_units), 0);
+    assert_int_equal(f.reply.extents.n, 0);
+    assert_int_equal(ask_extents(&f, 0, UINT32_MAX), 0);
+    assert_int_equal(f.reply.extents.n, 0);
+    kill_it(&f);
+    finish();
+}
+
+/* Of one segment: how many units the client has there, in *n_parts replies. */
+static uint32_t count_extents(struct fake *f, const struct seg *seg, uint32_t *n_parts)
+{
+    uint32_t n_held = 0, unit = seg->shape.n_meta;
+    for (*n_parts = 0; ask_extents(f, seg->slot, unit) == 0 && f->reply.extents.n > 0;) {
+        assert_int_equal(f->reply.extents.unit, unit);
+        for (uint32_t i = 0; i < f->reply.extents.n; i++) {
+            n_held += f->reply.extents.runs[i].what == f->id ? f->reply.extents.runs[i].n_units : 0;
+            unit += f->reply.extents.runs[i].n_units;
+        }
+        ++*n_parts;
+    }
+    assert_int_equal(unit, seg->shape.n_units);
+    return n_held;
+}
+
+static void test_many_extents_are_told_in_parts_that_fit_together(void **state)
+{
+    (void)state;
+    struct fake f;
+    static struct block b[3500];
+    uint32_t n_held = 0, n_parts = 0;
+    start(MIB(512), BIG_BYTES);
+    attach(&f);
+    for (unsigned i = 0; i < ARRAY_LEN(b); i++)
+        assert_int_equal(grow_as(&f, 1, true, 0, 0, &b[i]), 0);
+    for (unsigned i = 0; i < ARRAY_LEN(b); i += 2)
+        assert_int_equal(release(&f, b[i]), 0);
+    for (uint32_t slot = 0; slot < w.tenant->n_slots; slot++)
+        n_held += count_extents(&f, w.tenant->segs[slot], &n_parts);
+    assert_true(n_parts > 1);
+    assert_int_equal(n_held, ARRAY_LEN(b) / 2);
+    kill_it(&f);
+    finish();
+}
+
+static void test_a_block_over_several_slots_is_one_extent(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b;
+    uint32_t n = SLOT_UNITS + 77;
+    start(GIB(4), BIG_BYTES);
+    attach(&f);
+    assert_int_equal(grow_as(&f, n, true, 0, 0, &b), 0);
+    assert_int_equal(ask_extents(&f, b.seg->slot, 0), 0);
+    assert_int_equal(f.reply.extents.unit, b.unit);
+    assert_int_equal(f.reply.extents.runs[0].n_units, n);
+    assert_int_equal(f.reply.extents.runs[0].what, f.id);
+    assert_int_equal(ask_extents(&f, b.seg->slot + 1, 0), -ENOENT);
+    assert_int_equal(release(&f, b), 0);
+    assert_int_equal(ask_extents(&f, b.seg->slot, 0), 0);
+    assert_int_equal(f.reply.extents.n, 1);
+    assert_int_equal(f.reply.extents.runs[0].what, EXTENT_FREE);
+    assert_int_equal(f.reply.extents.n_free, seg_usable(b.seg));
+    kill_it(&f);
+    finish();
+}
+
+static void test_holders_are_told_in_parts_in_the_order_of_their_ids(void **state)
+{
+    (void)state;
+    static struct fake f[MSG_HOLDERS_MAX + 3];
+    start(MIB(64), BIG_BYTES);
+    for (unsigned i = 0; i < ARRAY_LEN(f); i++)
+        attach(&f[i]);
+    struct block b = grow(&f[4], 2);
+    assert_int_equal(ask_holders(&f[0], 0), 0);
+    assert_int_equal(f[0].reply.holders.n, MSG_HOLDERS_MAX);
+    assert_true(f[0].reply.holders.more);
+    assert_int_equal(f[0].reply.holders.holders[4].id, f[4].id);
+    assert_int_equal(f[0].reply.holders.holders[4].n_units, b.n_units);
+    assert_int_equal(f[0].reply.holders.holders[4].gen, client_handle_gen(f[4].client));
+    assert_int_equal(f[0].reply.holders.granted_units, granted());
+    assert_int_equal(f[0].reply.holders.charged_bytes, w.tenant->budget.charged_bytes);
+    assert_int_equal(ask_holders(&f[0], f[MSG_HOLDERS_MAX - 1].id), 0);
+    assert_int_equal(f[0].reply.holders.n, 3);
+    assert_false(f[0].reply.holders.more);
+    assert_int_equal(ask_holders(&f[0], CLIENT_ID_MAX), 0);
+    assert_int_equal(f[0].reply.holders.n, 0);
+    for (unsigned i = 0; i < ARRAY_LEN(f); i++)
+        kill_it(&f[i]);
+    finish();
+}
+
 /* ---- grants ---- */
 
 static void test_grants_begin_small_and_grow_with_what_is_held(void **state)
@@ -2438,6 +2601,11 @@ int main(void)
         cmocka_unit_test(test_attaches_that_wait_are_forgotten_with_their_connections),
         cmocka_unit_test(test_a_descriptor_must_be_acknowledged_and_one_request_may_wait_for_it),
         cmocka_unit_test(test_segments_are_writable_for_clients_and_read_only_for_lookers),
+        cmocka_unit_test(test_books_are_told_to_those_who_look_and_no_others),
+        cmocka_unit_test(test_extents_say_who_has_each_unit),
+        cmocka_unit_test(test_many_extents_are_told_in_parts_that_fit_together),
+        cmocka_unit_test(test_a_block_over_several_slots_is_one_extent),
+        cmocka_unit_test(test_holders_are_told_in_parts_in_the_order_of_their_ids),
         cmocka_unit_test(test_grants_begin_small_and_grow_with_what_is_held),
         cmocka_unit_test(test_exact_runs_are_exact_and_aligned),
         cmocka_unit_test(test_an_aligned_run_fits_into_the_segment_made_for_it),

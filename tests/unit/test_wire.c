@@ -283,6 +283,31 @@ static void test_a_call_acknowledges_descriptors_and_hands_over_late_replies(voi
     close(sv[1]);
 }
 
+static void test_the_longest_replies_pass_through_a_call(void **state)
+{
+    (void)state;
+    int sv[2];
+    static struct msg_reply reply = {.serial = 7, .op = MSG_EXTENTS}, got;
+    uint8_t buf[WIRE_PACKET_MAX];
+    struct msg_request req = {.serial = 7, .op = MSG_EXTENTS};
+    pair(sv);
+    reply.extents.n = MSG_EXTENTS_MAX;
+    for (uint32_t i = 0; i < MSG_EXTENTS_MAX; i++)
+        reply.extents.runs[i] = (struct msg_extent){SLOT_UNITS / 4, EXTENT_WHATS | TAG_HEAP};
+    assert_int_equal(wire_send(sv[1], buf, codec_pack_reply(&reply, buf), -1), 0);
+    struct wire_call call = {.sock = sv[0], .deadline_ns = wire_now_ns() + SECOND};
+    assert_int_equal(wire_call(&call, &req, -1, &got, NULL), 0);
+    assert_memory_equal(&got.extents, &reply.extents, sizeof(got.extents));
+    assert_int_equal(next_request(sv[1], MSG_EXTENTS), 7);
+    /* One that says nonsense is no reply. */
+    reply.serial = req.serial = 8;
+    reply.extents.runs[3].n_units = 0;
+    assert_int_equal(wire_send(sv[1], buf, codec_pack_reply(&reply, buf), -1), 0);
+    assert_int_equal(wire_call(&call, &req, -1, &got, NULL), -EPROTO);
+    close(sv[0]);
+    close(sv[1]);
+}
+
 static void test_a_call_ends_at_its_deadline_and_on_a_hang_up(void **state)
 {
     (void)state;
@@ -364,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_connecting_tells_nobody_from_somebody_else),
         cmocka_unit_test(test_a_full_backlog_is_a_timeout),
         cmocka_unit_test(test_a_call_acknowledges_descriptors_and_hands_over_late_replies),
+        cmocka_unit_test(test_the_longest_replies_pass_through_a_call),
         cmocka_unit_test(test_a_call_ends_at_its_deadline_and_on_a_hang_up),
         cmocka_unit_test(test_hello_tells_ours_from_older_and_from_others),
     };

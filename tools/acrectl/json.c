@@ -57,10 +57,9 @@ static json_t *classes_of(const struct survey_tenant *t)
     return array;
 }
 
-static json_t *error_of(const struct survey_tenant *t)
+static json_t *error_of(const char *name, int error, const char *why)
 {
-    return json_pack("{s:o, s:i, s:o}", "name", name_of(t->name), "error", t->error, "why",
-                     name_of(t->why));
+    return json_pack("{s:o, s:i, s:o}", "name", name_of(name), "error", error, "why", name_of(why));
 }
 
 static json_t *tenant_of(const struct survey_tenant *t)
@@ -68,7 +67,7 @@ static json_t *tenant_of(const struct survey_tenant *t)
     const struct census *c = &t->census;
 
     if (t->error)
-        return error_of(t);
+        return error_of(t->name, t->error, t->why);
     return json_pack(
         "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name",
         name_of(t->name), "max_bytes", (json_int_t)t->max_bytes, "granted_bytes",
@@ -114,7 +113,7 @@ int json_print_survey(FILE *to, const struct survey *survey)
 static json_t *memory_of(const struct survey_tenant *t)
 {
     if (t->error)
-        return error_of(t);
+        return error_of(t->name, t->error, t->why);
     return json_pack(
         "{s:o, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "name", name_of(t->name), "max_bytes",
         (json_int_t)t->max_bytes, "granted_bytes", (json_int_t)t->granted_bytes, "sealed_bytes",
@@ -137,4 +136,42 @@ int json_print_status(FILE *to, const struct msg_reply *reply, const char *socke
                                (json_int_t)reply->status.sealed_bytes, "tenants",
                                (json_int_t)reply->status.n_tenants, "clients",
                                (json_int_t)reply->status.n_clients, "memory", memory));
+}
+
+static json_t *finding_of(const struct check_finding *f)
+{
+    char text[MSG_TEXT_BYTES * 2];
+
+    verify_sentence(text, sizeof(text), f);
+    return json_pack("{s:s, s:I, s:I, s:I, s:o}", "kind", verify_kind(f->kind), "slot",
+                     (json_int_t)f->slot, "unit", (json_int_t)f->unit, "client", (json_int_t)f->id,
+                     "text", name_of(text));
+}
+
+static json_t *verify_of(const struct verify *v)
+{
+    json_t *found = json_array();
+
+    if (v->error) {
+        json_decref(found);
+        return error_of(v->name, v->error, v->why);
+    }
+    for (uint32_t i = 0; i < v->n_found; i++)
+        json_array_append_new(found, finding_of(&v->found[i]));
+    return json_pack("{s:o, s:I, s:I, s:b, s:I, s:I, s:o}", "name", name_of(v->name), "segments",
+                     (json_int_t)v->n_segments, "units", (json_int_t)v->n_units, "sums_compared",
+                     v->sums_seen, "unsure", (json_int_t)v->n_unsure, "more", (json_int_t)v->n_more,
+                     "findings", found);
+}
+
+int json_print_verify(FILE *to, const struct verify *verifies, size_t n)
+{
+    json_t *tenants = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        if (json_array_append_new(tenants, verify_of(&verifies[i])) < 0) {
+            json_decref(tenants);
+            return -ENOMEM;
+        }
+    return print(to, json_pack("{s:o}", "tenants", tenants));
 }

@@ -12,6 +12,7 @@
 #include "peer.h"
 #include "survey.h"
 #include "table.h"
+#include "verify.h"
 
 enum exit_code { EXIT_WELL = 0, EXIT_FINDING = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON = 3 };
 
@@ -283,6 +284,69 @@ static int with_survey(struct peer *peer, const struct options *options,
     return code;
 }
 
+/* ---- check ---- */
+
+static void print_verify(const struct verify *v)
+{
+    char name[TENANT_NAME_BYTES], text[512];
+
+    table_printable(name, sizeof(name), v->name);
+    for (uint32_t i = 0; i < v->n_found; i++) {
+        verify_sentence(text, sizeof(text), &v->found[i]);
+        printf("tenant %s, %s\n", name, text);
+    }
+    if (v->n_more > 0)
+        printf("tenant %s: %" PRIu32 " more\n", name, v->n_more);
+    if (v->n_found == 0)
+        printf("tenant %s: %" PRIu64 " units in %" PRIu32 " segments agree with the books\n", name,
+               v->n_units, v->n_segments);
+    if (!v->sums_seen)
+        printf("tenant %s: the sums were not compared, it never stood still\n", name);
+    if (v->n_unsure > 0)
+        printf("tenant %s: %" PRIu32 " suspects changed at every look, or were too many\n", name,
+               v->n_unsure);
+}
+
+static int print_verifies(const struct verify *verifies, size_t n, bool json)
+{
+    int code = EXIT_WELL;
+    char name[TENANT_NAME_BYTES];
+
+    if (json && json_print_verify(stdout, verifies, n) < 0)
+        code = EXIT_FINDING;
+    for (size_t i = 0; i < n; i++) {
+        const struct verify *v = &verifies[i];
+        if (v->error)
+            fprintf(stderr, "acrectl: tenant %s: %s\n",
+                    table_printable(name, sizeof(name), v->name), v->why);
+        if (v->error || v->n_found > 0)
+            code = EXIT_FINDING;
+        if (!v->error && !json)
+            print_verify(v);
+    }
+    return code;
+}
+
+static int cmd_check(struct peer *peer, const struct options *options)
+{
+    const char *only = options->n_words == 2 ? options->words[1] : options->only;
+    struct survey survey;
+    struct verify *verifies = NULL;
+    int code, r = survey_take(&survey, peer, only, true);
+
+    if (r == 0)
+        verifies = calloc(survey.n_tenants + 1, sizeof(*verifies));
+    for (size_t i = 0; r == 0 && verifies && i < survey.n_tenants; i++)
+        r = verify_tenant(&verifies[i], peer, survey.tenants[i].name);
+    if (r < 0)
+        code = complain(peer);
+    else
+        code = verifies ? print_verifies(verifies, survey.n_tenants, options->json) : EXIT_FINDING;
+    free(verifies);
+    survey_deinit(&survey);
+    return code;
+}
+
 /* ---- tenant drop ---- */
 
 static int cmd_tenant_drop(struct peer *peer, const char *name)
@@ -314,6 +378,7 @@ static const char doc[] =
     "  tenants           one line for each tenant\n"
     "  clients           one line for each attached process, largest first\n"
     "  stats             granted, live and free bytes by client and size class\n"
+    "  check [TENANT]    do unit tables, owner tags and charges agree with the daemon's books?\n"
     "  tenant drop NAME  frees a heap that nobody is attached to\n\n"
     "Live bytes are usable bytes. Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.";
 
@@ -362,15 +427,25 @@ static int usage(const char *format, const char *what)
     return EXIT_USAGE;
 }
 
-enum command { CMD_NONE, CMD_STATUS, CMD_TENANTS, CMD_CLIENTS, CMD_STATS, CMD_TENANT_DROP };
+enum command {
+    CMD_NONE,
+    CMD_STATUS,
+    CMD_TENANTS,
+    CMD_CLIENTS,
+    CMD_STATS,
+    CMD_CHECK,
+    CMD_TENANT_DROP
+};
 
 static enum command command_of(const struct options *options)
 {
-    static const char *const names[] = {"", "status", "tenants", "clients", "stats"};
+    static const char *const names[] = {"", "status", "tenants", "clients", "stats", "check"};
 
     if (options->n_words == 3 && strcmp(options->words[0], "tenant") == 0 &&
         strcmp(options->words[1], "drop") == 0)
         return CMD_TENANT_DROP;
+    if (options->n_words == 2 && strcmp(options->words[0], "check") == 0)
+        return CMD_CHECK;
     for (unsigned i = 1; i < ARRAY_LEN(names) && options->n_words == 1; i++)
         if (strcmp(options->words[0], names[i]) == 0)
             return (enum command)i;
@@ -388,6 +463,8 @@ static int run(struct peer *peer, const struct options *options, enum command co
         return with_survey(peer, options, print_clients);
     case CMD_STATS:
         return with_survey(peer, options, print_stats);
+    case CMD_CHECK:
+        return cmd_check(peer, options);
     default:
         return cmd_tenant_drop(peer, options->words[2]);
     }
