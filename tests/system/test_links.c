@@ -277,6 +277,7 @@ static void mailboxes_lose_nothing_whoever_is_killed(void **state)
     for (unsigned i = 0; i <= N_FILLERS; i++)
         kill_and_wait(pids[i]);
     until_alone();
+    expect_checked(&d);
     long long n = boxes_live(heap, t);
     assert_int_equal(tenant_stats(&d, "default").live_blocks, n + 1);
     for (unsigned i = 0; i < N_BOXES; i++)
@@ -297,6 +298,7 @@ static void a_list_stays_whole_whenever_its_writer_is_killed(void **state)
         kill_and_wait(pid); /* the next one begins at once, perhaps before the dead is swept */
     }
     until_alone();
+    expect_checked(&d);
     long long n = 0;
     while (t->head != 0) {
         const struct node *first = acre_pointer(heap, t->head);

@@ -72,6 +72,7 @@ static void blocks_roots_and_budgets_are_what_they_were(void **state)
         assert_int_equal(after.granted_bytes, before.granted_bytes);
         assert_int_equal(after.published_bytes, before.published_bytes);
         assert_int_equal(after.max_bytes, before.max_bytes);
+        expect_checked(&d);
     }
     assert_in_range(daemon_fds(&d), fds - 2, fds + 2); /* what libuv keeps varies */
     assert_int_equal(daemon_maps(&d), maps);
@@ -111,6 +112,7 @@ static void what_the_dead_have_published_survives_both_deaths(void **state)
     assert_int_equal(child_signal(child_start(publishes_and_ends, offs)), SIGKILL);
     expect_settled(&d, "default", 9 * 224 + 204800, 0);
     kill_worker();
+    expect_checked(&d);
     struct acre_heap *heap = heap_open(&d, NULL);
     for (int i = 0; i < 100; i += 10) {
         int *block = acre_pointer(heap, offs[i]);
@@ -244,6 +246,8 @@ static void under_load_no_call_fails_and_nothing_is_lost(void **state)
     for (int k = 0; k < KILLS; k++) {
         pause_us(rnd(&seed) % 100000);
         kill_worker();
+        if (k % 8 == 0)
+            expect_checked(&d);
         if (k % 4 == 0) {
             assert_int_equal(kill(visitor, SIGKILL), 0);
             assert_int_equal(child_signal(visitor), SIGKILL);
