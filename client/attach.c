@@ -346,21 +346,48 @@ int conn_ensure(struct acre_heap *heap)
     return ensure_connected(heap, heap->process->deadline_ns);
 }
 
+/* The connection broke when the daemon had done it perhaps: does its answer now say that it had? Of
+ * a root that others have changed since, nobody can tell. */
+static bool was_done(struct acre_heap *heap, const struct msg_request *req, int error)
+{
+    struct msg_request get = *req;
+    struct msg_reply reply;
+
+    if (req->op == MSG_RELEASE || req->op == MSG_FREE_LARGE)
+        return error == -EINVAL; /* not the caller's any more */
+    if (req->op != MSG_ROOT)
+        return false;
+    if (req->root.op == ROOT_DEL)
+        return error == -ENOENT;
+    if (req->root.op != ROOT_CAS || (error != -EAGAIN && error != -EEXIST))
+        return false;
+    get.root.op = ROOT_GET;
+    if (call_on(heap, heap->process->sock, heap->process->deadline_ns, &get, -1, &reply, NULL) < 0)
+        return false;
+    return reply.error == 0 ? reply.root.off == req->root.desired
+                            : reply.error == -ENOENT && req->root.desired == 0;
+}
+
 int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
               struct msg_reply *ret_reply, int *ret_fd)
 {
     uint64_t deadline_ns = heap->process->deadline_ns;
+    struct msg_request once_more = *req;
     int r, saved_errno = errno;
 
-    for (;;) {
+    for (bool again = false;; again = true) {
         r = ensure_connected(heap, deadline_ns);
         if (r < 0)
             break;
-        r = call_on(heap, heap->process->sock, deadline_ns, req, fd, ret_reply, ret_fd);
+        if (req->op == MSG_GROW)
+            once_more.grow.again = again;
+        r = call_on(heap, heap->process->sock, deadline_ns, &once_more, fd, ret_reply, ret_fd);
         /* After a packet that was not understood the connection is of no use: with a descriptor
          * lost, the daemon would wait for its receipt. */
         if (r < 0 && r != -ETIMEDOUT)
             sock_drop(heap);
+        if (r == 0 && again && ret_reply->error != 0 && was_done(heap, req, ret_reply->error))
+            break;
         if (r != -ECONNRESET && r != -EPIPE) {
             r = call_failed(heap, r, ret_reply);
             break;

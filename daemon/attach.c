@@ -141,6 +141,7 @@ static void attach_again(struct core *core, struct session *s, struct attach *a)
     if (c->has_rung)
         TAILQ_REMOVE(&a->tenant->rang, c, in_queue);
     c->has_rung = false;
+    s->is_resumed = true;
     reply_attached(core, s, c);
 }
 

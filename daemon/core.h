@@ -71,6 +71,7 @@ struct session {
     void *peer;
     struct creds creds;
     bool greeted, closing;
+    bool is_resumed; /* by a client that may repeat a Grow; once */
     enum wait wait;
     uint64_t serial;          /* of the request that waits */
     uint64_t ack_nonce;       /* != 0: a descriptor is unacknowledged */

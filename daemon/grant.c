@@ -215,19 +215,23 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
     return 0;
 }
 
+/* Those of [unit, unit + n) that are the client's. */
+static void take_back_own(struct tenant *t, struct client *c, struct seg *seg, uint32_t unit,
+                          uint32_t n)
+{
+    uint32_t step = seg->buddy ? 1 : n;
+    for (uint32_t u = unit; u < unit + n; u += step)
+        if (tenant_all_owned(t, seg, u, step, c->id))
+            tenant_take_back(t, seg, u, step, c->id);
+}
+
 void grant_undo(struct tenant *t, struct client *c, const struct grant *grant)
 {
     if (grant->slab) {
         orphan_adopt(t, grant->seg, grant->unit, grant->n_units, grant->geo, c->id);
         return;
     }
-    for (uint32_t i = 0; i < grant->n_units; i++) {
-        uint32_t u = grant->unit + i, n = grant->seg->buddy ? 1 : grant->n_units;
-        if (tenant_owner(t, grant->seg, u) == c->id) /* else it was taken back meanwhile */
-            tenant_take_back(t, grant->seg, u, n, c->id);
-        if (n > 1)
-            break;
-    }
+    take_back_own(t, c, grant->seg, grant->unit, grant->n_units); /* some were perhaps before */
 }
 
 int grant_release(struct tenant *t, struct client *c, const struct msg_run *runs, uint32_t n_runs)
@@ -236,10 +240,14 @@ int grant_release(struct tenant *t, struct client *c, const struct msg_run *runs
     for (uint32_t i = 0; i < n_runs; i++) {
         uint32_t unit, n = runs[i].n_units;
         struct seg *seg = tenant_locate(t, runs[i].off, false, &unit);
-        if (!seg || !seg_contains(seg, unit, n) || !tenant_all_owned(t, seg, unit, n, c->id))
+        if (!seg || !seg_contains(seg, unit, n)) {
             r = -EINVAL;
-        else
+        } else if (tenant_all_owned(t, seg, unit, n, c->id)) {
             tenant_take_back(t, seg, unit, n, c->id);
+        } else { /* repeated, perhaps: an earlier daemon was killed at half of it */
+            take_back_own(t, c, seg, unit, n);
+            r = -EINVAL;
+        }
     }
     return r;
 }

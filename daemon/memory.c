@@ -9,6 +9,7 @@
 
 #include "daemon/grant.h"
 #include "daemon/prepare.h"
+#include "daemon/search.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
 
@@ -156,6 +157,9 @@ void memory_grow(struct core *core, struct session *s, const struct msg_request 
 {
     struct grant g = {0};
     struct tenant *t = s->client->tenant;
+    if (req->grow.again && s->is_resumed)
+        search_take_uncut(t, s->client);
+    s->is_resumed = false;
     int r = grant_grow(t, s->client, req, &s->grow_round, &g);
     if (r == 0)
         give_grant(core, s, req, &g);

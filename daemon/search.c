@@ -34,19 +34,33 @@ static void collect_large(struct tenant *t, struct seg *seg)
     }
 }
 
+static void take_if_uncut(struct tenant *t, struct seg *seg, uint32_t unit, tag_t owner)
+{
+    uint64_t entry = seg_entry(seg, unit);
+    if (unit_entry_state(entry) != U_UNCUT ||
+        !seg_cas_entry(seg, unit, entry, unit_entry_plain(U_FREE, 0)))
+        return;
+    uint32_t n = seg->buddy ? 1 : seg->span_units;
+    tenant_assign(t, seg, unit, n, owner, OWNER_NONE);
+    seg_give(seg, unit, n);
+}
+
 static void collect_uncut(struct tenant *t, struct seg *seg, const struct client *asking)
 {
     for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
         tag_t owner = tenant_owner(t, seg, u);
-        if (owner == OWNER_NONE || owner == OWNER_ORPHAN || owner == asking->id)
-            continue;
-        uint64_t entry = seg_entry(seg, u);
-        if (unit_entry_state(entry) != U_UNCUT ||
-            !seg_cas_entry(seg, u, entry, unit_entry_plain(U_FREE, 0)))
-            continue;
-        uint32_t n = seg->buddy ? 1 : seg->span_units;
-        tenant_assign(t, seg, u, n, owner, OWNER_NONE);
-        seg_give(seg, u, n);
+        if (owner != OWNER_NONE && owner != OWNER_ORPHAN && owner != asking->id)
+            take_if_uncut(t, seg, u, owner);
+    }
+}
+
+void search_take_uncut(struct tenant *t, const struct client *of)
+{
+    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
+        struct seg *seg = t->segs[slot];
+        for (uint32_t u = seg ? seg->shape.n_meta : 0; seg && u < seg->shape.n_table; u++)
+            if (tenant_owner(t, seg, u) == of->id)
+                take_if_uncut(t, seg, u, of->id);
     }
 }
 

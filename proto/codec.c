@@ -140,6 +140,7 @@ static void build_memory_request(const struct msg_request *req, Acre__Wire__Requ
         p->grow.align_order = req->grow.align_order;
         p->grow.exact = req->grow.exact;
         p->grow.class_plus_1 = req->grow.class_plus_1;
+        p->grow.again = req->grow.again;
         ret->grow = &p->grow;
         break;
     case MSG_RELEASE:
@@ -283,6 +284,7 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
         ret->grow.align_order = pb->grow->align_order;
         ret->grow.exact = pb->grow->exact;
         ret->grow.class_plus_1 = pb->grow->class_plus_1;
+        ret->grow.again = pb->grow->again;
         return 0;
     case MSG_RELEASE:
         return take_release(pb->release, ret);

@@ -77,7 +77,7 @@ struct msg_request {
         } attach;
         struct {
             uint32_t n_units, align_order;
-            bool exact;
+            bool exact, again;
             uint32_t class_plus_1;
         } grow;
         struct {

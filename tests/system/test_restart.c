@@ -189,6 +189,19 @@ static size_t any_size(uint64_t *seed)
     return r % 16 == 0 ? 70000 + r % 3000000 : 16 + r / 16 % 20000;
 }
 
+/* A root that nobody else uses: each call must say what happens to it, also if it was repeated. */
+static bool sets_and_deletes(struct acre_heap *heap, const void *block, bool by_cas)
+{
+    char name[32];
+    acre_off off = acre_offset(heap, block), got;
+    snprintf(name, sizeof(name), "of %d", (int)getpid());
+    CHECK(acre_root_cas(heap, name, 0, off) == 0);
+    CHECK(acre_root_get(heap, name, &got) == 0 && got == off);
+    CHECK((by_cas ? acre_root_cas(heap, name, off, 0) : acre_root_del(heap, name)) == 0);
+    CHECK(acre_root_get(heap, name, &got) == -ENOENT);
+    return true;
+}
+
 static bool works(void *arg)
 {
     struct load *load = arg;
@@ -213,6 +226,8 @@ static bool works(void *arg)
             CHECK(acre_trim(heap) == 0);
         if (block[i] && rnd(&seed) % 256 == 0)
             CHECK(acre_root_set(heap, "latest", acre_offset(heap, block[i])) == 0);
+        if (block[i] && rnd(&seed) % 64 == 0)
+            CHECK(sets_and_deletes(heap, block[i], rnd(&seed) % 2));
         load->n_calls++;
     }
     for (unsigned i = 0; i < BLOCKS; i++)

@@ -65,11 +65,13 @@ static void test_requests_on_memory_come_back_whole(void **state)
     req.grow.align_order = 31;
     req.grow.exact = true;
     req.grow.class_plus_1 = 40;
+    req.grow.again = true;
     struct msg_request got = request_back(&req);
     assert_int_equal(got.grow.n_units, UINT32_MAX);
     assert_int_equal(got.grow.align_order, 31);
     assert_true(got.grow.exact);
     assert_int_equal(got.grow.class_plus_1, 40);
+    assert_true(got.grow.again);
 
     req = (struct msg_request){.serial = UINT64_MAX, .op = MSG_RELEASE};
     req.release.n_runs = MSG_RUNS_MAX;

@@ -1009,7 +1009,7 @@ static void test_pages_behind_a_smaller_block_decay_with_it(void **state)
     finish();
 }
 
-static void test_only_whole_own_runs_are_taken_back(void **state)
+static void test_only_own_runs_are_taken_back(void **state)
 {
     (void)state;
     struct fake a, b;
@@ -1018,7 +1018,6 @@ static void test_only_whole_own_runs_are_taken_back(void **state)
     attach(&b);
     struct block x = grow(&a, 4), y = grow(&b, 4);
     assert_int_equal(release(&b, x), -EINVAL);
-    assert_int_equal(release(&a, (struct block){x.seg, x.unit, x.n_units + 1}), -EINVAL);
     assert_int_equal(release(&a, (struct block){x.seg, 0, 1}), -EINVAL);
     assert_int_equal(release(&a, (struct block){x.seg, x.unit, 0}), -EINVAL);
     assert_int_equal(release(&a, (struct block){x.seg, x.unit, UINT32_MAX}), -EINVAL);
@@ -1027,6 +1026,10 @@ static void test_only_whole_own_runs_are_taken_back(void **state)
     assert_int_equal(release(&a, (struct block){x.seg, x.unit + 1, 2}), -EINVAL);
     assert_int_equal(granted(), x.n_units + y.n_units - 2);
     assert_int_equal(unit_entry_state(seg_entry(x.seg, x.unit + 1)), U_FREE);
+    assert_int_equal(release(&a, x), -EINVAL); /* what is left of it */
+    assert_int_equal(granted(), y.n_units);
+    assert_int_equal(release(&a, (struct block){x.seg, x.unit, x.n_units + y.n_units}), -EINVAL);
+    assert_int_equal(granted(), y.n_units);
     core_assert_valid(&w.core);
     kill_it(&a);
     kill_it(&b);
@@ -2617,7 +2620,7 @@ int main(void)
         cmocka_unit_test(test_four_hundred_small_clients_fit_into_64_mib),
         cmocka_unit_test(test_a_block_beyond_a_slot_has_a_segment_of_its_own),
         cmocka_unit_test(test_pages_behind_a_smaller_block_decay_with_it),
-        cmocka_unit_test(test_only_whole_own_runs_are_taken_back),
+        cmocka_unit_test(test_only_own_runs_are_taken_back),
         cmocka_unit_test(test_uncut_units_of_others_serve_before_anyone_is_refused),
         cmocka_unit_test(test_a_large_block_comes_back_by_whoever_freed_it),
         cmocka_unit_test(test_a_large_block_given_to_the_dead_comes_back_from_the_living),

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A daemon that dies after it has done what was asked, before it says so: between client and daemon
+ * sits somebody who swallows a reply and hangs up on both. The client repeats its call. */
+#include "tests/system/harness.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define PAIRS_MAX 8
+
+static struct daemon d;
+static char proxy_path[96];
+static pid_t proxy;
+
+/* Replies until one is swallowed; 0: none is. */
+static _Atomic int *until_lost;
+
+/* ---- the man in the middle ---- */
+
+/* False: the connection is over. */
+static bool pass_on(int from, int to, bool is_reply)
+{
+    char packet[20000], control[CMSG_SPACE(4 * sizeof(int))];
+    struct iovec iov = {packet, sizeof(packet)};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control,
+                         .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(from, &msg, MSG_CMSG_CLOEXEC);
+    if (n <= 0)
+        return false;
+    bool lost = is_reply && *until_lost > 0 && --*until_lost == 0;
+    iov.iov_len = (size_t)n;
+    if (msg.msg_controllen == 0)
+        msg.msg_control = NULL;
+    bool sent = !lost && sendmsg(to, &msg, MSG_NOSIGNAL) == n;
+    struct cmsghdr *c = msg.msg_controllen > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+    if (c)
+        close(*(int *)(void *)CMSG_DATA(c));
+    return sent;
+}
+
+static int connect_to(const char *path)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    strcpy(addr.sun_path, path);
+    return connect(sock, (struct sockaddr *)&addr, sizeof(addr)) == 0 ? sock : -1;
+}
+
+static bool is_between(void *arg)
+{
+    int listener = *(int *)arg, pairs[PAIRS_MAX][2];
+    unsigned n = 0;
+    for (;;) {
+        struct pollfd p[1 + 2 * PAIRS_MAX] = {{.fd = listener, .events = POLLIN}};
+        for (unsigned i = 0; i < 2 * n; i++)
+            p[1 + i] = (struct pollfd){.fd = pairs[i / 2][i % 2], .events = POLLIN};
+        CHECK(poll(p, 1 + 2 * n, -1) > 0);
+        for (unsigned i = 2 * n; i-- > 0;) {
+            unsigned pair = i / 2;
+            if (!p[1 + i].revents || pair >= n ||
+                pass_on(pairs[pair][i % 2], pairs[pair][1 - i % 2], i % 2 == 1))
+                continue;
+            close(pairs[pair][0]);
+            close(pairs[pair][1]);
+            memcpy(pairs[pair], pairs[--n], sizeof(pairs[0]));
+            break; /* the others have moved */
+        }
+        if (p[0].revents && n < PAIRS_MAX) {
+            pairs[n][0] = accept(listener, NULL, NULL);
+            pairs[n][1] = connect_to(d.socket);
+            CHECK(pairs[n][0] >= 0 && pairs[n][1] >= 0);
+            n++;
+        }
+    }
+}
+
+static int up(void **state)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    static int listener;
+    (void)state;
+    until_lost = shared_page(4096);
+    daemon_up(&d, NULL);
+    snprintf(proxy_path, sizeof(proxy_path), "%s/between.sock", d.dir);
+    strcpy(addr.sun_path, proxy_path);
+    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(listen(listener, 16), 0);
+    proxy = child_start(is_between, &listener);
+    return 0;
+}
+
+static int down(void **state)
+{
+    (void)state;
+    kill(proxy, SIGKILL);
+    assert_int_equal(child_signal(proxy), SIGKILL);
+    unlink(proxy_path);
+    daemon_down(&d);
+    return 0;
+}
+
+/* ---- the calls ---- */
+
+static void lose_next(int n)
+{
+    *until_lost = n;
+}
+
+static void was_lost(void)
+{
+    assert_int_equal(*until_lost, 0);
+}
+
+static struct acre_heap *open_between(void)
+{
+    struct acre_heap *heap = NULL;
+    int r = acre_open(&heap, proxy_path, NULL);
+    if (r < 0)
+        fail_msg("acre_open: %d: %s", r, acre_last_error());
+    return heap;
+}
+
+static void attaching_is_repeated(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= 2; i++) { /* Hello, Attach */
+        lose_next(i);
+        struct acre_heap *heap = open_between();
+        was_lost();
+        assert_non_null(acre_alloc(heap, 100));
+        acre_close(heap);
+        expect_settled(&d, "default", 0, 0);
+    }
+}
+
+static void roots_say_what_is_true(void **state)
+{
+    (void)state;
+    acre_off got;
+    struct acre_heap *heap = open_between();
+    char *a = acre_alloc(heap, 64), *b = acre_alloc(heap, 64);
+    lose_next(1);
+    assert_int_equal(acre_root_cas(heap, "r", 0, acre_offset(heap, a)), 0);
+    was_lost();
+    lose_next(1);
+    assert_int_equal(acre_root_cas(heap, "r", acre_offset(heap, a), acre_offset(heap, b)), 0);
+    was_lost();
+    assert_int_equal(acre_root_get(heap, "r", &got), 0);
+    assert_int_equal(got, acre_offset(heap, b));
+    lose_next(1);
+    assert_int_equal(acre_root_cas(heap, "r", acre_offset(heap, b), 0), 0);
+    was_lost();
+    lose_next(1);
+    assert_int_equal(acre_root_get(heap, "r", &got), -ENOENT);
+    was_lost();
+    lose_next(1);
+    assert_int_equal(acre_root_set(heap, "r", acre_offset(heap, a)), 0);
+    was_lost();
+    lose_next(1);
+    assert_int_equal(acre_root_del(heap, "r"), 0);
+    was_lost();
+    /* What was wrong stays wrong. */
+    lose_next(1);
+    assert_int_equal(acre_root_cas(heap, "r", acre_offset(heap, a), acre_offset(heap, b)), -EAGAIN);
+    was_lost();
+    acre_free(heap, a);
+    acre_free(heap, b);
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
+static void memory_is_granted_and_given_back_once(void **state)
+{
+    (void)state;
+    struct acre_heap *heap = open_between();
+    for (size_t size = 100; size <= 200 << 20; size *= 128) {
+        lose_next(1);
+        char *block = acre_alloc(heap, size);
+        assert_non_null(block);
+        block[size - 1] = 1;
+        expect_checked(&d);
+        acre_free(heap, block);
+        lose_next(1);
+        assert_int_equal(acre_trim(heap), 0);
+        expect_checked(&d);
+    }
+    *until_lost = 0;
+    long long granted_bytes = tenant_stats(&d, "default").granted_bytes;
+    assert_in_range(granted_bytes, 0, 64 << 20); /* what was granted twice is uncut: it is found */
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+    assert_int_equal(tenant_stats(&d, "default").granted_bytes, 0);
+}
+
+static bool publishes_all(void *arg)
+{
+    acre_off *off = arg;
+    struct acre_heap *heap = open_between();
+    void *block = acre_alloc(heap, 1000);
+    CHECK(block);
+    *off = acre_offset(heap, block);
+    lose_next(1);
+    CHECK(acre_publish_all(heap) == 0);
+    CHECK(*until_lost == 0);
+    lose_next(1);
+    acre_close(heap);
+    return true;
+}
+
+static void publishing_all_and_closing_happen_once(void **state)
+{
+    (void)state;
+    acre_off *off = shared_page(4096);
+    RUN_CHILD(publishes_all, off);
+    struct acre_heap *heap = heap_open(&d, NULL);
+    void *block = acre_pointer(heap, *off);
+    assert_int_equal(acre_owner(heap, block), ACRE_OWNER_HEAP);
+    acre_free(heap, block);
+    acre_close(heap);
+    expect_settled(&d, "default", 0, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(attaching_is_repeated),
+        cmocka_unit_test(roots_say_what_is_true),
+        cmocka_unit_test(memory_is_granted_and_given_back_once),
+        cmocka_unit_test(publishing_all_and_closing_happen_once),
+    };
+    return cmocka_run_group_tests(tests, up, down);
+}
