@@ -15,10 +15,11 @@
  * are what they were before the first death; at the end of an operation: the whole budget can be
  * allocated to the last unit, and the daemon has as many descriptors and mappings as before.
  *
- * WHICH k. All of them with --full (and of the few operations longer than FULL_MAX: the points, and
- * an even sample). Otherwise, for a short run: before and after each point, as far as QUICK_POINTS
+ * WHICH k. All of them with --full (but FULL_FAR only of those that are more than FULL_STEPS steps
+ * away from where a breakpoint can stand: the inside of long loops over private memory). Otherwise, for a short run: before and after each point, as far as QUICK_POINTS
  * go, and QUICK_OTHERS evenly from the rest: between two points nothing shared changes, so nothing
  * shared can tell one k from the next; the others are there because that argument might be wrong.
+ * Those that a breakpoint leaves more than QUICK_STEPS away are nearly all left out.
  *
  * COST. A death is 1 to 3 ms. Reaching k: see trace.h.
  *
@@ -36,13 +37,17 @@
 
 #if defined(__x86_64__)
 
-#define MAX_MIB      32u
-#define BATCH        64u
-#define FULL_MAX     30000u
-#define QUICK_POINTS 160u
-#define QUICK_OTHERS 48u
-#define FAILS_MAX    8u
-#define SKIPPED      77
+#define MAX_MIB         32u
+#define BATCH           64u
+#define QUICK_STEPS     1024u
+#define FULL_STEPS      4096u
+#define FULL_FAR        64u
+#define FULL_POINTS_FAR 1000u
+#define QUICK_POINTS    120u
+#define QUICK_FAR       8u
+#define QUICK_OTHERS    40u
+#define FAILS_MAX       8u
+#define SKIPPED         77
 
 static struct world world;
 static struct nursery nursery;
@@ -167,6 +172,7 @@ static bool birth(pid_t *ret_leader)
         return bad("no victim: %s", world.why);
     if (!trace_seize((pid_t)stage->tid))
         return bad("the victim cannot be traced");
+    trace_share_cpu((pid_t)stage->tid);
     __atomic_store_n(&stage->go, 1, __ATOMIC_RELEASE);
     return trace_wait_marker((pid_t)stage->tid) || bad("the victim ended before its operation");
 }
@@ -176,6 +182,7 @@ static void death(pid_t leader)
 {
     kill((pid_t)stage->pid, SIGKILL);
     trace_reap((pid_t)stage->tid);
+    trace_leave_cpu();
     if ((pid_t)stage->pid != leader && !world_burst(&world, op->size))
         return;
     kill(-leader, SIGKILL);
@@ -251,29 +258,39 @@ static bool record(void)
     return ok;
 }
 
-/* Marks every so-many-th of those with (or without) a mark at `from`. */
-static void choose_some(uint8_t *chosen, const uint8_t *from, bool with, uint32_t n_max)
+enum kind { PLAIN, POINT, PLAIN_FAR, POINT_FAR };
+
+/* far: farther from where stepping begins. */
+static enum kind kind_of(uint32_t k, uint32_t steps_max)
+{
+    bool is_point = trace.is_point[k] || k == trace.n || (k > 0 && trace.is_point[k - 1]);
+    bool is_far = k - trace.anchor[k] > steps_max;
+
+    return is_point ? (is_far ? POINT_FAR : POINT) : (is_far ? PLAIN_FAR : PLAIN);
+}
+
+/* Marks all of that kind, or n_max of them, evenly. */
+static void choose_some(uint8_t *chosen, enum kind kind, uint32_t steps_max, uint32_t n_max)
 {
     uint32_t n = 0, i = 0;
 
     for (uint32_t k = 0; k <= trace.n; k++)
-        n += !!from[k] == with;
+        n += kind_of(k, steps_max) == kind;
     for (uint32_t k = 0; k <= trace.n; k++)
-        if (!!from[k] == with && (n <= n_max || (uint64_t)i++ * n_max % n < n_max))
+        if (kind_of(k, steps_max) == kind && (n <= n_max || (uint64_t)i++ * n_max % n < n_max))
             chosen[k] = true;
 }
 
 static uint8_t *choose(bool full)
 {
-    uint8_t *chosen = calloc(trace.n + 2, 1), *near = calloc(trace.n + 2, 1);
+    uint32_t steps_max = full ? FULL_STEPS : QUICK_STEPS;
+    uint8_t *chosen = calloc(trace.n + 1, 1);
 
-    assert_true(chosen && near);
-    trace.is_point[trace.n] = false;
-    for (uint32_t k = 0; k <= trace.n; k++)
-        near[k] = trace.is_point[k] || k == trace.n || (k > 0 && trace.is_point[k - 1]);
-    choose_some(chosen, near, true, full ? UINT32_MAX : QUICK_POINTS);
-    choose_some(chosen, near, false, full ? FULL_MAX : QUICK_OTHERS);
-    free(near);
+    assert_non_null(chosen);
+    choose_some(chosen, POINT, steps_max, full ? UINT32_MAX : QUICK_POINTS);
+    choose_some(chosen, POINT_FAR, steps_max, full ? FULL_POINTS_FAR : QUICK_FAR);
+    choose_some(chosen, PLAIN, steps_max, full ? UINT32_MAX : QUICK_OTHERS);
+    choose_some(chosen, PLAIN_FAR, steps_max, full ? FULL_FAR : 0);
     return chosen;
 }
 

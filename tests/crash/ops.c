@@ -12,6 +12,7 @@
 #define SMALL ((size_t)48)
 #define LARGE ((size_t)100 << 10) /* 13 units */
 #define HUGE  ((size_t)5 << 20)   /* a grant of its own, never kept */
+#define EXACT ((size_t)3 << 20)   /* more than the pool gives in one piece */
 #define KEPT  8u                  /* large blocks that a thread keeps */
 
 struct acre_heap *victim_heap;
@@ -196,7 +197,7 @@ static void run_alloc_large(void)
 }
 static void run_alloc_huge(void)
 {
-    block = acre_alloc(victim_heap, HUGE);
+    block = acre_alloc(victim_heap, EXACT);
 }
 static void run_alloc_small_for_heap(void)
 {
@@ -285,10 +286,6 @@ static bool with_two_megabytes(void)
 {
     CHECK(block = get(1 << 20));
     return get(1 << 20) != NULL;
-}
-static bool hand_published_small_strays(struct world *w)
-{
-    return hand(w, SMALL, true, HEAP | GONE);
 }
 static void run_grow_small(void)
 {
@@ -431,7 +428,7 @@ const struct op ops[] = {
     {"alloc large, aligned", LARGE, .run = run_alloc_aligned},
     {"alloc large, for the heap", LARGE, .prepare = with_kept_block,
      .run = run_alloc_large_for_heap, .n_strays = 1},
-    {"alloc 5 MiB", HUGE, .run = run_alloc_huge},
+    {"alloc 3 MiB", LARGE, .run = run_alloc_huge},
     {"free small, own", SMALL, .prepare = with_small, .run = run_free},
     {"free small, another thread's", SMALL, .prepare = with_small_of_thread, .run = run_free},
     {"free small, another client's", SMALL, HANDED(hand_own_small), .run = run_free},
@@ -442,11 +439,11 @@ const struct op ops[] = {
     {"free large, published", LARGE, HANDED(hand_published_large), .run = run_free},
     {"free large, an orphan", LARGE, .leave = leave_published_large, .prepare = take_handed,
      .run = run_free},
-    {"free 5 MiB, own", HUGE, .prepare = with_huge, .run = run_free},
-    {"free 5 MiB, another client's", HUGE, HANDED(hand_own_huge), .run = run_free},
+    {"free 5 MiB, own", LARGE, .prepare = with_huge, .run = run_free},
+    {"free 5 MiB, another client's", LARGE, HANDED(hand_own_huge), .run = run_free},
     {"realloc small, moves", SMALL, .prepare = with_small, .run = run_grow_small},
-    {"realloc small, published, moves", SMALL, HANDED(hand_published_small_strays),
-     .run = run_grow_small, .n_strays = 1, .n_published = 1},
+    {"realloc small, published, moves", SMALL, HANDED(hand_published_small), .run = run_grow_small,
+     .n_strays = 1, .n_published = 1},
     {"realloc large, grows in place", LARGE, .prepare = with_pool_behind,
      .run = run_to_half_megabyte},
     {"realloc large, published, grows", LARGE, .prepare = with_pool_behind_published,

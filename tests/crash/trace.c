@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,6 +179,26 @@ enum trace_end trace_go(const struct trace *t, pid_t tid, uint32_t k)
         if (!step(tid))
             return TRACE_LOST;
     return end;
+}
+
+static cpu_set_t cpus; /* where this process may run */
+
+void trace_share_cpu(pid_t tid)
+{
+    cpu_set_t one;
+
+    CPU_ZERO(&one);
+    CPU_SET((unsigned)sched_getcpu(), &one);
+    if (CPU_COUNT(&cpus) == 0)
+        (void)sched_getaffinity(0, sizeof(cpus), &cpus);
+    (void)sched_setaffinity(0, sizeof(one), &one);
+    (void)sched_setaffinity(tid, sizeof(one), &one);
+}
+
+void trace_leave_cpu(void)
+{
+    if (CPU_COUNT(&cpus) > 0)
+        (void)sched_setaffinity(0, sizeof(cpus), &cpus);
 }
 
 void trace_reap(pid_t tid)

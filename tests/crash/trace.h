@@ -46,6 +46,9 @@ bool trace_wait_marker(pid_t tid);
 bool trace_record(struct trace *t, pid_t tid, bool (*changed)(void *ctx), void *ctx);
 enum trace_end trace_go(const struct trace *t, pid_t tid, uint32_t k);
 uint64_t trace_rip(pid_t tid);
+/* Tracer and task on one CPU, where a step costs a third; then the tracer anywhere. */
+void trace_share_cpu(pid_t tid);
+void trace_leave_cpu(void);
 /* After a SIGKILL. */
 void trace_reap(pid_t tid);
 

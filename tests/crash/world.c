@@ -3,6 +3,7 @@
 #include "tests/crash/world.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -10,10 +11,11 @@
 #include "proto/wire.h"
 #include "shm/census.h"
 
-#define WAIT_MS     20000u
-#define PATTERN     0x9e3779b97f4a7c15ull
-#define BURST       12u
-#define LARGE_BYTES (100u << 10)
+#define WAIT_MS      20000u
+#define PATTERN      0x9e3779b97f4a7c15ull
+#define BURST        12u
+#define LARGE_BYTES  (100u << 10)
+#define SHADOW_BYTES 512ull /* of an owner map: 256 blocks */
 
 static __attribute__((format(printf, 2, 3))) bool bad(struct world *w, const char *format, ...)
 {
@@ -157,7 +159,7 @@ size_t world_shadow_bytes(const struct world *w)
     size_t bytes = 0;
 
     for (unsigned i = 0; i < w->n_segs; i++)
-        bytes += w->segs[i].shape.n_meta * UNIT_BYTES + w->segs[i].shape.n_units * 512ull;
+        bytes += w->segs[i].shape.n_meta * UNIT_BYTES + w->segs[i].shape.n_units * SHADOW_BYTES;
     return bytes;
 }
 
@@ -179,9 +181,9 @@ bool world_has_changed(const struct world *w, char *shadow)
         const uint64_t *entries = (const void *)(seg->base + seg->shape.entries_off);
         any |= differs(seg->base, shadow, n_meta);
         shadow += n_meta;
-        for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_units; u++, shadow += 512)
-            if (unit_entry_state(entries[u]) == U_SLAB || unit_entry_state(entries[u]) == U_CUT)
-                any |= differs(seg->base + (u << UNIT_SHIFT), shadow, 512);
+        for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_units; u++, shadow += SHADOW_BYTES)
+            if (unit_entry_state(entries[u]) == U_SLAB && unit_entry_back(entries[u]) == 0)
+                any |= differs(seg->base + (u << UNIT_SHIFT), shadow, SHADOW_BYTES);
     }
     return any;
 }
@@ -267,6 +269,29 @@ bool world_compare(struct world *w, const struct tracked *tracked, unsigned n, u
            bad(w, "%u published blocks are left, expected at least %u", n_found, n_published);
 }
 
+bool world_rest_is_published(struct world *w, unsigned *ret_n)
+{
+    unsigned n_ballast = 0;
+
+    *ret_n = 0;
+    if (!look_segments(w) || !see_all(w))
+        return false;
+    for (unsigned i = 0; i < w->n_ballast; i++)
+        if (!compare_one(w, &w->ballast[i], "ballast", &n_ballast))
+            return false;
+    for (size_t i = 0; i < w->n_seen; i++) {
+        const struct seen *s = &w->seen[i];
+        if (s->known)
+            continue;
+        ++*ret_n;
+        if (s->owner != TAG_HEAP)
+            return bad(w, "block 0x%" PRIx64 " belongs to %u, who is gone", s->off, s->owner);
+        if (!pattern_is_whole(acre_pointer(w->heap, s->off), s->bytes))
+            return bad(w, "published block 0x%" PRIx64 " has lost its contents", s->off);
+    }
+    return true;
+}
+
 static bool is_ballast(const struct world *w, acre_off off)
 {
     for (unsigned i = 0; i < w->n_ballast; i++)
@@ -277,7 +302,7 @@ static bool is_ballast(const struct world *w, acre_off off)
 
 bool world_dispose(struct world *w)
 {
-    if (!see_all(w))
+    if (!look_segments(w) || !see_all(w))
         return false;
     for (size_t i = 0; i < w->n_seen; i++)
         if (whose(w, &w->seen[i]) != 0 && !is_ballast(w, w->seen[i].off))
@@ -407,10 +432,15 @@ bool world_check(struct world *w)
     return true;
 }
 
+/* The fewest of some looks: what has just hung up is still being closed. */
 void world_note_daemon(struct world *w)
 {
-    w->n_fds = daemon_fds(&w->daemon);
-    w->n_maps = daemon_maps(&w->daemon);
+    w->n_fds = w->n_maps = UINT_MAX;
+    for (unsigned i = 0; i < 8; i++) {
+        w->n_fds = MIN(w->n_fds, daemon_fds(&w->daemon));
+        w->n_maps = MIN(w->n_maps, daemon_maps(&w->daemon));
+        usleep(2000);
+    }
 }
 
 bool world_daemon_is_lean(struct world *w)

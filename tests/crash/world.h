@@ -71,6 +71,8 @@ bool world_settle(struct world *w);
  * are whole. */
 bool world_compare(struct world *w, const struct tracked *tracked, unsigned n, unsigned n_strays,
                    unsigned n_published);
+/* All blocks but the ballast are published, and filled with a pattern to their last byte. */
+bool world_rest_is_published(struct world *w, unsigned *ret_n);
 /* Frees what is left beside the ballast. */
 bool world_dispose(struct world *w);
 /* The survivor allocates, writes, compares and frees blocks of this size and a large one. */
