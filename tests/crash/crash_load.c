@@ -153,17 +153,17 @@ static uint64_t letter_to(acre_client to, acre_off off)
 static bool give(struct self *s, struct own *o)
 {
     struct worker *to = &board->workers[rnd(&s->rng) % N_ALL];
+    uint64_t *box = &to->letters[rnd(&s->rng) % N_LETTERS];
     acre_client client = __atomic_load_n(&to->client, __ATOMIC_ACQUIRE);
 
-    if (!o->block || client == 0 || to == s->worker)
+    if (!o->block || client == 0 || to == s->worker || __atomic_load_n(box, __ATOMIC_RELAXED) != 0)
         return true;
     int r = acre_give(s->heap, o->block, client);
     CHECK(r == 0 || r == -ESRCH);
     if (r < 0)
         return true;
-    /* A letter that is overwritten leaves a block that its owner does not know of until it ends. */
-    __atomic_store_n(&to->letters[rnd(&s->rng) % N_LETTERS],
-                     letter_to(client, acre_offset(s->heap, o->block)), __ATOMIC_RELEASE);
+    /* Should another giver have been faster, his block is its owner's until that one ends. */
+    __atomic_store_n(box, letter_to(client, acre_offset(s->heap, o->block)), __ATOMIC_RELEASE);
     o->block = NULL;
     return true;
 }
@@ -355,7 +355,8 @@ static bool count_published(unsigned n_deaths)
         n_board++;
         CHECK(acre_owner(world.heap, acre_pointer(world.heap, board->slots[i])) == ACRE_OWNER_HEAP);
     }
-    printf("%u published blocks are left whole, %u of them on the board\n", n_all, n_board);
+    printf("%u published blocks are left whole, %u of them on the board; %llu of %u MiB granted\n",
+           n_all, n_board, (unsigned long long)world.control->header.granted_bytes >> 20, MAX_MIB);
     CHECK(n_all >= n_board && n_all - n_board <= n_deaths);
     return world_dispose(&world);
 }

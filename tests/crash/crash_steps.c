@@ -40,8 +40,8 @@
 #define MAX_MIB         32u
 #define BATCH           64u
 #define QUICK_STEPS     1024u
-#define FULL_STEPS      4096u
-#define FULL_FAR        64u
+#define FULL_STEPS      1024u
+#define FULL_FAR        256u
 #define FULL_POINTS_FAR 1000u
 #define QUICK_POINTS    120u
 #define QUICK_FAR       8u
