@@ -10,20 +10,22 @@
  *
  * WHAT IS ASKED after each death (world.h): the survivor allocates at once, in the victim's class,
  * with the victim stopped in the middle and again with it dead; the victim's client is gone; the
- * set of all blocks with an owner equals the ballast plus what was tracked, in a state before or
- * after the operation; patterns are whole. After every BATCH deaths and at the end: granted bytes
+ * set of all blocks with an owner equals the ballast plus what was tracked: in the state before the
+ * operation up to the first point, in the one after it behind the last, in either between; patterns
+ * are whole. Memory that victims get is full of garbage. After every BATCH deaths and at the end: granted bytes
  * are what they were before the first death; at the end of an operation: the whole budget can be
  * allocated to the last unit, and the daemon has as many descriptors and mappings as before.
  *
- * WHICH k. All of them with --full (but FULL_FAR only of those that are more than FULL_STEPS steps
- * away from where a breakpoint can stand: the inside of long loops over private memory). Otherwise, for a short run: before and after each point, as far as QUICK_POINTS
- * go, and QUICK_OTHERS evenly from the rest: between two points nothing shared changes, so nothing
+ * WHICH k. --every: all, but of those that are more than STEPS_MAX steps away from where a
+ * breakpoint can stand (the inside of long loops over private memory) a sample. --full: of those
+ * that are no points FULL_OTHERS at most, evenly: that is all of them in the operations up to 4,000
+ * instructions. Otherwise, for a short run: before and after each point, as far as QUICK_POINTS go,
+ * and QUICK_OTHERS evenly from the rest. Between two points nothing shared changes, so nothing
  * shared can tell one k from the next; the others are there because that argument might be wrong.
- * Those that a breakpoint leaves more than QUICK_STEPS away are nearly all left out.
  *
  * COST. A death is 1 to 3 ms. Reaching k: see trace.h.
  *
- * Usage: crash-steps [--full] [--list] [OPERATION [K]]     (number or part of the name; one k)
+ * Usage: crash-steps [--full | --every] [--list] [OPERATION [K]]     (number or part of the name; one k)
  */
 #include "tests/crash/ops.h"
 #include "tests/crash/trace.h"
@@ -39,15 +41,16 @@
 
 #define MAX_MIB         32u
 #define BATCH           64u
-#define QUICK_STEPS     1024u
-#define FULL_STEPS      1024u
+#define STEPS_MAX       1024u
+#define FULL_OTHERS     4000u
 #define FULL_FAR        256u
 #define FULL_POINTS_FAR 1000u
-#define QUICK_POINTS    120u
+#define QUICK_POINTS    80u
 #define QUICK_FAR       8u
-#define QUICK_OTHERS    40u
-#define FAILS_MAX       8u
+#define QUICK_OTHERS    32u
 #define SKIPPED         77
+
+enum depth { QUICK, FULL, EVERY };
 
 static struct world world;
 static struct nursery nursery;
@@ -165,7 +168,7 @@ static bool leaver_left(void)
 static bool birth(pid_t *ret_leader)
 {
     stage_reset();
-    if ((op->hand && !op->hand(&world)) || !leaver_left())
+    if (!world_soil(&world) || (op->hand && !op->hand(&world)) || !leaver_left())
         return false;
     *ret_leader = nursery_fork(&nursery);
     if (*ret_leader == 0 || !wait_for(&stage->tid))
@@ -188,10 +191,11 @@ static void death(pid_t leader)
     kill(-leader, SIGKILL);
 }
 
-static bool aftermath(void)
+static bool aftermath(enum progress progress)
 {
     if (!world_burst(&world, op->size) || !world_settle(&world) ||
-        !world_compare(&world, stage->tracked, stage->n_tracked, op->n_strays, op->n_published))
+        !world_compare(&world, stage->tracked, stage->n_tracked, progress, op->n_strays,
+                       op->n_published))
         return false;
     if (op->after && !op->after(&world))
         return bad("the operation's own check failed: see above");
@@ -211,6 +215,14 @@ static void complain(uint32_t k, uint64_t rip, const char *what)
             (unsigned)(op - ops), op->name, k, trace.n, name, what, world.why);
 }
 
+/* Before the first point or after the last, nothing is left to chance. */
+static enum progress progress_at(uint32_t k, uint64_t rip)
+{
+    if (rip != trace.rip[k])
+        return WAS_INSIDE;
+    return k <= trace.first_point ? WAS_BEFORE : k > trace.last_point ? WAS_AFTER : WAS_INSIDE;
+}
+
 static bool die_at(uint32_t k, struct tally *tally)
 {
     pid_t leader;
@@ -224,7 +236,7 @@ static bool die_at(uint32_t k, struct tally *tally)
         tally->n_elsewhere += rip != trace.rip[k];
         ok = world_burst(&world, op->size);
         death(leader);
-        ok = ok && aftermath();
+        ok = ok && aftermath(progress_at(k, rip));
     }
     if (!ok) {
         tally->n_failed++;
@@ -250,7 +262,7 @@ static bool record(void)
     if (ok) {
         ok = trace_record(&trace, (pid_t)stage->tid, has_changed, NULL) || bad("no end of it");
         death(leader);
-        ok = ok && aftermath();
+        ok = ok && aftermath(WAS_AFTER);
     }
     free(shadow);
     if (!ok)
@@ -261,36 +273,37 @@ static bool record(void)
 enum kind { PLAIN, POINT, PLAIN_FAR, POINT_FAR };
 
 /* far: farther from where stepping begins. */
-static enum kind kind_of(uint32_t k, uint32_t steps_max)
+static enum kind kind_of(uint32_t k)
 {
     bool is_point = trace.is_point[k] || k == trace.n || (k > 0 && trace.is_point[k - 1]);
-    bool is_far = k - trace.anchor[k] > steps_max;
+    bool is_far = k - trace.anchor[k] > STEPS_MAX;
 
     return is_point ? (is_far ? POINT_FAR : POINT) : (is_far ? PLAIN_FAR : PLAIN);
 }
 
 /* Marks all of that kind, or n_max of them, evenly. */
-static void choose_some(uint8_t *chosen, enum kind kind, uint32_t steps_max, uint32_t n_max)
+static void choose_some(uint8_t *chosen, enum kind kind, uint32_t n_max)
 {
     uint32_t n = 0, i = 0;
 
     for (uint32_t k = 0; k <= trace.n; k++)
-        n += kind_of(k, steps_max) == kind;
+        n += kind_of(k) == kind;
     for (uint32_t k = 0; k <= trace.n; k++)
-        if (kind_of(k, steps_max) == kind && (n <= n_max || (uint64_t)i++ * n_max % n < n_max))
+        if (kind_of(k) == kind && (n <= n_max || (uint64_t)i++ * n_max % n < n_max))
             chosen[k] = true;
 }
 
-static uint8_t *choose(bool full)
+static uint8_t *choose(enum depth depth)
 {
-    uint32_t steps_max = full ? FULL_STEPS : QUICK_STEPS;
+    bool full = depth != QUICK;
+    uint32_t n_others = depth == QUICK ? QUICK_OTHERS : depth == FULL ? FULL_OTHERS : UINT32_MAX;
     uint8_t *chosen = calloc(trace.n + 1, 1);
 
     assert_non_null(chosen);
-    choose_some(chosen, POINT, steps_max, full ? UINT32_MAX : QUICK_POINTS);
-    choose_some(chosen, POINT_FAR, steps_max, full ? FULL_POINTS_FAR : QUICK_FAR);
-    choose_some(chosen, PLAIN, steps_max, full ? UINT32_MAX : QUICK_OTHERS);
-    choose_some(chosen, PLAIN_FAR, steps_max, full ? FULL_FAR : 0);
+    choose_some(chosen, POINT, full ? UINT32_MAX : QUICK_POINTS);
+    choose_some(chosen, POINT_FAR, full ? FULL_POINTS_FAR : QUICK_FAR);
+    choose_some(chosen, PLAIN, n_others);
+    choose_some(chosen, PLAIN_FAR, full ? FULL_FAR : 0);
     return chosen;
 }
 
@@ -337,7 +350,7 @@ static bool is_whole_again(struct tally *tally)
 }
 
 /* A world of its own: what one operation breaks does not follow the next. */
-static void run_op(bool full, long only_k, struct tally *total)
+static void run_op(enum depth depth, long only_k, struct tally *total)
 {
     struct tally tally = {0};
     uint32_t n_marks = 0;
@@ -348,7 +361,7 @@ static void run_op(bool full, long only_k, struct tally *total)
         complain(0, 0, "before any death");
     ok = ok && record();
     if (ok) {
-        uint8_t *chosen = choose(full);
+        uint8_t *chosen = choose(depth);
         for (uint32_t k = 0; k < trace.n; k++)
             n_marks += trace.is_point[k];
         world_note_daemon(&world);
@@ -369,7 +382,8 @@ static void run_op(bool full, long only_k, struct tally *total)
 /* ---- the program ---- */
 
 struct options {
-    bool full, list;
+    enum depth depth;
+    bool list;
     const char *only;
     long only_k;
 };
@@ -388,7 +402,9 @@ static struct options options_of(int argc, char **argv)
 
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--full") == 0)
-            o.full = true;
+            o.depth = FULL;
+        else if (strcmp(argv[i], "--every") == 0)
+            o.depth = EVERY;
         else if (strcmp(argv[i], "--list") == 0)
             o.list = true;
         else if (!o.only)
@@ -419,7 +435,7 @@ static int run_all(const struct options *o)
             continue;
         op = &ops[i];
         trace.from_start = op->flags & OP_FORKS;
-        run_op(o->full || o->only_k >= 0, o->only_k, &total);
+        run_op(o->depth, o->only_k, &total);
     }
     printf("%u kill points tried, %u failed\n", total.n_points, total.n_failed);
     return total.n_failed != 0 || total.n_points == 0;

@@ -10,10 +10,10 @@
 #include "shm/sizeclass.h"
 
 #define SMALL ((size_t)48)
-#define LARGE ((size_t)100 << 10) /* 13 units */
-#define HUGE  ((size_t)5 << 20)   /* a grant of its own, never kept */
-#define EXACT ((size_t)3 << 20)   /* more than the pool gives in one piece */
-#define KEPT  8u                  /* large blocks that a thread keeps */
+#define LARGE ((size_t)72 << 10) /* 9 units */
+#define HUGE  ((size_t)5 << 20)  /* a grant of its own, never kept */
+#define EXACT ((size_t)3 << 20)  /* more than the pool gives in one piece */
+#define KEPT  8u                 /* large blocks that a thread keeps */
 
 struct acre_heap *victim_heap;
 static void *block;
@@ -37,10 +37,10 @@ static bool get_n(size_t size, unsigned n)
 }
 
 /* One of the victim's, of which the survivor will look at the contents. */
-static bool get_tracked(size_t size, unsigned may)
+static bool get_tracked(size_t size, enum whose before, enum whose after)
 {
     CHECK(block = acre_alloc(victim_heap, size));
-    stage_track(acre_offset(victim_heap, block), size, may);
+    stage_track(acre_offset(victim_heap, block), size, before, after);
     pattern_fill(block, size, stage->tracked[stage->n_tracked - 1].off);
     return true;
 }
@@ -73,7 +73,7 @@ static bool take_handed(void)
 
 /* ---- helpers of the survivor ---- */
 
-static bool hand(struct world *w, size_t size, bool published, unsigned may)
+static bool hand(struct world *w, size_t size, bool published)
 {
     void *p = acre_alloc(w->heap, size);
 
@@ -82,29 +82,29 @@ static bool hand(struct world *w, size_t size, bool published, unsigned may)
     pattern_fill(p, size, stage->handed[0]);
     if (published)
         CHECK(acre_publish(w->heap, p) == 0);
-    stage_track(stage->handed[0], size, may);
+    stage_track(stage->handed[0], size, published ? HEAP : SURVIVOR, GONE);
     return true;
 }
 
 static bool hand_own_small(struct world *w)
 {
-    return hand(w, SMALL, false, SURVIVOR | GONE);
+    return hand(w, SMALL, false);
 }
 static bool hand_own_large(struct world *w)
 {
-    return hand(w, LARGE, false, SURVIVOR | GONE);
+    return hand(w, LARGE, false);
 }
 static bool hand_own_huge(struct world *w)
 {
-    return hand(w, HUGE, false, SURVIVOR | GONE);
+    return hand(w, HUGE, false);
 }
 static bool hand_published_small(struct world *w)
 {
-    return hand(w, SMALL, true, HEAP | GONE);
+    return hand(w, SMALL, true);
 }
 static bool hand_published_large(struct world *w)
 {
-    return hand(w, LARGE, true, HEAP | GONE);
+    return hand(w, LARGE, true);
 }
 
 /* ---- allocating ---- */
@@ -178,11 +178,11 @@ static bool with_kept_block(void)
 static bool leave_published(void)
 {
     CHECK(get_n(SMALL, 10));
-    return get_tracked(SMALL, HEAP) && acre_publish(victim_heap, block) == 0;
+    return get_tracked(SMALL, HEAP, HEAP) && acre_publish(victim_heap, block) == 0;
 }
 static bool leave_published_large(void)
 {
-    CHECK(get_tracked(LARGE, HEAP | GONE));
+    CHECK(get_tracked(LARGE, HEAP, GONE));
     stage->handed[0] = acre_offset(victim_heap, block);
     return acre_publish(victim_heap, block) == 0;
 }
@@ -271,14 +271,14 @@ static bool with_pool_behind(void)
 }
 static bool with_pool_behind_published(void)
 {
-    CHECK(get_tracked(1 << 20, HEAP));
+    CHECK(get_tracked(1 << 20, HEAP, HEAP));
     stage->tracked[0].bytes = LARGE;
     CHECK(acre_realloc(victim_heap, block, LARGE) == block);
     return acre_publish(victim_heap, block) == 0;
 }
 static bool with_published_megabyte(void)
 {
-    CHECK(get_tracked(1 << 20, HEAP));
+    CHECK(get_tracked(1 << 20, HEAP, HEAP));
     stage->tracked[0].bytes = LARGE;
     return acre_publish(victim_heap, block) == 0;
 }
@@ -308,25 +308,25 @@ static void run_to_three_large(void)
 
 static bool with_small_to_publish(void)
 {
-    return get_tracked(SMALL, HEAP | GONE);
+    return get_tracked(SMALL, GONE, HEAP);
 }
 static bool with_large_to_publish(void)
 {
-    return get_tracked(LARGE, HEAP | GONE);
+    return get_tracked(LARGE, GONE, HEAP);
 }
 static bool with_many_to_publish(void)
 {
     for (unsigned i = 0; i < 6; i++)
-        CHECK(get_tracked(i % 2 ? SMALL : 512, HEAP | GONE));
-    return get_tracked(LARGE, HEAP | GONE);
+        CHECK(get_tracked(i % 2 ? SMALL : 512, GONE, HEAP));
+    return get_tracked(LARGE, GONE, HEAP);
 }
 static bool with_small_to_give(void)
 {
-    return get_tracked(SMALL, SURVIVOR | GONE);
+    return get_tracked(SMALL, GONE, SURVIVOR);
 }
 static bool with_large_to_give(void)
 {
-    return get_tracked(LARGE, SURVIVOR | GONE);
+    return get_tracked(LARGE, GONE, SURVIVOR);
 }
 static void run_publish(void)
 {

@@ -6,10 +6,10 @@
 
 struct stage *stage;
 
-void stage_track(acre_off off, size_t bytes, unsigned may)
+void stage_track(acre_off off, size_t bytes, enum whose before, enum whose after)
 {
     assert_true(stage->n_tracked < STAGE_TRACKED_MAX && off != 0);
-    stage->tracked[stage->n_tracked++] = (struct tracked){off, (uint32_t)bytes, may};
+    stage->tracked[stage->n_tracked++] = (struct tracked){off, (uint32_t)bytes, before, after};
 }
 
 static void grow_up(void (*victim)(void))

@@ -28,8 +28,8 @@ struct stage {
 
 extern struct stage *stage; /* the same in all processes */
 
-/* This block's contents count from now on, and it may be afterwards as `may` (enum whose) says. */
-void stage_track(acre_off off, size_t bytes, unsigned may);
+/* This block's contents count from now on; see struct tracked. */
+void stage_track(acre_off off, size_t bytes, enum whose before, enum whose after);
 
 struct nursery {
     pid_t pid;

@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "shm/base.h"
+
 #define FIRST_SLOTS (1u << 16)
 
 __asm__(".text\n"
@@ -122,6 +124,15 @@ static void note(struct trace *t, uint64_t *firsts, uint64_t rip)
     t->is_point[k] = false;
 }
 
+static void mark(struct trace *t, bool is_point)
+{
+    t->is_point[t->n] = is_point;
+    if (!is_point)
+        return;
+    t->first_point = MIN(t->first_point, t->n);
+    t->last_point = t->n;
+}
+
 bool trace_record(struct trace *t, pid_t tid, bool (*changed)(void *ctx), void *ctx)
 {
     uint64_t *firsts = calloc(FIRST_SLOTS, sizeof(*firsts));
@@ -129,13 +140,15 @@ bool trace_record(struct trace *t, pid_t tid, bool (*changed)(void *ctx), void *
     bool runs = true;
 
     (void)changed(ctx);
+    t->first_point = UINT32_MAX;
+    t->last_point = 0;
     for (t->n = 0; firsts && runs && rip != (uint64_t)(uintptr_t)trace_end_marker; t->n++) {
         if (t->n == TRACE_MAX)
             break;
         note(t, firsts, rip);
         bool calls = is_syscall(tid, rip);
         runs = step(tid);
-        t->is_point[t->n] = calls || changed(ctx);
+        mark(t, calls || changed(ctx));
         rip = runs ? trace_rip(tid) : 0;
     }
     if (firsts)

@@ -23,7 +23,8 @@ struct trace {
     uint64_t *rip;     /* of the k-th, before it runs */
     uint32_t *anchor;  /* the latest one at or before k that was new there */
     uint8_t *is_point; /* something shared, or a system call: worth a death before and after it */
-    bool from_start;   /* no breakpoints */
+    uint32_t first_point, last_point; /* k of the instruction */
+    bool from_start;                  /* no breakpoints */
 };
 
 enum trace_end {

@@ -18,15 +18,19 @@
 #define WORLD_SEEN_MAX    65536u
 #define WORLD_TENANT      "default"
 
-/* Who may own a block after a death; as a mask: several answers are right. */
+/* Who owns a block after a death; as a mask, where several answers are right. */
 enum whose { GONE = 1, SURVIVOR = 2, HEAP = 4 };
 
-/* A block that a victim was busy with. bytes: of pattern in it. */
+/* A block that a victim was busy with. bytes: of pattern in it. before, after: whose it is if the
+ * victim dies before the operation's first or after its last effect. */
 struct tracked {
     acre_off off;
     uint32_t bytes;
-    unsigned may;
+    enum whose before, after;
 };
+
+/* How far the victim had come: a mask of what tracked blocks may be. */
+enum progress { WAS_BEFORE = 1, WAS_AFTER = 2, WAS_INSIDE = 3 };
 
 /* A block with an owner, as the observer sees it. */
 struct seen {
@@ -66,11 +70,13 @@ struct world {
 bool world_up(struct world *w, unsigned max_mib);
 /* Nobody but the survivor is attached (any more), as the daemon says. */
 bool world_settle(struct world *w);
-/* The blocks with an owner are the ballast, what is tracked in one of the states allowed, and at
- * most n_strays published ones beside; at least n_published of all but the ballast. All patterns
- * are whole. */
-bool world_compare(struct world *w, const struct tracked *tracked, unsigned n, unsigned n_strays,
-                   unsigned n_published);
+/* The blocks with an owner are the ballast, what is tracked as the progress lets it be, and at most
+ * n_strays published ones beside; at least n_published of all but the ballast. All patterns are
+ * whole. */
+bool world_compare(struct world *w, const struct tracked *tracked, unsigned n,
+                   enum progress progress, unsigned n_strays, unsigned n_published);
+/* Fills memory with garbage and gives it back: the next process is likely to get it. */
+bool world_soil(struct world *w);
 /* All blocks but the ballast are published, and filled with a pattern to their last byte. */
 bool world_rest_is_published(struct world *w, unsigned *ret_n);
 /* Frees what is left beside the ballast. */
