@@ -187,6 +187,16 @@ static bool leave_published_large(void)
     return acre_publish(victim_heap, block) == 0;
 }
 
+/* Over the first units that a new client gets: block data lies where owner maps will be. */
+static bool leave_garbage(void)
+{
+    for (unsigned n = slab_blocks(112, 2); n > 0; n--) {
+        CHECK(block = get(112));
+        pattern_fill(block, 112, (uint64_t)(uintptr_t)block * 0x2545f4914f6cdd1dull);
+    }
+    return true;
+}
+
 static void run_alloc_small(void)
 {
     block = acre_alloc(victim_heap, SMALL);
@@ -416,9 +426,11 @@ const struct op ops[] = {
     {"alloc small, from the window", SMALL, .prepare = with_window, .run = run_alloc_small},
     {"alloc small, next window", SMALL, .prepare = with_empty_window, .run = run_alloc_small},
     {"alloc small, by a hint", SMALL, .prepare = with_hinted_slab, .run = run_alloc_small},
-    {"alloc small, fresh slab", SMALL, .prepare = with_full_slab, .run = run_alloc_small},
+    {"alloc small, fresh slab", SMALL, .leave = leave_garbage, .prepare = with_full_slab,
+     .run = run_alloc_small},
     {"alloc small, ended thread's", SMALL, .prepare = with_ended_thread, .run = run_alloc_small},
-    {"alloc small, asks the daemon", SMALL, .prepare = with_empty_pool, .run = run_alloc_small},
+    {"alloc small, asks the daemon", SMALL, .leave = leave_garbage, .prepare = with_empty_pool,
+     .run = run_alloc_small},
     {"alloc small, a dead one's slab", SMALL, .leave = leave_published, .run = run_alloc_small},
     {"alloc small, for the heap", SMALL, .prepare = with_window, .run = run_alloc_small_for_heap,
      .n_strays = 1},
@@ -463,7 +475,7 @@ const struct op ops[] = {
     {"adopt large", LARGE, HANDED(hand_published_large), .run = run_adopt},
     {"set a root", SMALL, .prepare = with_small_to_publish, .run = run_root_set,
      .after = root_names_it},
-    {"reserve", SMALL, .prepare = with_window, .run = run_reserve},
+    {"reserve", SMALL, .leave = leave_garbage, .prepare = with_window, .run = run_reserve},
     {"map another segment", SMALL, .prepare = with_small, .run = run_map_slot},
     {"trim", 512, .prepare = with_much_to_trim, .run = run_trim},
     {"open", SMALL, .run = run_open, .flags = OP_UNOPENED},

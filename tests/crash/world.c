@@ -14,7 +14,9 @@
 #define WAIT_MS      20000u
 #define PATTERN      0x9e3779b97f4a7c15ull
 #define BURST        12u
-#define SOIL         4u
+#define SOIL         40u
+#define SOIL_LARGE   4u
+#define SOIL_BYTES   7000u
 #define LARGE_BYTES  (100u << 10)
 #define SHADOW_BYTES 512ull /* of an owner map: 256 blocks */
 
@@ -358,14 +360,16 @@ bool world_burst(struct world *w, size_t size)
     return true;
 }
 
+/* Large ones for stale tags in the tables, small ones for the holes that large ones do not fit. */
 bool world_soil(struct world *w)
 {
     void *blocks[SOIL];
 
     for (unsigned i = 0; i < SOIL; i++) {
-        if (!(blocks[i] = acre_alloc(w->heap, LARGE_BYTES)))
-            return bad(w, "the survivor gets no %u bytes: %s", LARGE_BYTES, acre_last_error());
-        pattern_fill(blocks[i], LARGE_BYTES, (uint64_t)(uintptr_t)blocks[i] * PATTERN);
+        size_t bytes = i < SOIL_LARGE ? LARGE_BYTES : SOIL_BYTES;
+        if (!(blocks[i] = acre_alloc(w->heap, bytes)))
+            return bad(w, "the survivor gets no %zu bytes: %s", bytes, acre_last_error());
+        pattern_fill(blocks[i], bytes, (uint64_t)(uintptr_t)blocks[i] * PATTERN);
     }
     for (unsigned i = 0; i < SOIL; i++)
         acre_free(w->heap, blocks[i]);
