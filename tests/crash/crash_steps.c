@@ -18,7 +18,7 @@
  *
  * WHICH k. --every: all, but of those that are more than STEPS_MAX steps away from where a
  * breakpoint can stand (the inside of long loops over private memory) a sample. --full: of those
- * that are no points FULL_OTHERS at most, evenly: that is all of them in the operations up to 4,000
+ * that are no points FULL_OTHERS at most, evenly: that is all of them in the operations up to 2,000
  * instructions. Otherwise, for a short run: before and after each point, as far as QUICK_POINTS go,
  * and QUICK_OTHERS evenly from the rest. Between two points nothing shared changes, so nothing
  * shared can tell one k from the next; the others are there because that argument might be wrong.
@@ -42,7 +42,7 @@
 #define MAX_MIB         32u
 #define BATCH           64u
 #define STEPS_MAX       1024u
-#define FULL_OTHERS     4000u
+#define FULL_OTHERS     2000u
 #define FULL_FAR        256u
 #define FULL_POINTS_FAR 1000u
 #define QUICK_POINTS    80u
@@ -418,10 +418,14 @@ static struct options options_of(int argc, char **argv)
 /* Symbols are bound before, or the first call of each function would be thousands of steps. */
 static void bind_all_symbols(char **argv)
 {
-    if (getenv("LD_BIND_NOW"))
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+    if (n <= 0 || getenv("LD_BIND_NOW"))
         return;
+    self[n] = '\0';
     setenv("LD_BIND_NOW", "1", 1);
-    execv("/proc/self/exe", argv);
+    execv(self, argv);
 }
 
 static int run_all(const struct options *o)
