@@ -60,7 +60,7 @@ static uint64_t fnv1a(uint64_t hash, const void *data, size_t n)
     return hash;
 }
 
-static uint64_t fingerprint_compute(void)
+uint64_t layout_fingerprint_anew(void)
 {
     const uint64_t constants[] = {LAYOUT_VERSION,
                                   UNIT_SHIFT,
@@ -88,7 +88,7 @@ static void init(void)
         fill_class(c);
     for (unsigned i = 0; i < ARRAY_LEN(class_table); i++)
         class_table[i] = class_of_size(16 * i) * CLASS_STEP;
-    fingerprint = fingerprint_compute();
+    fingerprint = layout_fingerprint_anew();
 }
 
 void sizeclass_init(void)
