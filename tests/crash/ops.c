@@ -253,15 +253,17 @@ static bool with_large(void)
     CHECK(block = get(LARGE));
     return true;
 }
+/* One more would push the oldest out. */
 static bool with_all_kept(void)
 {
     void *p[KEPT];
 
+    CHECK(with_large());
     for (unsigned i = 0; i < KEPT; i++)
-        CHECK(p[i] = get(70000));
+        CHECK(p[i] = get(LARGE));
     for (unsigned i = 0; i < KEPT; i++)
         acre_free(victim_heap, p[i]);
-    return with_large();
+    return true;
 }
 static bool with_huge(void)
 {
