@@ -181,14 +181,17 @@ static bool birth(pid_t *ret_leader)
 }
 
 /* The stepped process, then whoever is left of its group. */
-static void death(pid_t leader)
+static bool death(pid_t leader)
 {
+    bool ok = true;
+
     kill((pid_t)stage->pid, SIGKILL);
     trace_reap((pid_t)stage->tid);
     trace_leave_cpu();
-    if ((pid_t)stage->pid != leader && !world_burst(&world, op->size))
-        return;
+    if ((pid_t)stage->pid != leader)
+        ok = world_burst(&world, op->size);
     kill(-leader, SIGKILL);
+    return ok;
 }
 
 static bool aftermath(enum progress progress)
@@ -235,8 +238,7 @@ static bool die_at(uint32_t k, struct tally *tally)
         rip = end == TRACE_LOST ? 0 : trace_rip((pid_t)stage->tid);
         tally->n_elsewhere += rip != trace.rip[k];
         ok = world_burst(&world, op->size);
-        death(leader);
-        ok = ok && aftermath(progress_at(k, rip));
+        ok = death(leader) && ok && aftermath(progress_at(k, rip));
     }
     if (!ok) {
         tally->n_failed++;
@@ -261,8 +263,7 @@ static bool record(void)
     bool ok = shadow && birth(&leader);
     if (ok) {
         ok = trace_record(&trace, (pid_t)stage->tid, has_changed, NULL) || bad("no end of it");
-        death(leader);
-        ok = ok && aftermath(WAS_AFTER);
+        ok = death(leader) && ok && aftermath(WAS_AFTER);
     }
     free(shadow);
     if (!ok)

@@ -83,8 +83,8 @@ bool world_rest_is_published(struct world *w, unsigned *ret_n);
 bool world_dispose(struct world *w);
 /* The survivor allocates, writes, compares and frees blocks of this size and a large one. */
 bool world_burst(struct world *w, size_t size);
-/* Everything is back: granted bytes are what they were before the first death; the daemon's figures
- * agree with each other and with what acrectl says. */
+/* Everything is back: granted bytes are what they were before the first death, and the observer's
+ * figures are acrectl's. The one place where whoever else can judge a resting heap is asked. */
 bool world_check(struct world *w);
 /* The whole budget can be allocated, as before the first death. */
 bool world_is_full_size(struct world *w);
