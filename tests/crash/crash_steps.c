@@ -43,7 +43,7 @@
 #define BATCH           64u
 #define STEPS_MAX       1024u
 #define FULL_OTHERS     2000u
-#define FULL_FAR        256u
+#define FULL_FAR        32u
 #define FULL_POINTS_FAR 1000u
 #define QUICK_POINTS    80u
 #define QUICK_FAR       8u
