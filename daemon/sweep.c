@@ -126,7 +126,8 @@ static int sweep_item(void *ctx, const struct census_item *item)
         if (UNLIKELY(action != SWEEP_KEEP) && change(&tags[i], item->tags[i], action))
             freed |= action == SWEEP_FREE;
     }
-    if (freed && item->state == U_LARGE)
+    /* One that was free already: perhaps who freed it has died before it could tell. */
+    if (item->state == U_LARGE && (freed || item->tags[0] == TAG_FREE))
         note_large(s, item->unit);
     else if (freed) /* after the tags: the holder clears, fences, scans */
         __atomic_store_n(segment_hints(seg->base, &seg->shape) + item->unit, 1, __ATOMIC_RELEASE);

@@ -68,8 +68,10 @@ extern uint8_t class_order_max[N_CLASSES]; /* what a busy client uses */
 /* Idempotent; call before anything else here. Thread-safe. */
 void sizeclass_init(void);
 
-/* FNV-1a over all constants and tables that two processes must share. */
+/* FNV-1a over all constants and tables that two processes must share. Computed once; anew: over the
+ * tables as they are now. */
 uint64_t layout_fingerprint(void);
+uint64_t layout_fingerprint_anew(void);
 
 /* d / size for a byte offset d from block 0 of a slab with this reciprocal; *ret_idx is set only if
  * it divides without rest. */
