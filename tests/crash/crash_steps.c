@@ -221,7 +221,7 @@ static void complain(uint32_t k, uint64_t rip, const char *what)
 /* Before the first point or after the last, nothing is left to chance. */
 static enum progress progress_at(uint32_t k, uint64_t rip)
 {
-    if (rip != trace.rip[k])
+    if (rip != trace.rip[k] || op->flags & OP_LINKS)
         return WAS_INSIDE;
     return k <= trace.first_point ? WAS_BEFORE : k > trace.last_point ? WAS_AFTER : WAS_INSIDE;
 }

@@ -373,6 +373,99 @@ static bool root_names_it(struct world *w)
     return r < 0 || acre_root_del(w->heap, "crash") == 0;
 }
 
+/* ---- links: tracked[0] is the block with the slot, tracked[1] the one that is linked or taken ---- */
+
+static acre_off *slot_of(struct acre_heap *heap)
+{
+    return acre_pointer(heap, stage->tracked[0].off);
+}
+static bool hand_slot(struct world *w)
+{
+    CHECK(hand(w, SMALL, true));
+    stage->tracked[0].bytes = 8;
+    stage->tracked[0].after = HEAP;
+    *slot_of(w->heap) = 0;
+    stage->handed[1] = 0; /* what the slot names unless it names tracked[1] */
+    return true;
+}
+/* Another published block: what was there before, or comes behind. */
+static bool hand_neighbour(struct world *w)
+{
+    CHECK(hand(w, SMALL, true));
+    stage->tracked[stage->n_tracked - 1].after = HEAP;
+    stage->handed[1] = stage->handed[0];
+    return true;
+}
+static bool hand_linked(struct world *w, size_t size)
+{
+    CHECK(hand_slot(w) && hand(w, size, true));
+    *slot_of(w->heap) = stage->handed[0];
+    return true;
+}
+static bool hand_linked_small(struct world *w)
+{
+    return hand_linked(w, SMALL);
+}
+static bool hand_linked_large(struct world *w)
+{
+    return hand_linked(w, LARGE);
+}
+static bool hand_list(struct world *w)
+{
+    return hand_linked(w, SMALL) && hand_neighbour(w);
+}
+static bool take_slot(void)
+{
+    CHECK(slot_of(victim_heap));
+    return get(SMALL) != NULL;
+}
+static bool link_small(void)
+{
+    return take_slot() && with_small_to_publish();
+}
+static bool link_large(void)
+{
+    return take_slot() && with_large_to_publish();
+}
+/* The new block becomes the first of a list. */
+static bool hand_head(struct world *w)
+{
+    CHECK(hand_slot(w));
+    /* Its place in the tracked ones is the victim's. */
+    void *p = acre_alloc(w->heap, SMALL);
+    CHECK(p && acre_publish(w->heap, p) == 0);
+    pattern_fill(p, SMALL, stage->handed[1] = acre_offset(w->heap, p));
+    *slot_of(w->heap) = stage->handed[1];
+    return true;
+}
+static bool link_before(void)
+{
+    CHECK(link_small());
+    stage_track(stage->handed[1], SMALL, HEAP, HEAP);
+    return true;
+}
+static void run_publish_at(void)
+{
+    (void)acre_publish_at(victim_heap, block, slot_of(victim_heap));
+}
+static void run_take_at(void)
+{
+    block = acre_take_at(victim_heap, slot_of(victim_heap), stage->handed[1]);
+}
+static void run_unlink_free(void)
+{
+    (void)acre_unlink_free(victim_heap, slot_of(victim_heap), stage->handed[1]);
+}
+/* The slot names the block exactly if it is the heap's. */
+static bool slot_names_it(struct world *w)
+{
+    void *linked = acre_pointer(w->heap, stage->tracked[1].off);
+    bool is_heaps = acre_owner(w->heap, linked) == ACRE_OWNER_HEAP;
+
+    CHECK(*slot_of(w->heap) == (is_heaps ? stage->tracked[1].off : stage->handed[1]));
+    return true;
+}
+
 /* ---- coming and going ---- */
 
 static bool with_some(void)
@@ -477,6 +570,22 @@ const struct op ops[] = {
     {"adopt large", LARGE, HANDED(hand_published_large), .run = run_adopt},
     {"set a root", SMALL, .prepare = with_small_to_publish, .run = run_root_set,
      .after = root_names_it},
+    {"publish small at a slot", SMALL, .hand = hand_slot, .prepare = link_small,
+     .run = run_publish_at, .after = slot_names_it, .flags = OP_LINKS},
+    {"publish large at a slot", LARGE, .hand = hand_slot, .prepare = link_large,
+     .run = run_publish_at, .after = slot_names_it, .flags = OP_LINKS},
+    {"publish before another", SMALL, .hand = hand_head, .prepare = link_before,
+     .run = run_publish_at, .after = slot_names_it, .flags = OP_LINKS},
+    {"take small at a slot", SMALL, .hand = hand_linked_small, .prepare = take_slot,
+     .run = run_take_at, .after = slot_names_it, .flags = OP_LINKS},
+    {"take large at a slot", LARGE, .hand = hand_linked_large, .prepare = take_slot,
+     .run = run_take_at, .after = slot_names_it, .flags = OP_LINKS},
+    {"take the first of a list", SMALL, .hand = hand_list, .prepare = take_slot, .run = run_take_at,
+     .after = slot_names_it, .flags = OP_LINKS},
+    {"unlink and free small", SMALL, .hand = hand_linked_small, .prepare = take_slot,
+     .run = run_unlink_free, .after = slot_names_it, .flags = OP_LINKS},
+    {"unlink and free large", LARGE, .hand = hand_linked_large, .prepare = take_slot,
+     .run = run_unlink_free, .after = slot_names_it, .flags = OP_LINKS},
     {"reserve", SMALL, .leave = leave_garbage, .prepare = with_window, .run = run_reserve},
     {"map another segment", SMALL, .prepare = with_small, .run = run_map_slot},
     {"trim", 512, .prepare = with_much_to_trim, .run = run_trim},

@@ -10,6 +10,7 @@ enum op_flags {
     OP_IN_THREAD = 2, /* a second thread prepares and runs it */
     OP_IN_CHILD = 4,  /* a forked child of who prepared runs it */
     OP_FORKS = 8,     /* no breakpoints: a child would inherit them */
+    OP_LINKS = 16,    /* it has its effect in a block, where no point is seen: `after` judges */
 };
 
 struct op {

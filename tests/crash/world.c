@@ -453,6 +453,7 @@ bool world_check(struct world *w)
         return bad(
             w, "acrectl says %lld live, %lld granted, %u clients; expected %" PRIu64 ", %lld, 1",
             s.live_bytes, s.granted_bytes, s.n_clients, live_bytes, w->floor_bytes);
+    expect_checked(&w->daemon);
     return true;
 }
 
