@@ -4,9 +4,10 @@
  *
  * BELLS say when to ask, never that somebody is dead: the socket's hang-up, the pidfd, a Detach. A
  * client that has rung is asked by its life page in a worker, at most ASKS_MAX pages of a tenant in
- * one job and one job of a tenant at a time: pages that take long (160 ms each, if a hostile client
- * pins them) delay their own tenant only. While the page is mapped the question is repeated, with
- * 10 ms to 1 s between.
+ * one job and one such job of a tenant at a time: pages that take long (160 ms each, if a hostile
+ * client pins them) delay their own tenant only. Those that attach have a job of their own, or they
+ * would wait for the dead: to seal the page of a process that ran on another CPU, the kernel waits
+ * for all CPUs. While the page is mapped the question is repeated, with 10 ms to 1 s between.
  *
  * DEATH, in this order:
  *   1. proof: the seal holds (or, for pages sealed against us, the pidfd says so).
@@ -153,21 +154,30 @@ static void take_answer(struct client *c, enum life_answer answer)
     c->ask_wait_ns = MIN(2 * c->ask_wait_ns, ASK_WAIT_NS_MAX);
 }
 
-static void ask_done(struct core *core, struct job *job)
+static void attaches_done(struct core *core, struct job *job)
 {
     struct ask_job *j = (struct ask_job *)job;
     struct tenant *t = j->tenant;
     t->n_jobs--;
-    t->is_asking = false;
+    t->is_asking_new = false;
     for (uint32_t i = 0; i < j->n; i++) {
         struct ask *a = &j->asks[i];
-        if (a->client) {
-            take_answer(a->client, a->answer);
-            continue;
-        }
         TAILQ_REMOVE(&t->attaches, a->attach, in_queue);
         attach_answer(core, a->attach, a->answer == LIFE_ALIVE && a->has_magic, a->other_cgroup);
     }
+    free(j);
+    reaper_pump(t);
+}
+
+static void rang_done(struct core *core, struct job *job)
+{
+    struct ask_job *j = (struct ask_job *)job;
+    struct tenant *t = j->tenant;
+    (void)core;
+    t->n_jobs--;
+    t->is_asking = false;
+    for (uint32_t i = 0; i < j->n; i++)
+        take_answer(j->asks[i].client, j->asks[i].answer);
     free(j);
     memory_wake(t);
     reaper_pump(t);
@@ -183,40 +193,59 @@ static void add_attach(struct ask_job *j, struct attach *a)
     a->is_asked = true;
 }
 
-static void collect_asks(struct tenant *t, struct ask_job *j)
+static struct ask_job *new_asks(struct tenant *t, void (*done)(struct core *core, struct job *job))
+{
+    struct ask_job *j = calloc(1, sizeof(*j));
+    if (!j)
+        return NULL; /* again at the next event or deadline */
+    j->job = (struct job){ask_work, done};
+    j->tenant = t;
+    return j;
+}
+
+/* True: they are asked now. */
+static bool submit_asks(struct tenant *t, struct ask_job *j)
+{
+    if (j->n == 0) {
+        free(j);
+        return false;
+    }
+    t->n_jobs++;
+    core_submit(t->core, &j->job);
+    return true;
+}
+
+static void pump_attaches(struct tenant *t)
 {
     struct attach *a;
-    struct client *c;
+    if (t->is_asking_new || TAILQ_EMPTY(&t->attaches))
+        return;
+    struct ask_job *j = new_asks(t, attaches_done);
+    if (!j)
+        return;
     TAILQ_FOREACH (a, &t->attaches, in_queue)
-        if (j->n < ASKS_MAX / 2) /* who comes must not hide who goes */
+        if (j->n < ASKS_MAX)
             add_attach(j, a);
+    t->is_asking_new = submit_asks(t, j);
+}
+
+static void pump_rang(struct tenant *t)
+{
+    struct client *c;
+    if (t->is_asking || TAILQ_EMPTY(&t->rang))
+        return;
+    struct ask_job *j = new_asks(t, rang_done);
+    if (!j)
+        return;
     TAILQ_FOREACH (c, &t->rang, in_queue) {
         if (j->n == ASKS_MAX)
-            return;
+            break;
         if (c->ask_at_ns > t->core->now_ns)
             continue;
         c->is_asked = true;
         j->asks[j->n++] = (struct ask){.client = c, .life_fd = c->life_fd, .pidfd = c->pidfd};
     }
-}
-
-static void pump_asks(struct tenant *t)
-{
-    if (t->is_asking || (TAILQ_EMPTY(&t->attaches) && TAILQ_EMPTY(&t->rang)))
-        return;
-    struct ask_job *j = calloc(1, sizeof(*j));
-    if (!j)
-        return; /* again at the next event or deadline */
-    j->job = (struct job){ask_work, ask_done};
-    j->tenant = t;
-    collect_asks(t, j);
-    if (j->n == 0) {
-        free(j);
-        return;
-    }
-    t->is_asking = true;
-    t->n_jobs++;
-    core_submit(t->core, &j->job);
+    t->is_asking = submit_asks(t, j);
 }
 
 void reaper_ask_attach(struct attach *attach)
@@ -424,7 +453,8 @@ void reaper_pump(struct tenant *t)
 {
     if (!t->is_open || t->core->is_stopping)
         return;
-    pump_asks(t);
+    pump_attaches(t);
+    pump_rang(t);
     pump_sweep(t);
 }
 

@@ -77,7 +77,8 @@ struct tenant {
     struct client_queue rang;     /* clients to be asked again */
     struct client_queue dying;    /* proven dead, waiting for a sweep */
     struct attach_queue attaches; /* pages to be asked, in order of arrival */
-    bool is_asking, is_sweeping, is_punching;
+    bool is_asking, is_asking_new; /* a job with who rang, with attaches */
+    bool is_sweeping, is_punching;
     bool is_burying; /* the last part of is_sweeping: the worker is done, the loop is not */
     struct populate_queue populates; /* grants whose pages are being made, the first one now */
     struct search search;
