@@ -66,6 +66,16 @@ void admin_look(struct core *core, struct session *s, const struct msg_request *
     session_reply(core, s, &reply, fd);
 }
 
+void admin_upgrade(struct core *core, struct session *s)
+{
+    if (!access_is_admin(&s->creds)) {
+        session_fail(core, s, -EACCES, "user %u may not upgrade acred", (unsigned)s->creds.uid);
+        return;
+    }
+    core->makes_room = true;
+    session_done(s);
+}
+
 void admin_tenant_drop(struct core *core, struct session *s, const struct msg_request *req)
 {
     struct msg_reply reply;

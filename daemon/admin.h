@@ -9,6 +9,7 @@
 void admin_status(struct core *core, struct session *session);
 void admin_tenants(struct core *core, struct session *session, const struct msg_request *req);
 void admin_look(struct core *core, struct session *session, const struct msg_request *req);
+void admin_upgrade(struct core *core, struct session *session);
 void admin_tenant_drop(struct core *core, struct session *session, const struct msg_request *req);
 
 #endif

@@ -113,6 +113,7 @@ struct core {
     uint32_t next_heap_no, next_life_no; /* of the kept descriptors; kept.h */
     int bell_fd;                         /* an epoll of pidfds, or -1 */
     bool is_stopping;                    /* nothing new is begun */
+    bool makes_room;                     /* for another worker: now */
     const char *mode;                    /* "system" or "user" */
     struct zombie *zombies;              /* segments of dropped heaps that somebody may map */
     tag_t *tags;                         /* scratch for one slab's owner map */

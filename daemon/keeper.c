@@ -12,9 +12,10 @@
  * BARRIER=1 closes the one that came along, which tells the sender that all before is done. A
  * worker gets what is kept as $LISTEN_FDS does it.
  *
- * DEATHS. The worker dies: what it had sent is read to the end, then a new one is started, at once
- * or, if it died before it was ready, after 50 ms to 5 s. It exits by itself: so does the
- * keeper (KEEPER_EXIT_AGAIN: it wants to be started from the disk). The keeper is killed: the
+ * DEATHS. The worker dies: what it had sent is read to the end, then a new one is started, of the
+ * same program, at once or, if it died before it was ready, after 50 ms to 5 s. It exits by itself:
+ * so does the keeper. KEEPER_EXIT_AGAIN: the program that is on disk by now is started; if that ends
+ * before it is ready (it cannot read the books, say), the one before it goes on. The keeper is killed: the
  * kernel kills the worker (PDEATHSIG), and all memory goes with the last client: that is what
  * killing the daemon means. Clients never notice the first, but for the wait.
  *
@@ -25,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -51,6 +53,7 @@ struct keeper {
     struct store_items kept;
     uint32_t room;
     int sock, signal_fd;
+    int program_fd, good_fd; /* what the worker runs; the last that was ready, or -1 */
     pid_t worker;
     uint64_t started_ns;
     unsigned pause_ms;
@@ -112,13 +115,20 @@ static const char *find_line(const char *text, const char *key, size_t *ret_n)
     return NULL;
 }
 
+static void note_ready(struct keeper *k)
+{
+    k->is_ready = true;
+    close_fd(&k->good_fd);
+    k->good_fd = fcntl(k->program_fd, F_DUPFD_CLOEXEC, 0);
+}
+
 static void take_message(struct keeper *k, const char *text, int fd)
 {
     size_t n = 0, n_name = 0;
     const char *name = find_line(text, "FDNAME", &n_name);
 
     if (find_line(text, "READY", &n))
-        k->is_ready = true;
+        note_ready(k);
     if (name && fd >= 0 && find_line(text, "FDSTORE", &n)) {
         keep(k, name, n_name, fd);
         return;
@@ -152,10 +162,11 @@ static int lift(int fd, int above)
     return fcntl(fd, F_DUPFD, above);
 }
 
-/* In the child: the socket and all that is kept become 3, 4, ... Never returns if it fails. */
-static void hand_over(const struct keeper *k, int sock)
+/* In the child: the socket and all that is kept become 3, 4, ... Returns where the program is then;
+ * not at all if it fails. */
+static int hand_over(const struct keeper *k, int sock)
 {
-    int n = (int)k->kept.n + 1;
+    int n = (int)k->kept.n + 1, program = lift(k->program_fd, FIRST_FD + n);
     int *lifted = malloc((size_t)n * sizeof(*lifted));
     char *names = malloc((size_t)n * STORE_NAME_BYTES), number[16], *end = names;
 
@@ -170,12 +181,13 @@ static void hand_over(const struct keeper *k, int sock)
     for (int i = 0; i < n; i++)
         if (lifted[i] < 0 || dup2(lifted[i], FIRST_FD + i) < 0)
             _exit(1);
-    (void)close_range((unsigned)(FIRST_FD + n), ~0u, 0);
+    (void)close_range((unsigned)(FIRST_FD + n), ~0u, CLOSE_RANGE_CLOEXEC);
     (void)sprintf(number, "%d", n);
     (void)setenv("LISTEN_FDS", number, 1);
     (void)setenv("LISTEN_FDNAMES", names, 1);
     (void)sprintf(number, "%d", (int)getpid());
     (void)setenv("LISTEN_PID", number, 1);
+    return program;
 }
 
 __attribute__((noreturn)) static void become_worker(const struct keeper *k, int sock, pid_t keeper)
@@ -187,17 +199,29 @@ __attribute__((noreturn)) static void become_worker(const struct keeper *k, int 
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != keeper)
         _exit(1);
-    hand_over(k, sock);
-    (void)execv(k->program, k->argv);
+    int program = hand_over(k, sock);
+    (void)fexecve(program, k->argv, environ);
     log_line(LOG_ERROR, "cannot run %s: %s", k->program, strerror(errno));
     _exit(1);
 }
 
-static int start_worker(struct keeper *k)
+/* -1 if the disk's cannot be opened and there is no other. */
+static int choose_program(const struct keeper *k, bool from_disk)
+{
+    int fd = from_disk ? open(k->program, O_RDONLY | O_CLOEXEC) : -1;
+
+    return fd < 0 && k->good_fd >= 0 ? fcntl(k->good_fd, F_DUPFD_CLOEXEC, 0) : fd;
+}
+
+static int start_worker(struct keeper *k, bool from_disk)
 {
     int ends[2];
     pid_t self = getpid();
 
+    close_fd(&k->program_fd);
+    k->program_fd = choose_program(k, from_disk);
+    if (k->program_fd < 0)
+        return -errno;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
         return -errno;
     pid_t pid = fork();
@@ -241,7 +265,7 @@ static bool judge(struct keeper *k, int status, int *ret)
         log_line(LOG_NOTICE, "the worker makes room for %s", k->program);
         return true;
     }
-    if (WIFEXITED(status) && !k->is_ready)
+    if (WIFEXITED(status) && !k->is_ready && k->good_fd < 0)
         return false; /* it has said why it cannot begin */
     log_line(LOG_ERROR, "the worker %s %d after %llu ms: a new one gets its %u descriptors",
              WIFSIGNALED(status) ? "was killed by signal" : "exited with",
@@ -317,20 +341,23 @@ static int prepare(struct keeper *k, int listen_fd)
 
 int keeper_run(char **argv, int listen_fd)
 {
-    struct keeper k = {.argv = argv, .sock = -1, .signal_fd = -1};
+    struct keeper k = {.argv = argv, .sock = -1, .signal_fd = -1, .program_fd = -1, .good_fd = -1};
     int r = prepare(&k, listen_fd), status;
 
     if (r == 0)
-        r = start_worker(&k);
+        r = start_worker(&k, true);
     while (r == 0) {
         status = attend(&k);
         if (!judge(&k, status, &r))
             break;
+        bool again = WIFEXITED(status) && WEXITSTATUS(status) == KEEPER_EXIT_AGAIN;
         pause_before_start(&k);
-        while ((r = start_worker(&k)) < 0)
+        while ((r = start_worker(&k, again)) < 0)
             (void)usleep(PAUSE_MS_MAX * 1000); /* no process, no memory: what is kept must stay */
     }
     store_items_free(&k.kept);
     close_fd(&k.signal_fd);
+    close_fd(&k.program_fd);
+    close_fd(&k.good_fd);
     return r;
 }

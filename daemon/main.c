@@ -186,8 +186,9 @@ static int serve(const struct arguments *a, struct config *config, const struct 
     int r = server_new(&server, &o);
     if (r == 0) {
         r = add_tenants(server_core(server), config);
+        if (r == 0 && restore_all(server_core(server), items) < 0)
+            _exit(1); /* tidying up would drop what is kept */
         if (r == 0) {
-            restore_all(server_core(server), items);
             store_say(store, "READY=1");
             log_line(LOG_NOTICE, "%s serves %u tenants, capacity %llu MiB", argp_program_version,
                      config->n_tenants, (unsigned long long)(config->capacity_bytes >> 20));

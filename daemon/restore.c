@@ -218,8 +218,8 @@ static void give_up(struct tenant *t)
 static int restore_books(struct core *core, struct store_items *items, struct books *books, int fd)
 {
     struct tenant *t = core_find_tenant(core, books->header.tenant);
-    if (!t || t->is_open)
-        return -ENOENT;
+    if (t->is_open)
+        return -EEXIST;
     int control_fd = kept_take(items, (struct kept){KEPT_CONTROL, books->header.heap_no, 0});
     int r = control_fd < 0 ? -EIO : tenant_open_kept(t, books, fd, control_fd);
     if (r < 0) {
@@ -239,24 +239,40 @@ static int restore_books(struct core *core, struct store_items *items, struct bo
     return 0;
 }
 
-static void restore_heap(struct core *core, struct store_items *items, struct kept kept)
+/* A tenant that the configuration has forgotten keeps its heap, and nobody new may attach. */
+static int add_forgotten(struct core *core, const struct books *books)
+{
+    struct tenant_wish wish = {.pages = books->header.pages};
+    struct access_list nobody = {0};
+    log_line(LOG_WARNING,
+             "tenant %s is not in the configuration any more: its heap stays until "
+             "it is dropped",
+             books->header.tenant);
+    return core_add_tenant(core, books->header.tenant, &wish, &nobody);
+}
+
+static int restore_heap(struct core *core, struct store_items *items, struct kept kept)
 {
     struct books *books;
     int fd = kept_take(items, kept);
     int r = books_open(fd, &books);
-    if (r == 0) {
-        books->header.tenant[sizeof(books->header.tenant) - 1] = 0;
-        r = restore_books(core, items, books, fd);
-        if (r == 0)
-            return;
-        log_line(LOG_ERROR, "the heap of tenant %s is lost: %s", books->header.tenant,
-                 r == -ENOENT ? "there is no such tenant any more" : strerror(-r));
-        books_unmap(books);
-    } else {
-        log_line(LOG_ERROR, "a heap is lost: its books are another version's");
+    if (r < 0) {
+        log_line(LOG_ERROR, "the books of a heap are another version's: it cannot be taken over");
+        close_fd(&fd);
+        return r;
     }
+    books->header.tenant[sizeof(books->header.tenant) - 1] = 0;
+    if (!core_find_tenant(core, books->header.tenant))
+        r = add_forgotten(core, books);
+    if (r == 0)
+        r = restore_books(core, items, books, fd);
+    if (r == 0)
+        return 0;
+    log_line(LOG_ERROR, "the heap of tenant %s is lost: %s", books->header.tenant, strerror(-r));
+    books_unmap(books);
     kept_drop(core, kept);
     close_fd(&fd);
+    return 0;
 }
 
 /* ---- what is left ---- */
@@ -282,13 +298,16 @@ static bool is_unfinished(const struct core *core, struct kept kept)
     return false;
 }
 
-void restore_all(struct core *core, struct store_items *items)
+int restore_all(struct core *core, struct store_items *items)
 {
     struct kept kept;
-    for (uint32_t i = 0; i < items->n; i++)
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < items->n; i++)
         if (items->all[i].fd >= 0 && kept_parse(items->all[i].name, &kept) &&
             kept.kind == KEPT_BOOKS)
-            restore_heap(core, items, kept);
+            r = restore_heap(core, items, kept);
+    if (r < 0)
+        return r;
     for (uint32_t i = 0; i < items->n; i++) {
         struct store_item *item = &items->all[i];
         if (item->fd < 0 || !kept_parse(item->name, &kept))
@@ -302,4 +321,5 @@ void restore_all(struct core *core, struct store_items *items)
         if (kept.kind == KEPT_LIFE)
             core->next_life_no = MAX(core->next_life_no, kept.no + 1);
     }
+    return 0;
 }

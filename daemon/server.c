@@ -21,6 +21,7 @@
 
 #include "daemon/closer.h"
 #include "daemon/dispatch.h"
+#include "daemon/keeper.h"
 #include "daemon/log.h"
 #include "daemon/peer.h"
 #include "daemon/reaper.h"
@@ -265,6 +266,8 @@ static void set_deadline(struct server *s)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct server *s = prepare->data;
+    if (s->core.makes_room)
+        _exit(KEEPER_EXIT_AGAIN); /* a death like any other: nothing is tidied */
     if (!s->is_touched || s->is_stopping)
         return;
     s->is_touched = false;

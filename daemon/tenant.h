@@ -73,10 +73,10 @@ struct tenant {
     unsigned n_ticks; /* still to come: tenant_changed() */
 
     /* what is under way; core.h and reaper.h */
-    uint32_t n_jobs;              /* that use the heap's descriptors or mappings */
-    struct client_queue rang;     /* clients to be asked again */
-    struct client_queue dying;    /* proven dead, waiting for a sweep */
-    struct attach_queue attaches; /* pages to be asked, in order of arrival */
+    uint32_t n_jobs;               /* that use the heap's descriptors or mappings */
+    struct client_queue rang;      /* clients to be asked again */
+    struct client_queue dying;     /* proven dead, waiting for a sweep */
+    struct attach_queue attaches;  /* pages to be asked, in order of arrival */
     bool is_asking, is_asking_new; /* a job with who rang, with attaches */
     bool is_sweeping, is_punching;
     bool is_burying; /* the last part of is_sweeping: the worker is done, the loop is not */

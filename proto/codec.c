@@ -72,6 +72,7 @@ union request_parts {
     Acre__Wire__TenantDrop tenant_drop;
     Acre__Wire__Extents extents;
     Acre__Wire__Holders holders;
+    Acre__Wire__Upgrade upgrade;
 };
 
 struct runs_parts {
@@ -208,6 +209,10 @@ static void build_admin_request(const struct msg_request *req, Acre__Wire__Reque
         p->holders.after = req->holders.after;
         ret->holders = &p->holders;
         break;
+    case MSG_UPGRADE:
+        p->upgrade = (Acre__Wire__Upgrade)ACRE__WIRE__UPGRADE__INIT;
+        ret->upgrade = &p->upgrade;
+        break;
     default:
         acre_assert(!"an op of administration");
     }
@@ -316,6 +321,7 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
     case MSG_PUBLISH_ALL:
     case MSG_DETACH:
     case MSG_STATUS:
+    case MSG_UPGRADE:
         return 0;
     case MSG_NONE:
         break;
@@ -537,6 +543,7 @@ static_assert((int)MSG_HELLO == (int)ACRE__WIRE__REQUEST__OP_HELLO, "op numbers"
 static_assert((int)MSG_MAP_SEGMENT == (int)ACRE__WIRE__REQUEST__OP_MAP_SEGMENT, "op numbers");
 static_assert((int)MSG_ACK == (int)ACRE__WIRE__REQUEST__OP_ACK, "op numbers");
 static_assert((int)MSG_TENANT_DROP == (int)ACRE__WIRE__REQUEST__OP_TENANT_DROP, "op numbers");
+static_assert((int)MSG_UPGRADE == (int)ACRE__WIRE__REQUEST__OP_UPGRADE, "op numbers");
 static_assert((int)MSG_HOLDERS == (int)ACRE__WIRE__REQUEST__OP_HOLDERS, "op numbers");
 
 static Acre__Wire__Reply__OpCase reply_case(enum msg_op op)

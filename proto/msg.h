@@ -36,6 +36,7 @@ enum msg_op {
     MSG_TENANT_DROP = 15,
     MSG_EXTENTS = 16,
     MSG_HOLDERS = 17,
+    MSG_UPGRADE = 18,
 };
 
 enum root_op { ROOT_GET = 0, ROOT_SET = 1, ROOT_CAS = 2, ROOT_DEL = 3 };

@@ -47,6 +47,13 @@ static void kill_worker(void)
         pause_us(200);
 }
 
+static void upgrade(const struct daemon *on)
+{
+    char command[256];
+    snprintf(command, sizeof(command), "%s upgrade --socket %s", getenv("ACRECTL"), on->socket);
+    assert_int_equal(system(command), 0);
+}
+
 /* ---- nothing else happens ---- */
 
 static void blocks_roots_and_budgets_are_what_they_were(void **state)
@@ -260,7 +267,10 @@ static void under_load_no_call_fails_and_nothing_is_lost(void **state)
         pids[i] = child_start(works, load);
     for (int k = 0; k < KILLS; k++) {
         pause_us(rnd(&seed) % 100000);
-        kill_worker();
+        if (k % 8 == 4)
+            upgrade(&d);
+        else
+            kill_worker();
         if (k % 8 == 0)
             expect_checked(&d);
         if (k % 4 == 0) {
@@ -301,6 +311,50 @@ static void the_worker_ends_with_its_keeper(void **state)
     daemon_remove(&one);
 }
 
+/* ---- another program ---- */
+
+static bool copy(const char *from, const char *to)
+{
+    char command[512];
+    snprintf(command, sizeof(command), "cp %s %s.new && mv %s.new %s", from, to, to, to);
+    return system(command) == 0;
+}
+
+static void an_upgrade_takes_over_and_a_broken_one_is_taken_back(void **state)
+{
+    (void)state;
+    struct daemon one;
+    char program[80];
+    const char *acred = getenv("ACRE_DAEMON");
+    char *kept = strdup(acred);
+    snprintf(program, sizeof(program), "%s-upgrade", d.dir);
+    assert_true(copy(kept, program));
+    setenv("ACRE_DAEMON", program, 1);
+    daemon_up(&one, NULL);
+    struct acre_heap *heap = heap_open(&one, NULL);
+    char *text = acre_alloc(heap, 100);
+    strcpy(text, "upgraded");
+    assert_int_equal(acre_root_set(heap, "text", acre_offset(heap, text)), 0);
+    acre_off off;
+    for (int i = 0; i < 3; i++) {
+        /* The same, what is no acred, nothing at all. */
+        assert_true(i == 0   ? copy(kept, program)
+                    : i == 1 ? copy("/bin/false", program)
+                             : unlink(program) == 0);
+        pid_t worker = daemon_worker(&one);
+        upgrade(&one);
+        assert_int_not_equal(daemon_worker(&one), worker);
+        assert_int_equal(acre_root_get(heap, "text", &off), 0);
+        assert_string_equal(acre_pointer(heap, off), "upgraded");
+        assert_non_null(acre_alloc(heap, 20 << 20));
+        expect_checked(&one);
+    }
+    acre_close(heap);
+    setenv("ACRE_DAEMON", kept, 1);
+    free(kept);
+    daemon_down(&one);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +363,7 @@ int main(void)
         cmocka_unit_test(who_dies_while_there_is_no_daemon_is_found),
         cmocka_unit_test(under_load_no_call_fails_and_nothing_is_lost),
         cmocka_unit_test(the_worker_ends_with_its_keeper),
+        cmocka_unit_test(an_upgrade_takes_over_and_a_broken_one_is_taken_back),
     };
     return cmocka_run_group_tests(tests, up, down);
 }

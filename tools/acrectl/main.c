@@ -14,6 +14,9 @@
 #include "table.h"
 #include "verify.h"
 
+#define UPGRADE_TRIES    200u
+#define UPGRADE_PAUSE_US 20000u
+
 enum exit_code { EXIT_WELL = 0, EXIT_FINDING = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON = 3 };
 
 struct options {
@@ -347,6 +350,43 @@ static int cmd_check(struct peer *peer, const struct options *options)
     return code;
 }
 
+/* ---- upgrade ---- */
+
+/* The next worker's answer; it takes some milliseconds to be there. */
+static int await_other(struct peer *peer, uint32_t pid, struct msg_reply *ret_reply)
+{
+    char path[ADDRESS_BYTES];
+    int r = -ETIMEDOUT;
+
+    strcpy(path, peer->path);
+    for (unsigned tries = 0; tries < UPGRADE_TRIES; tries++) {
+        struct msg_request req = {.op = MSG_STATUS};
+        peer_close(peer);
+        (void)usleep(UPGRADE_PAUSE_US);
+        r = peer_open(peer, path);
+        if (r == 0)
+            r = peer_call(peer, &req, ret_reply, NULL);
+        if (r == 0 && ret_reply->status.pid != pid)
+            return 0;
+    }
+    return r < 0 ? r : peer_fail(peer, -ETIMEDOUT, "acred, pid %u, has not made room", pid);
+}
+
+static int cmd_upgrade(struct peer *peer)
+{
+    struct msg_request status = {.op = MSG_STATUS}, upgrade = {.op = MSG_UPGRADE};
+    struct msg_reply before, after, reply;
+
+    if (peer_call(peer, &status, &before, NULL) < 0 ||
+        peer_call(peer, &upgrade, &reply, NULL) < 0 ||
+        await_other(peer, before.status.pid, &after) < 0)
+        return complain(peer);
+    printf("acred %s, pid %u, has made room for acred %s, pid %u: %u tenants, %u clients\n",
+           before.status.version, before.status.pid, after.status.version, after.status.pid,
+           after.status.n_tenants, after.status.n_clients);
+    return EXIT_WELL;
+}
+
 /* ---- tenant drop ---- */
 
 static int cmd_tenant_drop(struct peer *peer, const char *name)
@@ -379,6 +419,7 @@ static const char doc[] =
     "  clients           one line for each attached process, largest first\n"
     "  stats             granted, live and free bytes by client and size class\n"
     "  check [TENANT]    do unit tables, owner tags and charges agree with the daemon's books?\n"
+    "  upgrade           replaces the running daemon by the program that is on disk now\n"
     "  tenant drop NAME  frees a heap that nobody is attached to\n\n"
     "Live bytes are usable bytes. Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.";
 
@@ -434,12 +475,14 @@ enum command {
     CMD_CLIENTS,
     CMD_STATS,
     CMD_CHECK,
+    CMD_UPGRADE,
     CMD_TENANT_DROP
 };
 
 static enum command command_of(const struct options *options)
 {
-    static const char *const names[] = {"", "status", "tenants", "clients", "stats", "check"};
+    static const char *const names[] = {"",      "status", "tenants", "clients",
+                                        "stats", "check",  "upgrade"};
 
     if (options->n_words == 3 && strcmp(options->words[0], "tenant") == 0 &&
         strcmp(options->words[1], "drop") == 0)
@@ -465,6 +508,8 @@ static int run(struct peer *peer, const struct options *options, enum command co
         return with_survey(peer, options, print_stats);
     case CMD_CHECK:
         return cmd_check(peer, options);
+    case CMD_UPGRADE:
+        return cmd_upgrade(peer);
     default:
         return cmd_tenant_drop(peer, options->words[2]);
     }
