@@ -40,7 +40,8 @@ static int life_fd_for(struct core *core, struct session *s, struct tenant *t,
     }
     session_close_unwanted(core, s, fd);
     struct client *c = client_find(t, req->attach.resume_client);
-    if (!c || c->uid != s->creds.uid || !life_has_secret(c->life_fd, req->attach.secret)) {
+    /* The secret is the proof. The user may be another by now: servers drop privileges. */
+    if (!c || !life_has_secret(c->life_fd, req->attach.secret)) {
         session_fail(core, s, -ESRCH, "there is no such client to resume");
         return -1;
     }
@@ -125,7 +126,7 @@ static void attach_new(struct core *core, struct session *s, struct attach *a, b
     reply_attached(core, s, c);
 }
 
-static void attach_again(struct core *core, struct session *s, struct attach *a)
+static void attach_again(struct core *core, struct session *s, struct attach *a, bool other_cgroup)
 {
     struct client *c = client_find(a->tenant, a->resume);
     forget_page(core, a);
@@ -141,6 +142,9 @@ static void attach_again(struct core *core, struct session *s, struct attach *a)
     if (c->has_rung)
         TAILQ_REMOVE(&a->tenant->rang, c, in_queue);
     c->has_rung = false;
+    c->populate = other_cgroup;
+    if (c->pidfd < 0) /* the daemon before had one */
+        client_watch(c, core->io.open_pidfd(s->peer));
     s->is_resumed = true;
     reply_attached(core, s, c);
 }
@@ -156,7 +160,7 @@ void attach_answer(struct core *core, struct attach *a, bool is_alive, bool othe
         forget_page(core, a);
         session_fail(core, s, -EPROTO, "the life page is not mapped");
     } else if (a->resume != 0) {
-        attach_again(core, s, a);
+        attach_again(core, s, a, other_cgroup);
     } else {
         attach_new(core, s, a, other_cgroup);
     }

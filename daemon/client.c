@@ -177,6 +177,14 @@ static void enter(struct tenant *t, struct client *c, tag_t id, const struct boo
     t->core->n_clients++;
 }
 
+void client_watch(struct client *c, int pidfd)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
+    c->pidfd = pidfd;
+    if (pidfd >= 0)
+        (void)epoll_ctl(c->tenant->core->bell_fd, EPOLL_CTL_ADD, pidfd, &event);
+}
+
 int client_add(struct tenant *t, const struct books_client *what, int life_fd, int pidfd,
                struct client **ret_client)
 {
@@ -194,10 +202,7 @@ int client_add(struct tenant *t, const struct books_client *what, int life_fd, i
     entry.gen = entry.gen == 0 ? 1 : entry.gen; /* 0 is "none" */
     enter(t, c, id, &entry);
     c->life_fd = life_fd;
-    c->pidfd = pidfd;
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
-    if (pidfd >= 0)
-        (void)epoll_ctl(t->core->bell_fd, EPOLL_CTL_ADD, pidfd, &event);
+    client_watch(c, pidfd);
     books_set_client(t->books, id, &entry);
     announce(t, c, entry.name);
     *ret_client = c;

@@ -75,6 +75,8 @@ int client_add(struct tenant *tenant, const struct books_client *what, int life_
                struct client **ret_client);
 /* A client that the books have already, with this id. -ENOMEM. */
 int client_restore(struct tenant *tenant, tag_t id, int life_fd);
+/* Its process's end rings. pidfd (or -1) becomes its own. */
+void client_watch(struct client *client, int pidfd);
 /* After all are restored: which ids are free. */
 void client_table_restored(struct tenant *tenant);
 /* The end: it holds nothing, its tags are swept. */

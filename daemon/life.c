@@ -20,13 +20,15 @@ int life_check_descriptor(int fd, const char **ret_why)
         *ret_why = "the life page is no memfd";
     else if (seals & F_SEAL_SEAL)
         *ret_why = "the life page cannot be sealed";
-    else if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(struct life_page) ||
-             st.st_size > (off_t)LIFE_BYTES_MAX)
-        *ret_why = "the life page has a wrong size";
     else if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_RDWR)
         *ret_why = "the life page's descriptor is not writable";
     else if (seals & F_SEAL_WRITE)
         *ret_why = "the life page is sealed already";
+    else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+        *ret_why = "the life page's size cannot be sealed";
+    else if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(struct life_page) ||
+             st.st_size > (off_t)LIFE_BYTES_MAX)
+        *ret_why = "the life page has a wrong size";
     else
         return 0;
     return -EPROTO;

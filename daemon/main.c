@@ -373,6 +373,8 @@ int main(int argc, char **argv)
         log_line(LOG_ERROR, "the socket's path is too long: %s", a.socket);
         return 1;
     }
+    if (a.user)
+        (void)unsetenv("NOTIFY_SOCKET"); /* of the service in which its starter runs */
     int r = store_open(&store, &items);
     if (r < 0) {
         log_line(LOG_ERROR, "$LISTEN_FDS, $LISTEN_FDNAMES or $NOTIFY_SOCKET makes no sense: %s",
