@@ -149,16 +149,18 @@ static void attach_again(struct core *core, struct session *s, struct attach *a,
     reply_attached(core, s, c);
 }
 
-void attach_answer(struct core *core, struct attach *a, bool is_alive, bool other_cgroup)
+void attach_answer(struct core *core, struct attach *a, int error, bool other_cgroup)
 {
     struct session *s = a->session;
     if (s)
         s->attach = NULL;
     if (!s) {
         forget_page(core, a);
-    } else if (!is_alive) {
+    } else if (error < 0) {
         forget_page(core, a);
-        session_fail(core, s, -EPROTO, "the life page is not mapped");
+        session_fail(core, s, error,
+                     error == -EIO ? "the life page cannot be kept for the next daemon"
+                                   : "the life page is not mapped");
     } else if (a->resume != 0) {
         attach_again(core, s, a, other_cgroup);
     } else {

@@ -11,8 +11,9 @@ struct attach;
 /* fd (or -1) came along and is taken. Replies later, by attach_answer(). */
 void attach_request(struct core *core, struct session *session, const struct msg_request *req,
                     int fd);
-/* The life page of an attach has answered. Takes attach. */
-void attach_answer(struct core *core, struct attach *attach, bool is_alive, bool other_cgroup);
+/* The life page of an attach has answered: it is mapped (0), or not (-EPROTO), or cannot be kept
+ * (-EIO). Takes attach. */
+void attach_answer(struct core *core, struct attach *attach, int error, bool other_cgroup);
 /* Replies when the client has been buried. */
 void attach_detach(struct core *core, struct session *session);
 

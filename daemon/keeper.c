@@ -32,6 +32,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -46,6 +47,7 @@
 #define FIRST_FD     3
 #define PAUSE_MS     50u
 #define PAUSE_MS_MAX 5000u
+#define QUICK_DEATHS 10u
 
 struct keeper {
     char **argv;
@@ -56,30 +58,36 @@ struct keeper {
     int program_fd, good_fd; /* what the worker runs; the last that was ready, or -1 */
     pid_t worker;
     uint64_t started_ns;
-    unsigned pause_ms;
-    bool is_stopping, is_ready;
+    unsigned pause_ms, n_quick;
+    bool is_stopping, is_ready, has_lost; /* a descriptor that was sent: since the last barrier */
 };
 
 /* ---- what is kept ---- */
 
-/* The descriptor is the keeper's from now on. */
-static void keep(struct keeper *k, const char *name, size_t n, int fd)
+static struct store_item *new_item(struct keeper *k)
 {
-    if (n == 0 || n >= STORE_NAME_BYTES || memchr(name, ':', n)) {
-        (void)close(fd);
-        return;
-    }
     if (k->kept.n == k->room) {
         uint32_t room = k->room == 0 ? 64 : 2 * k->room;
         struct store_item *more = reallocarray(k->kept.all, room, sizeof(*more));
-        if (!more) {
-            (void)close(fd);
-            return;
-        }
+        if (!more)
+            return NULL;
         k->kept.all = more;
         k->room = room;
     }
-    struct store_item *item = &k->kept.all[k->kept.n++];
+    return &k->kept.all[k->kept.n++];
+}
+
+/* The descriptor is the keeper's from now on. */
+static void keep(struct keeper *k, const char *name, size_t n, int fd)
+{
+    bool is_name = n > 0 && n < STORE_NAME_BYTES && !memchr(name, ':', n);
+    struct store_item *item = is_name ? new_item(k) : NULL;
+
+    if (!item) {
+        k->has_lost = true;
+        (void)close(fd);
+        return;
+    }
     memcpy(item->name, name, n);
     item->name[n] = 0;
     item->fd = fd;
@@ -135,6 +143,11 @@ static void take_message(struct keeper *k, const char *text, int fd)
     }
     if (name && find_line(text, "FDSTOREREMOVE", &n))
         forget(k, name, n_name);
+    if (find_line(text, "BARRIER", &n)) {
+        if (k->has_lost && fd >= 0)
+            (void)!write(fd, "!", 1); /* what was sent before is not kept */
+        k->has_lost = false;
+    }
     close_fd(&fd);
 }
 
@@ -152,6 +165,7 @@ static void read_messages(struct keeper *k)
             text[n] = 0;
             take_message(k, text, fd);
         }
+        k->has_lost |= r == -EPROTO; /* no descriptor was left to take it in */
     } while (r == 0 || r == -EPROTO || r == -EMSGSIZE);
 }
 
@@ -162,29 +176,40 @@ static int lift(int fd, int above)
     return fcntl(fd, F_DUPFD, above);
 }
 
-/* In the child: the socket and all that is kept become 3, 4, ... Returns where the program is then;
- * not at all if it fails. */
+static int make_names(const struct keeper *k)
+{
+    int fd = memfd_create("names", MFD_CLOEXEC);
+    FILE *f = fd < 0 ? NULL : fdopen(dup(fd), "w");
+
+    if (!f)
+        return -1;
+    (void)fputs(STORE_KEEPER ":" STORE_NAMES, f);
+    for (uint32_t i = 0; i < k->kept.n; i++)
+        (void)fprintf(f, ":%s", k->kept.all[i].name);
+    return fclose(f) == 0 ? fd : -1;
+}
+
+/* In the child: the socket, the names and all that is kept become 3, 4, ... Returns where the
+ * program is then; not at all if it fails. */
 static int hand_over(const struct keeper *k, int sock)
 {
-    int n = (int)k->kept.n + 1, program = lift(k->program_fd, FIRST_FD + n);
+    int n = (int)k->kept.n + 2, program = lift(k->program_fd, FIRST_FD + n);
     int *lifted = malloc((size_t)n * sizeof(*lifted));
-    char *names = malloc((size_t)n * STORE_NAME_BYTES), number[16], *end = names;
+    char number[16];
 
-    if (!lifted || !names)
+    if (!lifted)
         _exit(1);
-    end += sprintf(end, "%s", STORE_KEEPER);
     lifted[0] = lift(sock, FIRST_FD + n);
-    for (int i = 1; i < n; i++) {
-        end += sprintf(end, ":%s", k->kept.all[i - 1].name);
-        lifted[i] = lift(k->kept.all[i - 1].fd, FIRST_FD + n);
-    }
+    lifted[1] = lift(make_names(k), FIRST_FD + n);
+    for (int i = 2; i < n; i++)
+        lifted[i] = lift(k->kept.all[i - 2].fd, FIRST_FD + n);
     for (int i = 0; i < n; i++)
         if (lifted[i] < 0 || dup2(lifted[i], FIRST_FD + i) < 0)
             _exit(1);
     (void)close_range((unsigned)(FIRST_FD + n), ~0u, CLOSE_RANGE_CLOEXEC);
     (void)sprintf(number, "%d", n);
     (void)setenv("LISTEN_FDS", number, 1);
-    (void)setenv("LISTEN_FDNAMES", names, 1);
+    (void)setenv("LISTEN_FDNAMES", STORE_KEEPER ":" STORE_NAMES, 1);
     (void)sprintf(number, "%d", (int)getpid());
     (void)setenv("LISTEN_PID", number, 1);
     return program;
@@ -240,17 +265,38 @@ static int start_worker(struct keeper *k, bool from_disk)
     return 0;
 }
 
+static void take_signal(struct keeper *k)
+{
+    struct signalfd_siginfo info;
+
+    if (read(k->signal_fd, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGCHLD)
+        return;
+    k->is_stopping = info.ssi_signo != SIGHUP;
+    if (k->worker > 0)
+        (void)kill(k->worker, (int)info.ssi_signo);
+}
+
+static void wait_for_signal(struct keeper *k, unsigned ms)
+{
+    struct pollfd p = {.fd = k->signal_fd, .events = POLLIN};
+
+    if (poll(&p, 1, (int)ms) > 0)
+        take_signal(k);
+}
+
+/* A worker that never came to serve, or that has died at once again and again, is no hurry. */
 static void pause_before_start(struct keeper *k)
 {
-    if (k->is_ready) {
+    bool is_quick = wire_now_ns() - k->started_ns < 1000000000u;
+
+    k->n_quick = is_quick ? k->n_quick + 1 : 0;
+    if (k->is_ready && k->n_quick < QUICK_DEATHS) {
         k->pause_ms = 0;
         return;
     }
-    if (k->pause_ms > 0) {
-        struct pollfd p = {.fd = k->signal_fd, .events = POLLIN};
-        (void)poll(&p, 1, (int)k->pause_ms); /* a signal ends it */
-    }
-    k->pause_ms = MIN(MAX(2 * k->pause_ms, PAUSE_MS), PAUSE_MS_MAX);
+    k->pause_ms = k->is_ready ? PAUSE_MS : MIN(MAX(2 * k->pause_ms, PAUSE_MS), PAUSE_MS_MAX);
+    if (k->n_quick > 1)
+        wait_for_signal(k, k->pause_ms);
 }
 
 /* True: another one, please. Else *ret is what to exit with. */
@@ -275,16 +321,6 @@ static bool judge(struct keeper *k, int status, int *ret)
 
 /* ---- the loop ---- */
 
-static void take_signal(struct keeper *k)
-{
-    struct signalfd_siginfo info;
-
-    if (read(k->signal_fd, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGCHLD)
-        return;
-    k->is_stopping = info.ssi_signo != SIGHUP;
-    (void)kill(k->worker, (int)info.ssi_signo);
-}
-
 /* Until the worker is dead: its status. */
 static int attend(struct keeper *k)
 {
@@ -306,6 +342,7 @@ static int attend(struct keeper *k)
     if (k->sock >= 0)
         read_messages(k);
     close_fd(&k->sock);
+    k->worker = 0;
     return status;
 }
 
@@ -352,8 +389,8 @@ int keeper_run(char **argv, int listen_fd)
             break;
         bool again = WIFEXITED(status) && WEXITSTATUS(status) == KEEPER_EXIT_AGAIN;
         pause_before_start(&k);
-        while ((r = start_worker(&k, again)) < 0)
-            (void)usleep(PAUSE_MS_MAX * 1000); /* no process, no memory: what is kept must stay */
+        while ((r = start_worker(&k, again)) < 0 && !k.is_stopping)
+            wait_for_signal(&k, PAUSE_MS_MAX); /* no process, no memory: what is kept must stay */
     }
     store_items_free(&k.kept);
     close_fd(&k.signal_fd);

@@ -23,14 +23,15 @@ bool kept_parse(const char *name, struct kept *ret_kept)
     return strcmp(name, again) == 0;
 }
 
-void kept_put(const struct core *core, struct kept kept, int fd)
+int kept_put(const struct core *core, struct kept kept, int fd)
 {
     char name[STORE_NAME_BYTES];
     kept_name(kept, name);
     int r = core->io.keep(core->io.ctx, name, fd);
     if (r < 0)
-        log_line(LOG_ERROR, "descriptor %s is not kept, and will be missed after a restart: %s",
-                 name, strerror(-r));
+        log_line(LOG_ERROR, "descriptor %s cannot be kept for the next worker: %s", name,
+                 strerror(-r));
+    return r;
 }
 
 void kept_drop(const struct core *core, struct kept kept)

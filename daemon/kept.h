@@ -26,8 +26,8 @@ struct kept {
 void kept_name(struct kept kept, char ret_name[STORE_NAME_BYTES]);
 bool kept_parse(const char *name, struct kept *ret_kept);
 
-/* Any thread. Says it in the log if it cannot be kept: a restart will miss it. */
-void kept_put(const struct core *core, struct kept kept, int fd);
+/* Any thread. Also says it in the log if it cannot be kept. Errors of store_put(). */
+int kept_put(const struct core *core, struct kept kept, int fd);
 void kept_drop(const struct core *core, struct kept kept);
 /* As store_take(). */
 int kept_take(struct store_items *items, struct kept kept);

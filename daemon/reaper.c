@@ -56,7 +56,7 @@ struct ask {
     /* of a new client */
     const struct core *core; /* else NULL */
     uint32_t life_no;
-    bool has_magic, other_cgroup;
+    bool has_magic, other_cgroup, is_not_kept;
 };
 
 struct ask_job {
@@ -108,7 +108,8 @@ static void ask_work(struct job *job)
             continue;
         a->has_magic = life_has_magic(a->life_fd);
         if (a->core && a->answer == LIFE_ALIVE && a->has_magic)
-            kept_put(a->core, (struct kept){KEPT_LIFE, a->life_no, 0}, a->life_fd);
+            a->is_not_kept =
+                kept_put(a->core, (struct kept){KEPT_LIFE, a->life_no, 0}, a->life_fd) < 0;
         a->other_cgroup = machine_other_memory_cgroup(a->pid);
     }
 }
@@ -163,7 +164,11 @@ static void attaches_done(struct core *core, struct job *job)
     for (uint32_t i = 0; i < j->n; i++) {
         struct ask *a = &j->asks[i];
         TAILQ_REMOVE(&t->attaches, a->attach, in_queue);
-        attach_answer(core, a->attach, a->answer == LIFE_ALIVE && a->has_magic, a->other_cgroup);
+        attach_answer(core, a->attach,
+                      a->is_not_kept                            ? -EIO
+                      : a->answer == LIFE_ALIVE && a->has_magic ? 0
+                                                                : -EPROTO,
+                      a->other_cgroup);
     }
     free(j);
     reaper_pump(t);

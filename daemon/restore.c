@@ -136,6 +136,7 @@ static void restore_span(struct tenant *t, struct seg *seg)
 
 static int restore_segs(struct tenant *t, struct store_items *items)
 {
+    memset(t->control->segment, 0, sizeof(t->control->segment)); /* told anew, one by one */
     for (uint32_t slot = 0; slot < HEAP_SLOTS; slot++) {
         if (t->books->segment[slot].size_bytes == 0)
             continue;

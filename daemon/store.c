@@ -5,19 +5,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "proto/wire.h"
 
-#define FIRST_FD   3
-#define FDS_MAX    1000000
-#define ANSWER_MS  5000
-#define TEXT_BYTES (STORE_NAME_BYTES + 64)
+#define FIRST_FD        3
+#define NAMES_BYTES_MAX (FDS_MAX * (long)STORE_NAME_BYTES)
+#define FDS_MAX         1000000
+#define ANSWER_MS       5000
+#define TEXT_BYTES      (STORE_NAME_BYTES + 64)
 
 /* ---- what has been kept ---- */
 
@@ -60,17 +63,41 @@ static int read_items(struct store_items *items, long n_fds, const char *names)
     return r;
 }
 
+/* The names stand in a file of their own, if the second one is that. *ret is the caller's. */
+static int read_names(const char *names, char **ret)
+{
+    const char *second = strchr(names, ':');
+    struct stat st;
+
+    *ret = NULL;
+    if (!second || strcmp(second + 1, STORE_NAMES) != 0)
+        return (*ret = strdup(names)) ? 0 : -ENOMEM;
+    if (fstat(FIRST_FD + 1, &st) < 0 || st.st_size > NAMES_BYTES_MAX)
+        return -EINVAL;
+    *ret = calloc(1, (size_t)st.st_size + 1);
+    if (!*ret)
+        return -ENOMEM;
+    return pread(FIRST_FD + 1, *ret, (size_t)st.st_size, 0) == st.st_size ? 0 : -EINVAL;
+}
+
 /* Those of another process in whose environment this one was started are nothing. */
 static int inherit(struct store_items *items)
 {
-    const char *names = getenv("LISTEN_FDNAMES");
+    const char *env = getenv("LISTEN_FDNAMES");
+    char *names;
     long pid, n_fds;
 
     if (!env_number("LISTEN_PID", &pid) || pid != getpid() || !env_number("LISTEN_FDS", &n_fds))
         return 0;
     if (n_fds == 0)
         return 0;
-    return n_fds > FDS_MAX ? -EINVAL : read_items(items, n_fds, names ? names : "");
+    if (n_fds > FDS_MAX)
+        return -EINVAL;
+    int r = read_names(env ? env : "", &names);
+    if (r == 0)
+        r = read_items(items, n_fds, names);
+    free(names);
+    return r;
 }
 
 /* ---- who keeps ---- */
@@ -167,8 +194,10 @@ static int barrier(const struct store *store)
     struct pollfd p = {.fd = ends[0]};
     while (r == 0) {
         int n = poll(&p, 1, ANSWER_MS);
-        if (n > 0)
+        if (n > 0) {
+            r = p.revents & POLLIN ? -EIO : 0; /* the keeper has something to say */
             break;
+        }
         if (n == 0)
             r = -ETIMEDOUT;
         else if (errno != EINTR)
@@ -178,6 +207,8 @@ static int barrier(const struct store *store)
     return r;
 }
 
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 int store_put(const struct store *store, const char *name, int fd)
 {
     char text[TEXT_BYTES];
@@ -185,8 +216,13 @@ int store_put(const struct store *store, const char *name, int fd)
     if (store->sock < 0)
         return 0;
     (void)snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\n", name);
+    /* One after the other: a barrier answers for what was sent just before it. */
+    (void)pthread_mutex_lock(&lock);
     int r = say(store, text, fd);
-    return r < 0 ? r : barrier(store);
+    if (r == 0)
+        r = barrier(store);
+    (void)pthread_mutex_unlock(&lock);
+    return r;
 }
 
 void store_drop(const struct store *store, const char *name)

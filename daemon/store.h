@@ -12,6 +12,9 @@
 /* Short: a service manager hands the names of all over in one environment variable of 128 KiB. */
 #define STORE_NAME_BYTES 24u
 #define STORE_KEEPER     "keeper" /* name of the inherited socket that the keeper reads */
+/* The keeper's second one, a memory file: the names of all others, since there may be more than an
+ * environment variable holds (128 KiB: some 14,000 of ours, for a service manager). */
+#define STORE_NAMES      "names"
 
 struct store {
     int sock; /* -1: nobody keeps anything */
@@ -37,7 +40,7 @@ int store_take(struct store_items *items, const char *name);
 void store_items_free(struct store_items *items);
 
 /* From any thread. Returns when it is kept; fd stays the caller's. -ETIMEDOUT: no answer within 5
- * s; others of the socket. 0 if nobody keeps anything. */
+ * s; -EIO: it is not, and the keeper says so; others of the socket. 0 if nobody keeps anything. */
 int store_put(const struct store *store, const char *name, int fd);
 void store_drop(const struct store *store, const char *name);
 /* "READY=1", "STOPPING=1" */

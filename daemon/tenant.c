@@ -139,12 +139,14 @@ int tenant_open(struct tenant *t)
         choose_pages(t);
         r = books_create(t->name, t->heap_id, t->heap_no, t->pages, &t->books_fd, &t->books);
     }
+    if (r == 0)
+        r = kept_put(t->core, kept_of(t, KEPT_CONTROL, 0), t->control_fd);
+    if (r == 0)
+        r = kept_put(t->core, kept_of(t, KEPT_BOOKS, 0), t->books_fd);
     if (r < 0) {
         release_heap(t);
         return r;
     }
-    kept_put(t->core, kept_of(t, KEPT_CONTROL, 0), t->control_fd);
-    kept_put(t->core, kept_of(t, KEPT_BOOKS, 0), t->books_fd);
     begin(t);
     return 0;
 }
@@ -285,12 +287,10 @@ bool tenant_has_slots(const struct tenant *t, uint64_t n_units)
     return (n_units + SLOT_UNITS - 1) / SLOT_UNITS <= HEAP_SLOTS - find_slots(t, n_units);
 }
 
-static void publish_seg(struct tenant *t, const struct seg *seg)
+/* Clients may know it now. */
+static void tell_seg(struct tenant *t, const struct seg *seg)
 {
     struct control *c = t->control;
-    t->n_changes++;
-    kept_put(t->core, kept_of(t, KEPT_SEGMENT, seg->slot), seg->fd);
-    books_set_segment(t->books, seg->slot, seg->shape.size_bytes, seg->n_slots);
     for (uint32_t k = 0; k < seg->n_slots; k++) {
         c->segment[seg->slot + k].head_slot = seg->slot;
         c->segment[seg->slot + k].n_slots = seg->n_slots;
@@ -321,12 +321,19 @@ int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct se
     int r = budget_charge(&t->budget, n_units * UNIT_BYTES);
     acre_assert(r == 0);
     r = seg_new(&seg, "acre-segment", find_slots(t, n_units), t->heap_id, (uint32_t)n_units);
+    if (r == 0) {
+        r = kept_put(t->core, kept_of(t, KEPT_SEGMENT, seg->slot), seg->fd);
+        if (r < 0)
+            seg_free(seg, NULL);
+    }
     if (r < 0) {
         budget_refund(&t->budget, n_units * UNIT_BYTES);
         return r;
     }
     add_seg(t, seg);
-    publish_seg(t, seg);
+    t->n_changes++;
+    books_set_segment(t->books, seg->slot, seg->shape.size_bytes, seg->n_slots);
+    tell_seg(t, seg);
     *ret_seg = seg;
     return 0;
 }
@@ -342,7 +349,7 @@ int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
     seg->span_units = t->books->segment[slot].span_units;
     seg->is_known = true; /* perhaps */
     add_seg(t, seg);
-    t->control->header.sealed_bytes = t->budget.charged_bytes;
+    tell_seg(t, seg);
     return 0;
 }
 
