@@ -21,7 +21,8 @@
  *
  * A heap of whose descriptors one is missing is not restored: a client that cannot be asked might
  * live, and a segment that is not there might be used. It is closed; its clients keep what they
- * have and get no more.
+ * have and get no more. A heap of another version, or for which the system has no room just now, is
+ * left as it is: then this daemon ends, before it was ready (keeper.c).
  *
  * COST. One look at each unit's owner, and at the entries of those that have one: 1 ms for each GiB.
  */
@@ -229,6 +230,8 @@ static int restore_books(struct core *core, struct store_items *items, struct bo
     }
     core->next_heap_no = MAX(core->next_heap_no, t->heap_no + 1);
     r = restore_contents(t, items);
+    if (r < 0 && r != -EIO && r != -EPROTO)
+        return r; /* of the system: the next worker may have more luck */
     if (r < 0) {
         log_line(LOG_ERROR, "tenant %s: its heap is lost: %s", t->name, strerror(-r));
         give_up(t);
@@ -269,7 +272,10 @@ static int restore_heap(struct core *core, struct store_items *items, struct kep
         r = restore_books(core, items, books, fd);
     if (r == 0)
         return 0;
-    log_line(LOG_ERROR, "the heap of tenant %s is lost: %s", books->header.tenant, strerror(-r));
+    log_line(LOG_ERROR, "the heap of tenant %s cannot be taken over: %s", books->header.tenant,
+             strerror(-r));
+    if (r != -EIO && r != -EEXIST)
+        return r;
     books_unmap(books);
     kept_drop(core, kept);
     close_fd(&fd);

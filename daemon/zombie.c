@@ -36,8 +36,6 @@ void zombie_bury(struct core *core, struct kept kept, int fd, uint64_t size_byte
     int own_fd = -1;
     acre_assert(z != NULL); /* its charge could not be followed otherwise */
     *z = (struct zombie){core->zombies, kept, fd, size_bytes};
-    /* The pages go now, whoever maps them. */
-    (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)size_bytes);
     if (seg_reopen(fd, &own_fd) == 0) {
         (void)close(fd);
         z->fd = own_fd;

@@ -17,7 +17,7 @@ struct zombie {
     uint64_t size_bytes;
 };
 
-/* kept: by what name, KEPT_NOT if it is not. Takes fd; the bytes are charged as orphaned. Tries at once. */
+/* Its pages stay as long as somebody maps it. kept: by what name, KEPT_NOT if it is not. Takes fd; the bytes are charged as orphaned. Tries at once. */
 void zombie_bury(struct core *core, struct kept kept, int fd, uint64_t size_bytes);
 /* Asks again; the bytes of those that nobody maps are refunded. */
 void zombie_sweep(struct core *core);
