@@ -16,6 +16,7 @@
  *            client, whose record says DIES: its reaping is done again from the start, and every
  *            step of that is idempotent.
  *   segment  sealed and charged, n_slots, then size_bytes (release): it is there when its size is.
+ *            is_known before a client hears of it.
  *   client   gen, pid, uid, name, then state (release). DIES from the proof of death to the end of
  *            the reaping.
  *   root     name, then off (release); a change is one store of off, a deletion the store of 0.
@@ -115,7 +116,8 @@ uint32_t books_next_owned(const struct books *books, uint32_t slot, uint32_t uni
 void books_set_segment(struct books *books, uint32_t slot, uint64_t size_bytes, uint32_t n_slots)
 {
     acre_assert((books->segment[slot].size_bytes == 0) == (size_bytes > 0));
-    books->segment[slot].n_slots = n_slots;
+    books->segment[slot].n_slots = (uint16_t)n_slots;
+    books->segment[slot].is_known = 0;
     __atomic_store_n(&books->segment[slot].size_bytes, size_bytes, __ATOMIC_RELEASE);
 }
 

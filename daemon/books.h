@@ -40,7 +40,8 @@ static_assert(sizeof(struct books_header) == 4096, "books");
 
 struct books_segment {
     uint64_t size_bytes; /*  0  0: no segment begins in this slot. Stored last */
-    uint32_t n_slots;    /*  8 */
+    uint16_t n_slots;    /*  8 */
+    uint16_t is_known;   /* 10  a client may map it: it stays as long as the heap (yield.c) */
     uint32_t span_units; /* 12  segment over several slots: units of its block, 0 = free */
 };
 static_assert(sizeof(struct books_segment) == 16, "books");

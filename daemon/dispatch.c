@@ -76,7 +76,7 @@ static void do_map_segment(struct core *core, struct session *s, const struct te
     else if ((fd = fcntl(seg->client_fd, F_DUPFD_CLOEXEC, 0)) < 0)
         r = -errno;
     else
-        seg->is_known = true;
+        tenant_tell_seg(t, seg);
     if (r < 0) {
         session_fail(core, s, r, "no descriptor for the segment: %s", strerror(-r));
         return;

@@ -247,7 +247,6 @@ uint32_t seg_hold_run(struct seg *seg, uint32_t n, unsigned align_order)
 
 bool seg_commit(struct seg *seg, uint32_t unit, uint32_t n)
 {
-    seg->is_known = true;
     if (!seg->buddy) {
         seg->n_dirty = 0;
         seg->span_stale = false;

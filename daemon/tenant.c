@@ -287,8 +287,13 @@ bool tenant_has_slots(const struct tenant *t, uint64_t n_units)
     return (n_units + SLOT_UNITS - 1) / SLOT_UNITS <= HEAP_SLOTS - find_slots(t, n_units);
 }
 
-/* Clients may know it now. */
-static void tell_seg(struct tenant *t, const struct seg *seg)
+void tenant_tell_seg(const struct tenant *t, struct seg *seg)
+{
+    t->books->segment[seg->slot].is_known = 1;
+    seg->is_known = true;
+}
+
+static void list_seg(struct tenant *t, const struct seg *seg)
 {
     struct control *c = t->control;
     for (uint32_t k = 0; k < seg->n_slots; k++) {
@@ -333,7 +338,7 @@ int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct se
     add_seg(t, seg);
     t->n_changes++;
     books_set_segment(t->books, seg->slot, seg->shape.size_bytes, seg->n_slots);
-    tell_seg(t, seg);
+    list_seg(t, seg);
     *ret_seg = seg;
     return 0;
 }
@@ -347,9 +352,9 @@ int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
         return r;
     budget_restore(&t->budget, size_bytes);
     seg->span_units = t->books->segment[slot].span_units;
-    seg->is_known = true; /* perhaps */
+    seg->is_known = t->books->segment[slot].is_known;
     add_seg(t, seg);
-    tell_seg(t, seg);
+    list_seg(t, seg);
     return 0;
 }
 
@@ -409,6 +414,7 @@ void tenant_assign(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t n,
                    tag_t to)
 {
     acre_assert(seg_contains(seg, unit, n) && from != to);
+    tenant_tell_seg(t, seg);
     if (seg->buddy) {
         acre_assert(books_all_owner(t->books, seg->slot, unit, n, from));
         books_set_owner(t->books, seg->slot, unit, n, to);

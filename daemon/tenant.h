@@ -128,6 +128,8 @@ int tenant_add_seg(struct tenant *tenant, uint32_t n, unsigned align_order, stru
 uint64_t tenant_units_for(uint32_t n, unsigned align_order);
 /* Are there slots in a row for so many? */
 bool tenant_has_slots(const struct tenant *tenant, uint64_t n_units);
+/* A client is about to hear of it. */
+void tenant_tell_seg(const struct tenant *tenant, struct seg *seg);
 /* A segment that no client knows goes. Its charge is nobody's; its descriptor is the caller's. */
 int tenant_drop_seg(struct tenant *tenant, struct seg *seg);
 
