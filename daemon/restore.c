@@ -10,6 +10,7 @@
  *   1. grant, return    owner is a client's, entry U_FREE: the client does not know, or knows no
  *                       more: nobody's. The rest of a grant is U_UNCUT: found when memory is short.
  *   2. orphan           a parked slab or a large block with owners of two kinds: all the daemon's.
+ *                       On its way back: units of the daemon's that no such run contains: nobody's.
  *   3. segment          kept, and not in the books: no client has seen it: closed.
  *   4. client           kept page, and not in the books: the same. DIES in the books: swept again.
  *   5. heap             control segment without books: the same. Segments without books: the heap
@@ -98,8 +99,8 @@ static uint32_t restore_run(struct tenant *t, struct seg *seg, uint32_t unit, ui
         restore_orphan(t, seg, unit, n, geo);
         return n;
     }
-    if (owner != OWNER_NONE && owner != OWNER_ORPHAN &&
-        unit_entry_state(seg_entry(seg, unit)) == U_FREE) {
+    if (owner == OWNER_ORPHAN ||
+        (owner != OWNER_NONE && unit_entry_state(seg_entry(seg, unit)) == U_FREE)) {
         own(t, seg, unit, 1, OWNER_NONE);
         owner = OWNER_NONE;
     }
