@@ -552,6 +552,17 @@ static bool is_in_limbo(const struct tenant *t, const struct piece *p)
     return p->kind == PIECE_SLAB && may;
 }
 
+/* Of the dead: still theirs, or, if a daemon died while it buried them, the heap's or nobody's. */
+static void check_left(const struct tenant *t, const struct piece *p, const struct client_twin *c)
+{
+    const struct seg *seg = t->segs[p->at.seg->slot];
+    bool is_empty = true;
+    for (unsigned i = 0; i < p->n_tags; i++)
+        is_empty &= *twin_tag(p, i) == TAG_FREE;
+    if (!is_empty && !tenant_all_owned(t, seg, p->at.unit, p->at.n_units, OWNER_ORPHAN))
+        check_owner(t, p, c->self.id);
+}
+
 static void check_piece(const struct piece *p)
 {
     const struct tenant *t = world_tenant(p->tenant);
@@ -562,8 +573,10 @@ static void check_piece(const struct piece *p)
         check_uncut(t, p, c->self.id);
     else if (p->kind != PIECE_UNCUT && c && c->life == CLIENT_HERE)
         check_held(t, p, c);
-    else if (p->kind != PIECE_UNCUT && (c || !is_in_limbo(t, p)))
-        check_owner(t, p, c ? c->self.id : OWNER_ORPHAN);
+    else if (p->kind != PIECE_UNCUT && c)
+        check_left(t, p, c);
+    else if (p->kind != PIECE_UNCUT && !is_in_limbo(t, p))
+        check_owner(t, p, OWNER_ORPHAN);
 }
 
 static void check_roots(uint32_t tenant)

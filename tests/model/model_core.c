@@ -10,7 +10,7 @@
  *     ACRE_TEST_SEED=SEED model-core
  * is that run again, compared after every step.
  *     ACRE_TEST_STEPS=N   so many steps in all; with a seed, no more than these
- *     ACRE_TEST_RUNS=0    no end
+ *     ACRE_TEST_SAY=1     what is called
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -45,6 +45,15 @@ static bool one_in(uint32_t n)
     return twin_below(n) == 0;
 }
 
+static void say(const struct call *call, const char *what, uint32_t n)
+{
+    static const char *const kinds[CALL_KINDS] = {"request", "hang-up", "work",
+                                                  "done",    "tick",    "restore"};
+    if (sim.is_verbose)
+        fprintf(stderr, "step %u: %s %d%s %u\n", twin.step, kinds[call->kind],
+                call->kind == CALL_REQUEST ? (int)call->req.op : -1, what, n);
+}
+
 /* ---- calls, and what may happen in them ---- */
 
 static struct conn *find_conn(void)
@@ -70,6 +79,7 @@ static void kill_in(const struct call *call)
     uint32_t *most = &sim.n_events[call->kind][call->kind == CALL_REQUEST ? call->req.op : 0];
     uint32_t k = 1 + twin_below(MIN(*most + 4, EVENTS_MAX));
     uint32_t n = world_call_killed(call, k);
+    say(call, n < k ? ", and dead after event" : ", dead before event", MIN(n, k));
     *most = MAX(*most, n);
 }
 
@@ -96,6 +106,8 @@ static void do_call(const struct call *call)
         kill_in(call);
     else
         world_call(call);
+    if (!is_killed)
+        say(call, "", 0);
     if (is_killed) {
         follow();
         return;
@@ -636,8 +648,6 @@ static void free_all(void)
     for (uint32_t k = 0; k < PIECES; k++)
         for (unsigned i = 0; twin.pieces[k].kind != PIECE_NONE && i < twin.pieces[k].n_tags; i++)
             store_tag(&twin.pieces[k], i, TAG_FREE, OWN_FREE);
-    for (uint32_t i = 0; i < WORLD_TENANTS; i++)
-        memset(twin.tenants[i].roots, 0, sizeof(twin.tenants[i].roots));
 }
 
 static void check_store(void)
@@ -723,6 +733,7 @@ int main(void)
     bool is_replay = getenv("ACRE_TEST_SEED") != NULL;
     uint64_t seed = setting("ACRE_TEST_SEED", (uint64_t)time(NULL));
     uint64_t n_steps = setting("ACRE_TEST_STEPS", is_replay ? RUN_STEPS : STEPS), n_done = 0;
+    sim.is_verbose = getenv("ACRE_TEST_SAY") != NULL;
     sim.check_every = is_replay ? 1 : CHECK_EVERY;
     signal(SIGABRT, last_words);
     sizeclass_init();
