@@ -111,21 +111,27 @@ static struct client_twin *client_of_code(int code)
 
 /* ---- replies ---- */
 
-/* What was uncut may be another's by now, or come again; nothing else may. */
-static void clear_for(const struct client_twin *c, const struct block *b, bool is_slab)
+/* What was uncut may be another's by now, or come again; nothing else may. A grant whose pages are
+ * being made is told later: by then its client may have cut of it what it had been granted before.
+ * False: that is so. */
+static bool clear_for(const struct client_twin *c, const struct block *b, bool is_slab)
 {
+    bool is_clear = true;
     for (uint32_t i = 0; i < PIECES; i++) {
         struct piece *p = &twin.pieces[i];
         if (!overlaps(p, c->tenant, b))
             continue;
         bool is_orphan = is_slab && p->holder == BY_NOBODY && p->at.unit == b->unit &&
                          p->at.n_units == b->n_units;
-        twin_assert(p->kind == PIECE_UNCUT || is_orphan,
+        bool is_own = !is_slab && p->holder == client_idx(c) && p->kind != PIECE_UNCUT;
+        twin_assert(p->kind == PIECE_UNCUT || is_orphan || is_own,
                     "units %u+%u of slot %u are granted to client %u and in use by %d", b->unit,
                     b->n_units, b->seg->slot, client_idx(c), p->holder);
-        if (!is_orphan)
+        if (p->kind == PIECE_UNCUT)
             p->kind = PIECE_NONE;
+        is_clear &= !is_own;
     }
+    return is_clear;
 }
 
 /* A parked slab: the blocks in it are others'. */
@@ -163,10 +169,10 @@ static void on_grow(struct client_twin *c, const struct msg_reply *reply)
     twin_assert(reply->grow.slab ||
                     (b.n_units >= req->grow.n_units && b.unit % (1u << req->grow.align_order) == 0),
                 "granted %u units at %u", b.n_units, b.unit);
-    clear_for(c, &b, reply->grow.slab);
+    bool is_clear = clear_for(c, &b, reply->grow.slab);
     if (reply->grow.slab)
         take_slab(c, &b);
-    else
+    else if (is_clear)
         (void)twin_add_piece(c, PIECE_UNCUT, b);
 }
 

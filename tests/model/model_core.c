@@ -77,7 +77,8 @@ static struct conn *new_conn(struct client_twin *c)
 static void kill_in(const struct call *call)
 {
     uint32_t *most = &sim.n_events[call->kind][call->kind == CALL_REQUEST ? call->req.op : 0];
-    uint32_t k = 1 + twin_below(MIN(*most + 4, EVENTS_MAX));
+    uint32_t k_max = MIN(*most + 4, EVENTS_MAX); /* half of them early: most calls are short */
+    uint32_t k = 1 + twin_below(one_in(2) ? k_max : 1 + twin_below(MIN(k_max, 8)));
     uint32_t n = world_call_killed(call, k);
     say(call, n < k ? ", and dead after event" : ", dead before event", MIN(n, k));
     *most = MAX(*most, n);
@@ -126,20 +127,49 @@ static void ask(struct conn *conn, bool is_new, const struct msg_request *req, i
 
 /* ---- choosing ---- */
 
+static struct client_twin *find_client(bool (*is_fit)(const struct client_twin *c))
+{
+    uint32_t from = twin_below(CLIENTS);
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        struct client_twin *c = &twin.clients[(from + i) % CLIENTS];
+        if (is_attached(c) && is_fit(c))
+            return c;
+    }
+    return NULL;
+}
+
+static bool is_any(const struct client_twin *c)
+{
+    (void)c;
+    return true;
+}
+
+/* What it allocates while it waits for all to be published may be published or not. */
+static bool is_allocating(const struct client_twin *c)
+{
+    return c->pending != MSG_PUBLISH_ALL && !c->may_be_published;
+}
+
+static bool is_idle(const struct client_twin *c)
+{
+    return c->conn && c->pending == MSG_NONE && c->conn->fake.is_open &&
+           !c->conn->fake.told_to_close;
+}
+
 static struct client_twin *any_client(void)
 {
-    struct client_twin *c = &twin.clients[twin_below(CLIENTS)];
-    return is_attached(c) ? c : NULL;
+    return find_client(is_any);
+}
+
+static struct client_twin *allocating_client(void)
+{
+    return find_client(is_allocating);
 }
 
 /* That may ask something now. */
 static struct client_twin *idle_client(void)
 {
-    struct client_twin *c = any_client();
-    return c && c->conn && c->pending == MSG_NONE && c->conn->fake.is_open &&
-                   !c->conn->fake.told_to_close
-               ? c
-               : NULL;
+    return find_client(is_idle);
 }
 
 static struct piece *any_piece(const struct client_twin *c, enum piece_kind kind)
@@ -207,8 +237,12 @@ static void step_resume_twice(void)
 
 static void step_hang_up(void)
 {
-    struct conn *conn = &twin.conns[twin_below(CONNS)];
-    if (!conn->is_used || !conn->fake.is_open)
+    struct conn *conn = NULL;
+    uint32_t from = twin_below(CONNS);
+    for (uint32_t i = 0; i < CONNS && !conn; i++)
+        if (twin.conns[(from + i) % CONNS].is_used)
+            conn = &twin.conns[(from + i) % CONNS];
+    if (!conn || !conn->fake.is_open)
         return;
     if (conn->client)
         twin_lose(conn->client);
@@ -351,7 +385,7 @@ static void cut_large(struct client_twin *c, struct piece *p)
 
 static void step_cut(void)
 {
-    struct client_twin *c = any_client();
+    struct client_twin *c = allocating_client();
     struct piece *p = c ? any_piece(c, PIECE_UNCUT) : NULL;
     if (!p)
         return;
@@ -407,7 +441,7 @@ static void store_tag(struct piece *p, unsigned i, tag_t tag, int owner)
 
 static void step_alloc(void)
 {
-    struct client_twin *c = any_client();
+    struct client_twin *c = allocating_client();
     struct piece *p = c ? any_piece(c, PIECE_SLAB) : NULL;
     bool is_heaps = one_in(4);
     if (!p)
@@ -552,8 +586,6 @@ static void step_job(void)
 
 static void step_daemon_dies(void)
 {
-    if (!one_in(DIE_ONE_IN / 50))
-        return;
     world_die();
     follow();
 }
@@ -564,12 +596,12 @@ static const struct {
     uint32_t weight;
     void (*step)(void);
 } steps[] = {
-    {60, step_attach},     {10, step_resume_twice}, {25, step_hang_up}, {8, step_die},
-    {4, step_die_linking}, {4, step_detach},        {100, step_grow},   {120, step_cut},
-    {15, step_uncut},      {40, step_release},      {150, step_alloc},  {50, step_free},
-    {25, step_publish},    {30, step_give},         {60, step_root},    {12, step_publish_all},
-    {8, step_map},         {4, step_look},          {6, step_drop},     {50, step_tick},
-    {250, step_job},       {50, step_daemon_dies},  {2, step_all_die},
+    {90, step_attach},     {6, step_resume_twice}, {14, step_hang_up}, {5, step_die},
+    {3, step_die_linking}, {3, step_detach},       {130, step_grow},   {120, step_cut},
+    {15, step_uncut},      {50, step_release},     {150, step_alloc},  {60, step_free},
+    {25, step_publish},    {30, step_give},        {80, step_root},    {15, step_publish_all},
+    {8, step_map},         {4, step_look},         {4, step_drop},     {50, step_tick},
+    {400, step_job},       {5, step_daemon_dies},  {1, step_all_die},
 };
 
 static void any_step(void)
@@ -605,7 +637,7 @@ static void rest(void)
             step_job();
         world.now_ns += SECOND + SECOND / 8;
         do_call(&(struct call){.kind = CALL_TICK, .fd = -1});
-        if (round > 8 && world.n_jobs == 0 && core_deadline(&world.core) > world.now_ns)
+        if (round > 4 && world.n_jobs == 0 && core_deadline(&world.core) > world.now_ns)
             break;
     }
     sim.may_kill = true;
@@ -701,7 +733,7 @@ static void run(uint64_t seed, uint32_t n_steps)
         any_step();
         if (twin.step % sim.check_every == 0)
             twin_check();
-        if (one_in(600))
+        if (one_in(1000))
             check_at_rest();
     }
     end_all();
