@@ -554,7 +554,8 @@ static bool is_in_limbo(const struct tenant *t, const struct piece *p)
     const struct client *c = owner == OWNER_ORPHAN ? NULL : t->clients.by_id[owner];
     bool may = c && c->state != CLIENT_LIVES;
     for (uint32_t i = 0; i < CLIENTS && c; i++)
-        may |= twin.clients[i].self.id == owner && twin.clients[i].may_hold_slabs;
+        may |= twin.clients[i].self.id == owner &&
+               (twin.clients[i].may_hold_slabs || twin.clients[i].pending == MSG_GROW);
     return p->kind == PIECE_SLAB && may;
 }
 

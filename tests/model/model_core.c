@@ -93,7 +93,7 @@ static void follow(void)
     twin_learn_from_the_dead();
     for (uint32_t n = twin_below(8); n > 0; n--)
         step_memory();
-    while (sim.may_kill && one_in(4))
+    while (sim.may_kill && trap_possible() && one_in(4))
         kill_in(&call);
     world_call(&call);
     twin_welcome();
@@ -102,7 +102,10 @@ static void follow(void)
 
 static void do_call(const struct call *call)
 {
-    bool is_killed = sim.may_kill && trap_possible() && one_in(KILL_ONE_IN);
+    static const uint32_t killed_one_in[CALL_KINDS] = {
+        [CALL_REQUEST] = 8, [CALL_HANGUP] = 50, [CALL_WORK] = 40,
+        [CALL_DONE] = 10,   [CALL_TICK] = 20,   [CALL_RESTORE] = 4};
+    bool is_killed = sim.may_kill && trap_possible() && one_in(killed_one_in[call->kind]);
     if (is_killed)
         kill_in(call);
     else
@@ -235,18 +238,30 @@ static void step_resume_twice(void)
         send_attach(c);
 }
 
-static void step_hang_up(void)
+static void hang_up(bool is_stray)
 {
     struct conn *conn = NULL;
     uint32_t from = twin_below(CONNS);
-    for (uint32_t i = 0; i < CONNS && !conn; i++)
-        if (twin.conns[(from + i) % CONNS].is_used)
-            conn = &twin.conns[(from + i) % CONNS];
-    if (!conn || !conn->fake.is_open)
+    for (uint32_t i = 0; i < CONNS && !conn; i++) {
+        struct conn *at = &twin.conns[(from + i) % CONNS];
+        conn = at->is_used && at->fake.is_open && (at->client == NULL) == is_stray ? at : NULL;
+    }
+    if (!conn)
         return;
     if (conn->client)
         twin_lose(conn->client);
     do_call(&(struct call){.kind = CALL_HANGUP, .fake = &conn->fake, .fd = -1});
+}
+
+static void step_hang_up(void)
+{
+    hang_up(false);
+}
+
+/* The connection of one that has died, or went another way. */
+static void step_hang_up_stray(void)
+{
+    hang_up(true);
 }
 
 static void die(struct client_twin *c)
@@ -596,12 +611,12 @@ static const struct {
     uint32_t weight;
     void (*step)(void);
 } steps[] = {
-    {90, step_attach},     {6, step_resume_twice}, {14, step_hang_up}, {5, step_die},
-    {3, step_die_linking}, {3, step_detach},       {130, step_grow},   {120, step_cut},
-    {15, step_uncut},      {50, step_release},     {150, step_alloc},  {60, step_free},
-    {25, step_publish},    {30, step_give},        {80, step_root},    {15, step_publish_all},
-    {8, step_map},         {4, step_look},         {4, step_drop},     {50, step_tick},
-    {400, step_job},       {5, step_daemon_dies},  {1, step_all_die},
+    {90, step_attach},      {6, step_resume_twice}, {6, step_hang_up},     {40, step_hang_up_stray},
+    {5, step_die},          {3, step_die_linking},  {3, step_detach},      {130, step_grow},
+    {120, step_cut},        {15, step_uncut},       {50, step_release},    {150, step_alloc},
+    {60, step_free},        {25, step_publish},     {30, step_give},       {80, step_root},
+    {15, step_publish_all}, {8, step_map},          {4, step_look},        {4, step_drop},
+    {50, step_tick},        {400, step_job},        {2, step_daemon_dies}, {1, step_all_die},
 };
 
 static void any_step(void)
