@@ -493,7 +493,8 @@ void twin_observe(void)
     }
     for (uint32_t k = 0; k < PIECES; k++) { /* what goes free when it suits the daemon */
         struct piece *p = &twin.pieces[k];
-        if ((p->holder == BY_NOBODY || p->kind == PIECE_LARGE) && twin_is_empty(p))
+        bool is_left = p->holder == BY_NOBODY || twin.clients[p->holder].life == CLIENT_DEAD;
+        if ((is_left || p->kind == PIECE_LARGE) && twin_is_empty(p))
             p->kind = PIECE_NONE;
     }
 }
