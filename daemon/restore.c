@@ -159,7 +159,8 @@ static bool is_owner(const struct books *b, tag_t id)
 
 static int restore_clients(struct tenant *t, struct store_items *items)
 {
-    for (uint32_t id = 1; id <= CLIENT_ID_MAX; id++) {
+    uint32_t end = books_fresh_id(t->books);
+    for (uint32_t id = 1; id < end; id++) {
         const struct books_client *what = &t->books->client[id];
         if (!is_owner(t->books, (tag_t)id))
             continue;
@@ -177,7 +178,7 @@ static int restore_clients(struct tenant *t, struct store_items *items)
 
 static void ring_clients(struct tenant *t)
 {
-    for (uint32_t id = 1; id <= CLIENT_ID_MAX; id++) {
+    for (uint32_t id = 1; id < t->clients.next_fresh; id++) {
         struct client *c = t->clients.by_id[id];
         if (c && t->books->client[id].state == BOOKS_CLIENT_DIES)
             reaper_restore_dying(c);
