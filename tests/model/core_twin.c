@@ -616,7 +616,12 @@ void twin_check(void)
     for (uint32_t k = 0; k < PIECES; k++)
         if (twin.pieces[k].kind != PIECE_NONE)
             check_piece(&twin.pieces[k]);
-    for (uint32_t i = 0; i < WORLD_TENANTS; i++)
-        if (world_tenant(i)->is_open)
-            check_roots(i);
+    for (uint32_t i = 0; i < WORLD_TENANTS; i++) {
+        const struct tenant *t = world_tenant(i);
+        if (!t->is_open)
+            continue;
+        check_roots(i);
+        twin_assert(t->is_sweeping || t->control->header.sweep_seq % 2 == 0,
+                    "a sweep that nobody does");
+    }
 }
