@@ -133,3 +133,12 @@ void books_set_client_state(struct books *books, tag_t id, enum books_client_sta
 {
     __atomic_store_n(&books->client[id].state, (uint32_t)state, __ATOMIC_RELEASE);
 }
+
+/* Reading on would make pages of what was never written. */
+uint32_t books_fresh_id(const struct books *books)
+{
+    uint32_t id = 1;
+    while (id <= CLIENT_ID_MAX && books->client[id].gen != 0)
+        id++;
+    return id;
+}

@@ -96,6 +96,8 @@ uint32_t books_next_owned(const struct books *books, uint32_t slot, uint32_t uni
 /* size_bytes 0: that segment, which no client knew, has gone. */
 void books_set_segment(struct books *books, uint32_t slot, uint64_t size_bytes, uint32_t n_slots);
 void books_set_client(struct books *books, tag_t id, const struct books_client *client);
+/* The first id that no client has had: they are taken in order (client.c). */
+uint32_t books_fresh_id(const struct books *books);
 void books_set_client_state(struct books *books, tag_t id, enum books_client_state state);
 
 #endif

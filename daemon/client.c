@@ -231,9 +231,7 @@ int client_restore(struct tenant *t, tag_t id, int life_fd)
 void client_table_restored(struct tenant *t)
 {
     struct client_table *table = &t->clients;
-    for (uint32_t id = 1; id <= CLIENT_ID_MAX; id++)
-        if (t->books->client[id].gen != 0)
-            table->next_fresh = id + 1;
+    table->next_fresh = books_fresh_id(t->books);
     for (uint32_t id = 1; id < table->next_fresh; id++)
         if (!table->by_id[id])
             client_table_give_id(table, (tag_t)id);

@@ -59,6 +59,7 @@ void orphan_restore(struct tenant *tenant, struct seg *seg, uint32_t unit, uint3
 {
     struct orphan o = {.slot = seg->slot, .unit = unit, .n_units = n_units, .geo = geo};
     mark(seg, unit, n_units, geo);
+    seg_set_hint(seg, unit); /* who took it may have died before it looked */
     (void)add(tenant, &o);
 }
 

@@ -10,6 +10,7 @@
  *   1. grant, return    owner is a client's, entry U_FREE: the client does not know, or knows no
  *                       more: nobody's. The rest of a grant is U_UNCUT: found when memory is short.
  *   2. orphan           a parked slab or a large block with owners of two kinds: all the daemon's.
+ *                       On its way back: units of the daemon's that no such run contains: nobody's.
  *   3. segment          kept, and not in the books: no client has seen it: closed.
  *   4. client           kept page, and not in the books: the same. DIES in the books: swept again.
  *   5. heap             control segment without books: the same. Segments without books: the heap
@@ -99,8 +100,8 @@ static uint32_t restore_run(struct tenant *t, struct seg *seg, uint32_t unit, ui
         restore_orphan(t, seg, unit, n, geo);
         return n;
     }
-    if (owner != OWNER_NONE && owner != OWNER_ORPHAN &&
-        unit_entry_state(seg_entry(seg, unit)) == U_FREE) {
+    if (owner == OWNER_ORPHAN ||
+        (owner != OWNER_NONE && unit_entry_state(seg_entry(seg, unit)) == U_FREE)) {
         own(t, seg, unit, 1, OWNER_NONE);
         owner = OWNER_NONE;
     }
@@ -160,7 +161,8 @@ static bool is_owner(const struct books *b, tag_t id)
 
 static int restore_clients(struct tenant *t, struct store_items *items)
 {
-    for (uint32_t id = 1; id <= CLIENT_ID_MAX; id++) {
+    uint32_t end = books_fresh_id(t->books);
+    for (uint32_t id = 1; id < end; id++) {
         const struct books_client *what = &t->books->client[id];
         if (!is_owner(t->books, (tag_t)id))
             continue;
@@ -178,7 +180,7 @@ static int restore_clients(struct tenant *t, struct store_items *items)
 
 static void ring_clients(struct tenant *t)
 {
-    for (uint32_t id = 1; id <= CLIENT_ID_MAX; id++) {
+    for (uint32_t id = 1; id < t->clients.next_fresh; id++) {
         struct client *c = t->clients.by_id[id];
         if (c && t->books->client[id].state == BOOKS_CLIENT_DIES)
             reaper_restore_dying(c);

@@ -499,6 +499,12 @@ uint8_t seg_take_hint(struct seg *seg, uint32_t unit)
     return 1;
 }
 
+void seg_set_hint(struct seg *seg, uint32_t unit)
+{
+    acre_assert(unit < seg->shape.n_table);
+    __atomic_store_n(segment_hints(seg->base, &seg->shape) + unit, 1, __ATOMIC_RELEASE);
+}
+
 int seg_read_tags(const struct seg *seg, uint32_t unit, unsigned geo, tag_t *tags,
                   uint32_t *ret_n_live)
 {

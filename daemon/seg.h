@@ -99,6 +99,7 @@ bool seg_cas_entry(struct seg *seg, uint32_t unit, uint64_t expected, uint64_t d
 /* entry: the caller's copy of the unit's. 0: the block was free when that was read, or is now. */
 tag_t seg_large_tag(const struct seg *seg, uint32_t unit, uint64_t entry);
 uint8_t seg_take_hint(struct seg *seg, uint32_t unit);
+void seg_set_hint(struct seg *seg, uint32_t unit);
 
 /* Copies a slab's owner map into tags[geo's n_blocks] and counts the tags that are not 0. -EIO. */
 int seg_read_tags(const struct seg *seg, uint32_t unit, unsigned geo, tag_t *tags,

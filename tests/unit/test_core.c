@@ -23,6 +23,7 @@
 #include "daemon/tenant.h"
 #include "shm/census.h"
 #include "shm/sizeclass.h"
+#include "tests/unit/fake_core.h"
 
 #define SECOND    1000000000ull
 #define JOBS_MAX  4096
@@ -37,33 +38,7 @@ static struct world {
     bool shuffle;
 } w;
 
-struct fake {
-    struct session session;
-    bool is_open, told_to_close;
-    unsigned n_replies;
-    struct msg_reply reply;
-    int fd; /* that came with the last reply */
-    int life_fd;
-    struct life_page *page;
-    uint64_t client;
-    tag_t id;
-};
-
 /* ---- the world ---- */
-
-static void io_reply(void *peer, const struct msg_reply *reply, int fd)
-{
-    struct fake *f = peer;
-    f->reply = *reply;
-    f->n_replies++;
-    close_fd(&f->fd);
-    f->fd = fd;
-}
-
-static void io_close(void *peer)
-{
-    ((struct fake *)peer)->told_to_close = true;
-}
 
 static void io_submit(void *ctx, struct job *job)
 {
@@ -71,19 +46,6 @@ static void io_submit(void *ctx, struct job *job)
     acre_assert(w.n_jobs < JOBS_MAX);
     w.jobs[w.n_jobs++] = job;
     w.n_submitted++;
-}
-
-static void io_close_foreign(void *ctx, int fd, uid_t uid)
-{
-    (void)ctx;
-    (void)uid;
-    close_fd(&fd);
-}
-
-static int io_open_pidfd(void *peer)
-{
-    (void)peer;
-    return -1;
 }
 
 static int io_keep(void *ctx, const char *name, int fd)
@@ -124,8 +86,9 @@ static void pass(uint64_t ns)
 
 static void start_wish(struct tenant_wish wish, uint64_t capacity_bytes)
 {
-    struct core_io io = {NULL,          io_reply, io_close, io_submit, io_close_foreign,
-                         io_open_pidfd, io_keep,  io_drop};
+    struct core_io io = {
+        NULL,    fake_reply, fake_close, io_submit, fake_close_foreign, fake_open_pidfd,
+        io_keep, io_drop};
     struct access_list none = {0};
     memset(&w, 0, sizeof(w));
     w.now_ns = SECOND;
@@ -174,26 +137,7 @@ static int ask(struct fake *f, struct msg_request req)
 
 static void connect_as(struct fake *f, uid_t uid)
 {
-    struct creds creds = {.pid = getpid(), .uid = uid, .gid = uid};
-    struct msg_request hello = {.op = MSG_HELLO};
-    memset(f, 0, sizeof(*f));
-    f->fd = f->life_fd = -1;
-    f->is_open = true;
-    dispatch_accept(&w.core, &f->session, f, &creds);
-    strcpy(hello.hello.magic, "ACRE");
-    hello.hello.version_min = hello.hello.version_max = 1;
-    hello.hello.fingerprint = layout_fingerprint();
-    assert_int_equal(ask(f, hello), 0);
-}
-
-static void make_page(struct fake *f)
-{
-    f->life_fd = memfd_create("life", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    assert_int_equal(ftruncate(f->life_fd, sizeof(*f->page)), 0);
-    f->page = mmap(NULL, sizeof(*f->page), PROT_READ | PROT_WRITE, MAP_SHARED, f->life_fd, 0);
-    assert_true(f->page != MAP_FAILED);
-    f->page->magic = LIFE_MAGIC;
-    memset(f->page->secret, 0x5a, sizeof(f->page->secret));
+    fake_connect(&w.core, f, uid, w.now_ns);
 }
 
 static int attach_page_to(struct fake *f, const char *tenant)
@@ -218,21 +162,13 @@ static int attach_page(struct fake *f)
 static void attach_to(struct fake *f, const char *tenant)
 {
     connect_as(f, 0);
-    make_page(f);
+    fake_make_page(f);
     assert_int_equal(attach_page_to(f, tenant), 0);
 }
 
 static void attach(struct fake *f)
 {
     attach_to(f, "t");
-}
-
-static void unmap_page(struct fake *f)
-{
-    if (f->page)
-        munmap(f->page, sizeof(*f->page));
-    f->page = NULL;
-    close_fd(&f->life_fd);
 }
 
 static void hang_up(struct fake *f)
@@ -246,16 +182,11 @@ static void hang_up(struct fake *f)
 
 static void kill_it(struct fake *f)
 {
-    unmap_page(f);
+    fake_unmap_page(f);
     hang_up(f);
 }
 
 /* ---- memory ---- */
-
-struct block {
-    struct seg *seg;
-    uint32_t unit, n_units;
-};
 
 static int grow_as(struct fake *f, uint32_t n, bool exact, unsigned align, unsigned class_plus_1,
                    struct block *ret)
@@ -289,28 +220,6 @@ static int release(struct fake *f, struct block b)
     req.release.n_runs = 1;
     req.release.runs[0] = (struct msg_run){seg_off(b.seg, b.unit), b.n_units};
     return ask(f, req);
-}
-
-/* What a client does with a run: a slab of the class in its smallest size at the run's start. */
-static tag_t *cut_slab(struct fake *f, struct block b, unsigned class_idx, unsigned *ret_geo)
-{
-    unsigned geo = geo_of(class_idx, class_order_min[class_idx]);
-    assert_true(b.n_units >= 1u << geo_infos[geo].order);
-    char *head = b.seg->base + ((uint64_t)b.unit << UNIT_SHIFT);
-    memset(head, 0, geo_infos[geo].n_blocks * sizeof(tag_t));
-    seg_store_slab(b.seg, b.unit, geo, U_SLAB, holder_token(f->id, 1));
-    if (ret_geo)
-        *ret_geo = geo;
-    return (tag_t *)(void *)head;
-}
-
-static void cut_large(struct fake *f, struct block b, tag_t tag)
-{
-    uint64_t *entries = segment_entries(b.seg->base, &b.seg->shape);
-    for (uint32_t i = 1; i < b.n_units && b.unit + i < b.seg->shape.n_table; i++)
-        entries[b.unit + i] = unit_entry_plain(U_CUT, holder_token(f->id, 0));
-    segment_tags(b.seg->base, &b.seg->shape)[b.unit] = tag;
-    __atomic_store_n(&entries[b.unit], unit_entry_large(b.n_units, f->id), __ATOMIC_RELEASE);
 }
 
 static uint64_t granted(void)
@@ -465,14 +374,14 @@ static void test_a_hang_up_while_the_page_is_asked_leaves_nothing(void **state)
     struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
     start(MIB(64), BIG_BYTES);
     connect_as(&f, 0);
-    make_page(&f);
+    fake_make_page(&f);
     strcpy(req.attach.tenant, "t");
     dispatch_request(&w.core, &f.session, &req, 0, fcntl(f.life_fd, F_DUPFD_CLOEXEC, 0), w.now_ns);
     dispatch_hangup(&w.core, &f.session, w.now_ns);
     f.is_open = false;
     run_jobs();
     assert_int_equal(w.core.n_clients, 0);
-    unmap_page(&f);
+    fake_unmap_page(&f);
     finish();
 }
 
@@ -485,7 +394,7 @@ static void test_attaches_that_wait_are_forgotten_with_their_connections(void **
     start(MIB(64), BIG_BYTES);
     for (int i = 0; i < 100; i++) {
         connect_as(&f[i], 0);
-        make_page(&f[i]);
+        fake_make_page(&f[i]);
     }
     unsigned n_files = count_files("/proc/self/fd");
     for (int i = 0; i < 100; i++) /* the first one's page is being asked, the others wait for it */
@@ -499,7 +408,7 @@ static void test_attaches_that_wait_are_forgotten_with_their_connections(void **
     assert_true(count_files("/proc/self/fd") <= n_files + 6); /* one page and the heap's */
     finish();
     for (int i = 0; i < 100; i++)
-        unmap_page(&f[i]);
+        fake_unmap_page(&f[i]);
 }
 
 /* ---- descriptors and their acknowledgement ---- */
@@ -902,7 +811,7 @@ static void test_stopping_forgets_what_was_to_be_populated(void **state)
     assert_int_equal(w.n_jobs, 0);
     finish();
     for (int i = 0; i < 2; i++)
-        unmap_page(&f[i]);
+        fake_unmap_page(&f[i]);
 }
 
 static void test_max_is_a_wall_and_all_of_it_can_be_had(void **state)
@@ -970,7 +879,7 @@ static void test_a_block_beyond_a_slot_has_a_segment_of_its_own(void **state)
     assert_int_equal(big.seg->n_slots, 3);
     assert_ptr_equal(tenant_seg(w.tenant, big.seg->slot + 2), big.seg);
     assert_null(tenant_seg(w.tenant, big.seg->slot + 3));
-    cut_large(&f, big, f.id);
+    fake_cut_large(&f, big, f.id);
     core_assert_valid(&w.core);
     struct msg_request fl = {.op = MSG_FREE_LARGE};
     fl.free_large.off = seg_off(big.seg, big.unit);
@@ -981,7 +890,7 @@ static void test_a_block_beyond_a_slot_has_a_segment_of_its_own(void **state)
     struct block again; /* the segment serves again, for a block of its kind */
     assert_int_equal(grow_as(&f, 2 * SLOT_UNITS - 7, true, 0, 0, &again), 0);
     assert_ptr_equal(again.seg, big.seg);
-    cut_large(&f, again, TAG_HEAP);
+    fake_cut_large(&f, again, TAG_HEAP);
     kill_it(&f);
     assert_int_equal(owner_of(again), OWNER_ORPHAN);
     assert_int_equal(granted(), 2 * SLOT_UNITS - 7);
@@ -1045,7 +954,7 @@ static void test_uncut_units_of_others_serve_before_anyone_is_refused(void **sta
     attach(&sleeper);
     attach(&worker);
     struct block used = grow(&sleeper, 1);
-    cut_slab(&sleeper, used, 0, NULL)[0] = sleeper.id;
+    fake_cut_slab(&sleeper, used, 0, NULL)[0] = sleeper.id;
     while ((r = grow_as(&sleeper, 1, true, 0, 0, NULL)) == 0)
         ;
     assert_int_equal(r, -ENOMEM);
@@ -1072,7 +981,7 @@ static void test_a_large_block_comes_back_by_whoever_freed_it(void **state)
     assert_int_equal(grow_as(&a, 20, true, 0, 0, &x), 0);
     fl.free_large.off = seg_off(x.seg, x.unit);
     assert_int_equal(ask(&b, fl), -EINVAL); /* uncut */
-    cut_large(&a, x, b.id);
+    fake_cut_large(&a, x, b.id);
     assert_int_equal(ask(&b, fl), -EINVAL); /* alive */
     segment_tags(x.seg->base, &x.seg->shape)[x.unit] = TAG_FREE;
     fl.free_large.off += UNIT_BYTES;
@@ -1097,7 +1006,7 @@ static void test_a_large_block_given_to_the_dead_comes_back_from_the_living(void
     attach(&a);
     attach(&b);
     assert_int_equal(grow_as(&a, 20, true, 0, 0, &x), 0);
-    cut_large(&a, x, b.id); /* a holds the units, b owns the block */
+    fake_cut_large(&a, x, b.id); /* a holds the units, b owns the block */
     kill_it(&b);
     assert_int_equal(granted(), 0);
     core_assert_valid(&w.core);
@@ -1117,7 +1026,7 @@ static void test_many_large_orphans_cost_no_time(void **state)
     attach(&c);
     assert_int_equal(grow_as(&a, N, true, 0, 0, &x), 0);
     for (uint32_t i = 0; i < N; i++) /* a holds the units, b owns the blocks */
-        cut_large(&a, (struct block){x.seg, x.unit + i, 1}, b.id);
+        fake_cut_large(&a, (struct block){x.seg, x.unit + i, 1}, b.id);
     kill_it(&a);
     pass(0);
     assert_int_equal(granted(), N);
@@ -1145,7 +1054,8 @@ static void test_a_burial_of_many_slabs_takes_many_turns(void **state)
     attach(&b);
     assert_int_equal(grow_as(&a, N, true, 0, 0, &x), 0);
     for (uint32_t i = 0; i < N; i++)
-        cut_slab(&a, (struct block){x.seg, x.unit + i, 1}, 0, NULL)[3] = i % 2 ? b.id : TAG_FREE;
+        fake_cut_slab(&a, (struct block){x.seg, x.unit + i, 1}, 0, NULL)[3] =
+            i % 2 ? b.id : TAG_FREE;
     kill_it(&a);
     for (; w.tenant->clients.n > 1; n_turns++) {
         assert_int_equal(core_deadline(&w.core), w.now_ns); /* the rest is due at once */
@@ -1177,7 +1087,8 @@ static void test_a_search_through_many_orphans_takes_many_turns(void **state)
     attach(&last);
     assert_int_equal(grow_as(&a, N, true, 0, 0, &x), 0);
     for (uint32_t i = 0; i < N; i++) /* all but the last ones are b's */
-        cut_slab(&a, (struct block){x.seg, x.unit + i, 1}, 0, NULL)[3] = i < N - 100 ? b.id : c.id;
+        fake_cut_slab(&a, (struct block){x.seg, x.unit + i, 1}, 0, NULL)[3] =
+            i < N - 100 ? b.id : c.id;
     kill_it(&a);
     while (w.tenant->clients.n > 3)
         pass(0);
@@ -1221,10 +1132,10 @@ static void test_many_who_wait_are_tried_in_many_turns(void **state)
     start(MIB(8), BIG_BYTES);
     attach(&a);
     assert_int_equal(grow_as(&a, 900, true, 0, 0, &x), 0);
-    cut_large(&a, x, a.id);
+    fake_cut_large(&a, x, a.id);
     for (int i = 0; i < N; i++)
         attach(&f[i]);
-    unmap_page(&a); /* while it is asked, and swept, the others wait */
+    fake_unmap_page(&a); /* while it is asked, and swept, the others wait */
     dispatch_hangup(&w.core, &a.session, w.now_ns);
     a.is_open = false;
     for (int i = 0; i < N; i++) {
@@ -1257,7 +1168,7 @@ static void test_large_blocks_whose_freer_died_are_found_before_a_refusal(void *
     attach(&a);
     attach(&b);
     assert_int_equal(grow_as(&a, 400, true, 0, 0, &x), 0);
-    cut_large(&a, x, TAG_FREE);
+    fake_cut_large(&a, x, TAG_FREE);
     assert_int_equal(grow_as(&b, 300, true, 0, 0, NULL), 0);
     core_assert_valid(&w.core);
     kill_it(&a);
@@ -1275,8 +1186,8 @@ static void test_what_the_dead_owned_comes_back_and_what_others_own_stays(void *
     attach(&a);
     attach(&b);
     struct block lost = grow(&a, 4), kept = grow(&a, 4), others = grow(&b, 4);
-    tag_t *l = cut_slab(&a, lost, 2, NULL), *k = cut_slab(&a, kept, 2, NULL);
-    tag_t *o = cut_slab(&b, others, 2, NULL);
+    tag_t *l = fake_cut_slab(&a, lost, 2, NULL), *k = fake_cut_slab(&a, kept, 2, NULL);
+    tag_t *o = fake_cut_slab(&b, others, 2, NULL);
     l[0] = l[7] = a.id;
     k[0] = a.id;
     k[1] = b.id;
@@ -1302,7 +1213,7 @@ static void test_what_the_dead_owned_comes_back_and_what_others_own_stays(void *
     finish();
 }
 
-/* The offset of the block whose tag is the idx'th of a slab made by cut_slab(). */
+/* The offset of the block whose tag is the idx'th of a slab made by fake_cut_slab(). */
 static uint64_t small_off(struct block b, unsigned geo, unsigned idx)
 {
     return seg_off(b.seg, b.unit) + geo_table[geo].first + idx * geo_table[geo].size;
@@ -1317,10 +1228,10 @@ static void test_a_block_that_the_dead_had_linked_is_the_heaps(void **state)
     attach(&a);
     attach(&b);
     struct block small = grow(&a, 4), large = grow(&a, 4), table = grow(&b, 4);
-    tag_t *tags = cut_slab(&a, small, 2, &geo);
+    tag_t *tags = fake_cut_slab(&a, small, 2, &geo);
     tags[0] = tags[1] = a.id;
     tags[2] = b.id;
-    cut_large(&a, large, a.id);
+    fake_cut_large(&a, large, a.id);
     uint64_t *slots = (uint64_t *)(void *)(table.seg->base + ((uint64_t)table.unit << UNIT_SHIFT));
     uint64_t slots_off = seg_off(table.seg, table.unit);
     slots[0] = small_off(small, geo, 0);
@@ -1351,10 +1262,10 @@ static void test_a_sweep_that_fails_is_done_again_before_anybody_is_buried(void 
     start(MIB(64), BIG_BYTES);
     attach(&a);
     struct block b = grow(&a, 4);
-    tag_t *tags = cut_slab(&a, b, 2, NULL);
+    tag_t *tags = fake_cut_slab(&a, b, 2, NULL);
     tags[0] = a.id;
     /* The daemon's copy of the page becomes something that cannot be read: after it was asked. */
-    unmap_page(&a);
+    fake_unmap_page(&a);
     dispatch_hangup(&w.core, &a.session, w.now_ns);
     a.is_open = false;
     run_one_job(0); /* the question */
@@ -1384,7 +1295,7 @@ static void test_orphans_go_to_who_asks_for_their_class_or_free_when_empty(void 
     attach(&a);
     struct block one = grow(&a, 4), two = grow(&a, 4);
     unsigned geo;
-    tag_t *t1 = cut_slab(&a, one, 5, &geo), *t2 = cut_slab(&a, two, 6, NULL);
+    tag_t *t1 = fake_cut_slab(&a, one, 5, &geo), *t2 = fake_cut_slab(&a, two, 6, NULL);
     t1[0] = t2[0] = TAG_HEAP;
     kill_it(&a);
     attach(&b);
@@ -1416,7 +1327,7 @@ static void test_a_full_orphan_is_not_granted(void **state)
     start(MIB(64), BIG_BYTES);
     attach(&a);
     struct block one = grow(&a, 4);
-    tag_t *t = cut_slab(&a, one, 20, &geo);
+    tag_t *t = fake_cut_slab(&a, one, 20, &geo);
     for (unsigned i = 0; i < geo_infos[geo].n_blocks; i++)
         t[i] = TAG_HEAP;
     kill_it(&a);
@@ -1453,7 +1364,7 @@ static void test_a_client_that_hung_up_and_lives_is_asked_again_and_may_resume(v
     again.client = a.client;
     again.id = a.id;
     assert_int_equal(release(&again, x), 0);
-    unmap_page(&a);
+    fake_unmap_page(&a);
     hang_up(&again);
     assert_int_equal(w.core.n_clients, 0);
     connect_as(&again, 0);
@@ -1471,24 +1382,24 @@ static void test_a_user_has_so_many_clients_and_no_more(void **state)
     w.core.n_user_clients_max = 2;
     for (int i = 0; i < 2; i++) {
         connect_as(&f[i], 1000);
-        make_page(&f[i]);
+        fake_make_page(&f[i]);
         assert_int_equal(attach_page(&f[i]), 0);
         hang_up(&f[i]); /* and stays mapped: it lives, and costs its descriptors */
     }
     connect_as(&f[2], 1000);
-    make_page(&f[2]);
+    fake_make_page(&f[2]);
     assert_int_equal(attach_page(&f[2]), -EAGAIN);
     connect_as(&f[3], 1001); /* the others go on */
-    make_page(&f[3]);
+    fake_make_page(&f[3]);
     assert_int_equal(attach_page(&f[3]), 0);
-    unmap_page(&f[0]);
+    fake_unmap_page(&f[0]);
     pass(SECOND);
     pass(SECOND);
     assert_int_equal(attach_page(&f[2]), 0);
     kill_it(&f[2]);
     kill_it(&f[3]);
     finish(); /* one lives on: the daemon leaves all the same */
-    unmap_page(&f[1]);
+    fake_unmap_page(&f[1]);
 }
 
 static void test_resuming_ends_the_old_connection(void **state)
@@ -1506,7 +1417,7 @@ static void test_resuming_ends_the_old_connection(void **state)
     assert_true(a.told_to_close);
     hang_up(&a);
     assert_int_equal(w.core.n_clients, 1);
-    unmap_page(&a);
+    fake_unmap_page(&a);
     hang_up(&again);
     assert_int_equal(w.core.n_clients, 0);
     finish();
@@ -1521,7 +1432,7 @@ static void test_a_page_sealed_against_sealing_dies_with_its_hang_up(void **stat
     assert_int_equal(fcntl(a.life_fd, F_ADD_SEALS, F_SEAL_SEAL), 0);
     hang_up(&a);
     assert_int_equal(w.core.n_clients, 0);
-    unmap_page(&a);
+    fake_unmap_page(&a);
     finish();
 }
 
@@ -1532,17 +1443,17 @@ static void test_detaching_is_answered_when_the_memory_is_back(void **state)
     start(MIB(64), BIG_BYTES);
     attach(&a);
     struct block x = grow(&a, 4);
-    cut_slab(&a, x, 1, NULL)[0] = a.id;
-    unmap_page(&a);
+    fake_cut_slab(&a, x, 1, NULL)[0] = a.id;
+    fake_unmap_page(&a);
     assert_int_equal(ask(&a, (struct msg_request){.op = MSG_DETACH}), 0);
     assert_int_equal(granted(), 0);
     assert_int_equal(w.core.n_clients, 0);
     assert_int_equal(ask(&a, (struct msg_request){.op = MSG_STATUS}), 0);
-    make_page(&a);
+    fake_make_page(&a);
     assert_int_equal(attach_page(&a), 0); /* the same connection, a new client */
     assert_int_equal(ask(&a, (struct msg_request){.op = MSG_DETACH}),
                      1); /* while it maps its page */
-    unmap_page(&a);
+    fake_unmap_page(&a);
     pass(SECOND);
     assert_int_equal(a.reply.error, 0);
     assert_int_equal(w.core.n_clients, 0);
@@ -1559,8 +1470,8 @@ static void test_who_asks_while_the_dead_are_swept_gets_what_they_leave(void **s
     attach(&b);
     struct block x;
     assert_int_equal(grow_as(&a, 400, true, 0, 0, &x), 0);
-    cut_large(&a, x, a.id);
-    unmap_page(&a);
+    fake_cut_large(&a, x, a.id);
+    fake_unmap_page(&a);
     dispatch_hangup(&w.core, &a.session, w.now_ns); /* no job has run yet */
     struct msg_request req = {.op = MSG_GROW, .serial = 77};
     req.grow.n_units = 400;
@@ -1585,11 +1496,11 @@ static void test_publishing_all_makes_it_outlive_the_client(void **state)
     attach(&a);
     attach(&b);
     struct block x = grow(&a, 4);
-    tag_t *t = cut_slab(&a, x, 3, NULL);
+    tag_t *t = fake_cut_slab(&a, x, 3, NULL);
     t[0] = a.id;
     t[1] = b.id;
     assert_int_equal(grow_as(&a, 9, true, 0, 0, &large), 0);
-    cut_large(&a, large, a.id);
+    fake_cut_large(&a, large, a.id);
     assert_int_equal(ask(&a, (struct msg_request){.op = MSG_PUBLISH_ALL}), 0);
     assert_int_equal(t[0], TAG_HEAP);
     assert_int_equal(t[1], b.id);
@@ -1626,7 +1537,7 @@ static void test_roots_publish_and_keep_their_rules(void **state)
     attach(&a);
     attach(&b);
     struct block x = grow(&a, 4);
-    tag_t *t = cut_slab(&a, x, 3, &geo);
+    tag_t *t = fake_cut_slab(&a, x, 3, &geo);
     t[0] = a.id;
     t[1] = b.id;
     t[2] = TAG_HEAP;
@@ -1655,7 +1566,7 @@ static void test_roots_publish_and_keep_their_rules(void **state)
     assert_int_equal(root_do(&b, ROOT_DEL, "r", 0, 0), 0);
     assert_int_equal(root_do(&b, ROOT_DEL, "r", 0, 0), -ENOENT);
     assert_int_equal(grow_as(&a, 9, true, 0, 0, &large), 0);
-    cut_large(&a, large, a.id);
+    fake_cut_large(&a, large, a.id);
     assert_int_equal(root_do(&a, ROOT_SET, "l", 0, seg_off(large.seg, large.unit) + 1), -EINVAL);
     assert_int_equal(root_do(&a, ROOT_SET, "l", 0, seg_off(large.seg, large.unit)), 0);
     kill_it(&a);
@@ -1673,7 +1584,7 @@ static void test_roots_are_a_thousand_and_24(void **state)
     start(MIB(64), BIG_BYTES);
     attach(&a);
     struct block x = grow(&a, 4);
-    cut_slab(&a, x, 3, &geo)[0] = a.id;
+    fake_cut_slab(&a, x, 3, &geo)[0] = a.id;
     uint64_t off = seg_off(x.seg, x.unit) + geo_table[geo].first;
     for (int i = 0; i < 1024; i++) {
         snprintf(name, sizeof(name), "root %d", i);
@@ -2433,7 +2344,7 @@ static void test_a_heap_without_clients_can_be_dropped(void **state)
     strcpy(look.look.tenant, "t");
     assert_int_equal(ask(&admin, look), 0);
     struct block x = grow(&a, 4);
-    cut_slab(&a, x, 3, NULL)[0] = TAG_HEAP;
+    fake_cut_slab(&a, x, 3, NULL)[0] = TAG_HEAP;
     assert_int_equal(ask(&admin, drop), -EBUSY);
     assert_int_equal(ask(&a, map), 0);
     void *held =
@@ -2465,7 +2376,7 @@ static void test_a_thousand_lives_leave_nothing_behind(void **state)
     for (int round = 0; round < 1000; round++) {
         attach(&a);
         struct block x = grow(&a, 4);
-        cut_slab(&a, x, (unsigned)round % 10, NULL)[0] = a.id;
+        fake_cut_slab(&a, x, (unsigned)round % 10, NULL)[0] = a.id;
         kill_it(&a);
         if (round == 0) {
             fds = count_files("/proc/self/fd");
@@ -2564,7 +2475,7 @@ static void test_random_lives_keep_the_books_right(void **state)
             if (what < 5 && n_held[i] < MODEL_BLOCKS) {
                 struct block *b = &held[i][n_held[i]];
                 if (grow_as(&f[i], 1 + (uint32_t)rand() % 60, true, 0, 0, b) == 0) {
-                    cut_large(&f[i], *b, f[i].id); /* so that nobody takes it back */
+                    fake_cut_large(&f[i], *b, f[i].id); /* so that nobody takes it back */
                     n_held[i]++;
                 }
             } else if (what < 8 && n_held[i] > 0) {
