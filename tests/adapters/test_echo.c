@@ -15,7 +15,6 @@
 
 #define WINDOW 16u /* messages on their way */
 
-static struct daemon d;
 static unsigned n_messages = 10000;
 
 /* One end of the connection. */
@@ -280,12 +279,12 @@ static struct end *client_new(struct acre_heap *heap, const char *path)
 
 static void ten_thousand_messages_come_back_and_leave_nothing(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     char path[128];
     pthread_t thread;
 
     (void)state;
-    snprintf(path, sizeof(path), "%s/echo.sock", d.dir);
+    snprintf(path, sizeof(path), "%s/echo.sock", the_daemon.dir);
     assert_int_equal(acre_uv_use(heap), 0);
     struct end *server = server_new(heap, path), *client = client_new(heap, path);
     assert_int_equal(pthread_create(&thread, NULL, end_run, server), 0);
@@ -298,7 +297,7 @@ static void ten_thousand_messages_come_back_and_leave_nothing(void **state)
     assert_int_equal(client->n_foreign + server->n_foreign, 0);
     end_free(server);
     end_free(client);
-    assert_int_equal(tenant_stats(&d, "default").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_bytes, 0);
     assert_int_equal(acre_uv_use(NULL), 0);
     acre_close(heap);
 }
@@ -306,7 +305,7 @@ static void ten_thousand_messages_come_back_and_leave_nothing(void **state)
 /* A packed message whose numbers alone fill 8 MB once unpacked; the caller frees it. */
 static uint8_t *packed_large(size_t *ret_n)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     struct end from = {.heap = heap};
     Echo *echo = echo_new(&from, 1, 3);
 
@@ -324,20 +323,20 @@ static void what_does_not_fit_is_refused_and_leaves_nothing(void **state)
 {
     size_t n;
     uint8_t *bytes = packed_large(&n);
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
     ProtobufCAllocator allocator = acre_protobufc_allocator(heap);
 
     (void)state;
     for (unsigned i = 0; i < 3; i++)
         assert_null(echo__unpack(&allocator, n, bytes));
-    assert_int_equal(tenant_stats(&d, "small").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "small").live_bytes, 0);
     acre_close(heap);
     free(bytes);
 }
 
 static void what_libuv_wants_zeroed_is_zeroed(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     void *dirty[100];
     uv_loop_t loop;
 
@@ -358,7 +357,7 @@ static void what_libuv_wants_zeroed_is_zeroed(void **state)
 
 static void a_loop_in_a_full_heap_is_enomem(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
     uv_loop_t loop;
     void *filled;
 
@@ -372,21 +371,6 @@ static void a_loop_in_a_full_heap_is_enomem(void **state)
     acre_close(heap);
 }
 
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"512M\"\ntenant \"default\" { max = \"256M\" }\n"
-                  "tenant \"small\" { max = \"4M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,5 +381,6 @@ int main(void)
     };
     if (getenv("ACRE_ON_VALGRIND"))
         n_messages = 1000;
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"512M\"\ntenant \"default\" { max = \"256M\" }\n"
+                                    "tenant \"small\" { max = \"4M\" }\n");
 }

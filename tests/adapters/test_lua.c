@@ -9,8 +9,6 @@
 
 #include "adapters/lua.h"
 
-static struct daemon d;
-
 /* Returns one string that depends on all that it did. */
 static const char script[] =
     "local out = {}\n"
@@ -72,7 +70,7 @@ static lua_State *on_heap(struct acre_heap *heap)
 
 static void a_script_answers_as_on_malloc_and_leaves_nothing(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     lua_State *L = luaL_newstate();
 
     (void)state;
@@ -91,16 +89,16 @@ static void a_script_answers_as_on_malloc_and_leaves_nothing(void **state)
     assert_true(acre_offset(heap, lua_tostring(L, -1)) != 0);
     assert_true(acre_offset(heap, lua_newuserdatauv(L, 100, 0)) != 0);
     long long counted = lua_gc(L, LUA_GCCOUNT) * 1024LL;
-    assert_true(tenant_stats(&d, "default").live_bytes >= counted);
+    assert_true(tenant_stats(&the_daemon, "default").live_bytes >= counted);
     lua_close(L);
-    assert_int_equal(tenant_stats(&d, "default").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_bytes, 0);
     acre_close(heap);
     free(expected);
 }
 
 static void a_full_heap_is_an_error_that_lua_can_catch(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
     lua_State *L = on_heap(heap);
 
     (void)state;
@@ -112,13 +110,13 @@ static void a_full_heap_is_an_error_that_lua_can_catch(void **state)
         assert_true(run(L, script));
     }
     lua_close(L);
-    assert_int_equal(tenant_stats(&d, "small").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "small").live_bytes, 0);
     acre_close(heap);
 }
 
 static void a_state_that_does_not_fit_is_null(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
     void *held[4096], *block;
     size_t n = 0;
 
@@ -135,7 +133,7 @@ static void a_state_that_does_not_fit_is_null(void **state)
 
 static void blocks_shrink_also_in_a_full_heap(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
     char *block = acre_lua_alloc(heap, NULL, LUA_TSTRING, 100000), *filled, *last = NULL;
 
     (void)state;
@@ -175,7 +173,7 @@ static bool go_on(void *arg)
 
 static void a_published_state_goes_on_in_a_child_after_its_parent(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     struct passed_on p = {.L = on_heap(heap)};
 
     (void)state;
@@ -186,24 +184,9 @@ static void a_published_state_goes_on_in_a_child_after_its_parent(void **state)
     acre_close(heap);
     assert_int_equal(write(p.parent_has_gone[1], "", 1), 1);
     assert_true(child_ok(pid));
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
     close(p.parent_has_gone[0]);
     close(p.parent_has_gone[1]);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"512M\"\ntenant \"default\" { max = \"256M\" }\n"
-                  "tenant \"small\" { max = \"8M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
 }
 
 int main(void)
@@ -215,5 +198,6 @@ int main(void)
         cmocka_unit_test(a_state_that_does_not_fit_is_null),
         cmocka_unit_test(blocks_shrink_also_in_a_full_heap),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"512M\"\ntenant \"default\" { max = \"256M\" }\n"
+                                    "tenant \"small\" { max = \"8M\" }\n");
 }

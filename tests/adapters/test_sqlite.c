@@ -9,8 +9,6 @@
 
 #define HEAD 8 /* bytes in front of each block */
 
-static struct daemon d;
-
 #define NUMBERS(n)                                                                                 \
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " #n ")"
 
@@ -84,7 +82,7 @@ static void use(struct acre_heap *heap)
 
 static void a_database_answers_as_on_malloc_and_leaves_nothing(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     char *expected[N_QUERIES];
 
     (void)state;
@@ -93,7 +91,7 @@ static void a_database_answers_as_on_malloc_and_leaves_nothing(void **state)
     for (unsigned i = 0; i < N_QUERIES; i++)
         expected[i] = answer(db, queries[i]);
     must(db, sqlite3_close(db));
-    assert_int_equal(tenant_stats(&d, "default").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_bytes, 0);
 
     use(heap);
     db = filled();
@@ -104,19 +102,19 @@ static void a_database_answers_as_on_malloc_and_leaves_nothing(void **state)
         free(expected[i]);
     }
     /* SQLite books by xSize(), the daemon looks at the owner tags. */
-    struct tenant_stats s = tenant_stats(&d, "default");
+    struct tenant_stats s = tenant_stats(&the_daemon, "default");
     assert_true(sqlite3_memory_used() > 500000);
     assert_int_equal(s.live_bytes, sqlite3_memory_used() + s.live_blocks * HEAD);
     must(db, sqlite3_close(db));
     assert_int_equal(sqlite3_memory_used(), 0);
     assert_int_equal(sqlite3_shutdown(), SQLITE_OK);
-    assert_int_equal(tenant_stats(&d, "default").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_bytes, 0);
     acre_close(heap);
 }
 
 static void sizes_are_rounded_up_to_what_a_block_has(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     sqlite3_mem_methods m;
 
     (void)state;
@@ -140,7 +138,7 @@ static void sizes_are_rounded_up_to_what_a_block_has(void **state)
 
 static void a_full_heap_is_nomem_and_sqlite_goes_on(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
 
     (void)state;
     use(heap);
@@ -158,13 +156,13 @@ static void a_full_heap_is_nomem_and_sqlite_goes_on(void **state)
     free(before);
     must(db, sqlite3_close(db));
     assert_int_equal(sqlite3_shutdown(), SQLITE_OK);
-    assert_int_equal(tenant_stats(&d, "small").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "small").live_bytes, 0);
     acre_close(heap);
 }
 
 static void once_sqlite_is_initialized_it_is_too_late(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
 
     (void)state;
     use(heap);
@@ -181,21 +179,6 @@ static void once_sqlite_is_initialized_it_is_too_late(void **state)
     acre_close(heap);
 }
 
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"512M\"\ntenant \"default\" { max = \"256M\" }\n"
-                  "tenant \"small\" { max = \"12M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,5 +187,6 @@ int main(void)
         cmocka_unit_test(a_full_heap_is_nomem_and_sqlite_goes_on),
         cmocka_unit_test(once_sqlite_is_initialized_it_is_too_late),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"512M\"\ntenant \"default\" { max = \"256M\" }\n"
+                                    "tenant \"small\" { max = \"12M\" }\n");
 }

@@ -27,8 +27,6 @@
 #define SLOTS_USED 6
 #define CALL_NS    300000000ull
 
-static struct daemon d;
-
 static const char *const config = "capacity = \"512M\"\n"
                                   "tenant bad { max = \"48M\" users = {\"*\"} }\n"
                                   "tenant good { max = \"48M\" users = {\"*\"} }\n";
@@ -312,7 +310,7 @@ static void flood(struct hostile *h)
 static bool greet(struct hostile *h)
 {
     h->serial = 1;
-    return wire_hello(d.socket, wire_now_ns() + 5000000000ull, &h->sock, NULL) == 0;
+    return wire_hello(the_daemon.socket, wire_now_ns() + 5000000000ull, &h->sock, NULL) == 0;
 }
 
 /* A connection that attaches and does not wait for what comes of it. */
@@ -443,7 +441,7 @@ static bool do_good(void *arg)
     size_t sizes[256];
     uint64_t rng = g->seed;
 
-    CHECK(acre_open(&heap, d.socket, "good") == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "good") == 0);
     while (!__atomic_load_n(&g->stop, __ATOMIC_SEQ_CST)) {
         unsigned i = rnd(&rng) % 256;
         uint64_t began_ns = wire_now_ns();
@@ -483,7 +481,7 @@ static int drop_tenant(const char *name)
     struct msg_request req = {.op = MSG_TENANT_DROP, .serial = 2};
     struct msg_reply reply;
     int sock = -1;
-    assert_int_equal(wire_hello(d.socket, wire_now_ns() + 5000000000ull, &sock, NULL), 0);
+    assert_int_equal(wire_hello(the_daemon.socket, wire_now_ns() + 5000000000ull, &sock, NULL), 0);
     struct wire_call c = {.sock = sock, .deadline_ns = wire_now_ns() + 5000000000ull};
     strcpy(req.tenant_drop.tenant, name);
     assert_int_equal(wire_call(&c, &req, -1, &reply, NULL), 0);
@@ -504,10 +502,11 @@ static void drop_when_empty(const char *name)
 
 static void expect_files(unsigned n_fds, unsigned n_maps)
 {
-    for (unsigned i = 0; i < 300 && (daemon_fds(&d) != n_fds || daemon_maps(&d) != n_maps); i++)
+    for (unsigned i = 0;
+         i < 300 && (daemon_fds(&the_daemon) != n_fds || daemon_maps(&the_daemon) != n_maps); i++)
         usleep(20000);
-    assert_int_equal(daemon_fds(&d), n_fds);
-    assert_int_equal(daemon_maps(&d), n_maps);
+    assert_int_equal(daemon_fds(&the_daemon), n_fds);
+    assert_int_equal(daemon_maps(&the_daemon), n_maps);
 }
 
 /* Finds fault, as it should; but it comes to an end, and the good ones are as they were. */
@@ -515,10 +514,11 @@ static void check_both(void)
 {
     char command[512];
     snprintf(command, sizeof(command), "%s check bad --socket %s >/dev/null 2>&1",
-             getenv("ACRECTL"), d.socket);
+             getenv("ACRECTL"), the_daemon.socket);
     int status = system(command);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) <= 1);
-    snprintf(command, sizeof(command), "%s check good --socket %s", getenv("ACRECTL"), d.socket);
+    snprintf(command, sizeof(command), "%s check good --socket %s", getenv("ACRECTL"),
+             the_daemon.socket);
     assert_int_equal(system(command), 0);
 }
 
@@ -530,13 +530,13 @@ static void hostile_clients_harm_nobody_else(void **state)
     pid_t hostile[N_HOSTILE];
     uint64_t rng = *seed = g->seed = test_seed(11);
 
-    daemon_up(&d, config);
-    acre_close(heap_open(&d, "good"));
-    acre_close(heap_open(&d, "bad"));
+    daemon_up(&the_daemon, config);
+    acre_close(heap_open(&the_daemon, "good"));
+    acre_close(heap_open(&the_daemon, "bad"));
     drop_when_empty("good");
     drop_when_empty("bad");
     usleep(100000);
-    unsigned n_fds = daemon_fds(&d), n_maps = daemon_maps(&d);
+    unsigned n_fds = daemon_fds(&the_daemon), n_maps = daemon_maps(&the_daemon);
 
     pid_t worker = child_start(do_good, g);
     for (unsigned i = 0; i < N_HOSTILE; i++)
@@ -559,12 +559,12 @@ static void hostile_clients_harm_nobody_else(void **state)
     printf("%llu rounds beside them, the slowest took %llu us\n", (unsigned long long)g->rounds,
            (unsigned long long)g->worst_ns / 1000);
     drop_when_empty("bad"); /* first: acrectl finds fault with what they have left */
-    expect_settled(&d, "good", (long long)g->live_bytes, 0);
-    assert_int_equal(tenant_stats(&d, "good").published_bytes, g->live_bytes);
+    expect_settled(&the_daemon, "good", (long long)g->live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "good").published_bytes, g->live_bytes);
     drop_when_empty("good");
     drop_when_empty("bad"); /* acrectl looked at it */
     expect_files(n_fds, n_maps);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 /* ---- what one user may hold ---- */
@@ -595,10 +595,10 @@ static void limited_daemon_up(void)
     assert_int_equal(fchmod(fd, 0700), 0);
     close(fd);
     setenv("ACRE_DAEMON", script, 1);
-    daemon_up(&d, config);
+    daemon_up(&the_daemon, config);
     setenv("ACRE_DAEMON", old, 1);
     unlink(script);
-    assert_int_equal(chmod(d.dir, 0755), 0);
+    assert_int_equal(chmod(the_daemon.dir, 0755), 0);
 }
 
 static void one_user_cannot_shut_out_the_others(void **state)
@@ -612,13 +612,13 @@ static void one_user_cannot_shut_out_the_others(void **state)
     for (unsigned last = ~0u; *n == 0 || *n != last; usleep(300000))
         last = *n;
     printf("%u clients of one user\n", *n);
-    struct acre_heap *heap = heap_open(&d, "good");
+    struct acre_heap *heap = heap_open(&the_daemon, "good");
     assert_non_null(acre_alloc(heap, 100));
     acre_close(heap);
     assert_int_equal(kill(hoarder, SIGKILL), 0);
     assert_int_equal(child_signal(hoarder), SIGKILL);
     drop_when_empty("bad");
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 int main(void)

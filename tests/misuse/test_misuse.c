@@ -4,7 +4,6 @@
  * on. */
 #include "tests/system/harness.h"
 
-static struct daemon d;
 static struct acre_heap *heap;
 
 static struct {
@@ -52,7 +51,7 @@ static void expect_unharmed(void)
         acre_free(heap, blocks[i]);
     }
     assert_int_equal(seen.n, 0);
-    assert_int_equal(tenant_stats(&d, "default").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_bytes, 0);
 }
 
 static void a_double_free_is_reported(void **state)
@@ -138,7 +137,7 @@ static void the_default_handler_writes_one_line_and_aborts(void **state)
     (void)state;
     char path[128], line[512], more[8];
 
-    snprintf(path, sizeof(path), "%s/stderr", d.dir);
+    snprintf(path, sizeof(path), "%s/stderr", the_daemon.dir);
     assert_int_equal(child_signal(child_start(free_twice, path)), SIGABRT);
     FILE *f = fopen(path, "r");
     assert_non_null(f);
@@ -195,8 +194,8 @@ static void another_clients_block_is_not_resized(void **state)
 static int up(void **state)
 {
     (void)state;
-    daemon_up(&d, NULL);
-    heap = heap_open(&d, NULL);
+    daemon_up(&the_daemon, NULL);
+    heap = heap_open(&the_daemon, NULL);
     acre_set_misuse_handler(note, &seen);
     return 0;
 }
@@ -205,7 +204,7 @@ static int down(void **state)
 {
     (void)state;
     acre_close(heap);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
     return 0;
 }
 

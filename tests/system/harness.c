@@ -37,10 +37,10 @@ static const char *program(const char *variable)
     return path;
 }
 
-static void write_config(struct daemon *d, const char *text)
+static void write_config(struct daemon *on, const char *text)
 {
-    snprintf(d->config, sizeof(d->config), "%s/acre.conf", d->dir);
-    FILE *f = fopen(d->config, "w");
+    snprintf(on->config, sizeof(on->config), "%s/acre.conf", on->dir);
+    FILE *f = fopen(on->config, "w");
     assert_non_null(f);
     assert_true(fputs(text, f) >= 0);
     assert_int_equal(fclose(f), 0);
@@ -59,7 +59,7 @@ static void judge_daemons(void)
     }
 }
 
-void daemon_up(struct daemon *d, const char *config)
+void daemon_up(struct daemon *on, const char *config)
 {
     const char *path = program("ACRE_DAEMON");
 
@@ -67,34 +67,34 @@ void daemon_up(struct daemon *d, const char *config)
         assert_int_equal(atexit(judge_daemons), 0);
     up_pid = getpid();
     n_up++;
-    memset(d, 0, sizeof(*d));
-    strcpy(d->dir, "/tmp/acre-test-XXXXXX");
-    assert_non_null(mkdtemp(d->dir));
-    snprintf(d->socket, sizeof(d->socket), "%s/acred.sock", d->dir);
+    memset(on, 0, sizeof(*on));
+    strcpy(on->dir, "/tmp/acre-test-XXXXXX");
+    assert_non_null(mkdtemp(on->dir));
+    snprintf(on->socket, sizeof(on->socket), "%s/acred.sock", on->dir);
     if (config)
-        write_config(d, config);
-    d->pid = fork();
-    if (d->pid == 0) {
+        write_config(on, config);
+    on->pid = fork();
+    if (on->pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (config)
-            execl(path, "acred", "--socket", d->socket, "--config", d->config, (char *)NULL);
+            execl(path, "acred", "--socket", on->socket, "--config", on->config, (char *)NULL);
         else
-            execl(path, "acred", "--socket", d->socket, (char *)NULL);
+            execl(path, "acred", "--socket", on->socket, (char *)NULL);
         _exit(127);
     }
-    for (unsigned i = 0; i < 2000 && !harness_listens(d->socket); i++) {
-        if (waitpid(d->pid, NULL, WNOHANG) != 0)
+    for (unsigned i = 0; i < 2000 && !harness_listens(on->socket); i++) {
+        if (waitpid(on->pid, NULL, WNOHANG) != 0)
             fail_msg("%s ended before it listened", path);
         sleep_ms(10);
     }
-    assert_true(harness_listens(d->socket));
+    assert_true(harness_listens(on->socket));
 }
 
-void expect_checked(const struct daemon *d)
+void expect_checked(const struct daemon *on)
 {
     char command[256], said[4096];
 
-    snprintf(command, sizeof(command), "%s check --socket %s 2>&1", program("ACRECTL"), d->socket);
+    snprintf(command, sizeof(command), "%s check --socket %s 2>&1", program("ACRECTL"), on->socket);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     size_t n = fread(said, 1, sizeof(said) - 1, f);
@@ -105,35 +105,52 @@ void expect_checked(const struct daemon *d)
         fail_msg("acrectl check:\n%s", said);
 }
 
-void daemon_down(struct daemon *d)
+void daemon_down(struct daemon *on)
 {
     int status;
 
-    if (!d->is_scribbled)
-        expect_checked(d);
-    assert_int_equal(kill(d->pid, SIGTERM), 0);
-    assert_int_equal(waitpid(d->pid, &status, 0), d->pid);
+    if (!on->is_scribbled)
+        expect_checked(on);
+    assert_int_equal(kill(on->pid, SIGTERM), 0);
+    assert_int_equal(waitpid(on->pid, &status, 0), on->pid);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         fail_msg("acred ended with status 0x%x", status);
-    assert_int_not_equal(access(d->socket, F_OK), 0);
-    daemon_remove(d);
+    assert_int_not_equal(access(on->socket, F_OK), 0);
+    daemon_remove(on);
 }
 
-void daemon_remove(struct daemon *d)
+void daemon_remove(struct daemon *on)
 {
-    unlink(d->socket);
-    if (d->config[0])
-        unlink(d->config);
-    assert_int_equal(rmdir(d->dir), 0);
+    unlink(on->socket);
+    if (on->config[0])
+        unlink(on->config);
+    assert_int_equal(rmdir(on->dir), 0);
     n_up--;
 }
 
-pid_t daemon_worker(const struct daemon *d)
+struct daemon the_daemon;
+const char *harness_config;
+
+int harness_up(void **state)
+{
+    (void)state;
+    daemon_up(&the_daemon, harness_config);
+    return 0;
+}
+
+int harness_down(void **state)
+{
+    (void)state;
+    daemon_down(&the_daemon);
+    return 0;
+}
+
+pid_t daemon_worker(const struct daemon *on)
 {
     char path[64];
     int worker = 0;
 
-    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)d->pid, (int)d->pid);
+    snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)on->pid, (int)on->pid);
     for (unsigned tries = 0; tries < 1000 && worker == 0; tries++) {
         FILE *f = fopen(path, "r");
         if (f && fscanf(f, "%d", &worker) != 1)
@@ -145,12 +162,12 @@ pid_t daemon_worker(const struct daemon *d)
     return worker;
 }
 
-unsigned daemon_fds(const struct daemon *d)
+unsigned daemon_fds(const struct daemon *on)
 {
     char path[64];
     unsigned n = 0;
 
-    snprintf(path, sizeof(path), "/proc/%d/fd", (int)daemon_worker(d));
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)daemon_worker(on));
     DIR *dir = opendir(path);
     assert_non_null(dir);
     while (readdir(dir))
@@ -159,12 +176,12 @@ unsigned daemon_fds(const struct daemon *d)
     return n;
 }
 
-unsigned daemon_maps(const struct daemon *d)
+unsigned daemon_maps(const struct daemon *on)
 {
     char path[64], line[512];
     unsigned n = 0;
 
-    snprintf(path, sizeof(path), "/proc/%d/maps", (int)daemon_worker(d));
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)daemon_worker(on));
     FILE *f = fopen(path, "r");
     assert_non_null(f);
     while (fgets(line, sizeof(line), f))
@@ -182,13 +199,13 @@ static long long json_int(const json_t *o, const char *key)
     return json_integer_value(v);
 }
 
-static json_t *stats_json(const struct daemon *d)
+static json_t *stats_json(const struct daemon *on)
 {
     char command[256];
     json_error_t error;
 
     snprintf(command, sizeof(command), "%s stats --json --socket %s", program("ACRECTL"),
-             d->socket);
+             on->socket);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     json_t *root = json_loadf(f, 0, &error);
@@ -197,10 +214,10 @@ static json_t *stats_json(const struct daemon *d)
     return root;
 }
 
-struct tenant_stats tenant_stats(const struct daemon *d, const char *tenant)
+struct tenant_stats tenant_stats(const struct daemon *on, const char *tenant)
 {
     struct tenant_stats s = {0};
-    json_t *root = stats_json(d), *t;
+    json_t *root = stats_json(on), *t;
     size_t i;
     bool found = false;
 
@@ -223,13 +240,13 @@ struct tenant_stats tenant_stats(const struct daemon *d, const char *tenant)
     return s;
 }
 
-void expect_settled(const struct daemon *d, const char *tenant, long long live_bytes,
+void expect_settled(const struct daemon *on, const char *tenant, long long live_bytes,
                     unsigned n_clients)
 {
     struct tenant_stats s;
 
     for (unsigned i = 0; i < 400; i++) {
-        s = tenant_stats(d, tenant);
+        s = tenant_stats(on, tenant);
         if (s.live_bytes == live_bytes && s.n_clients == n_clients)
             return;
         sleep_ms(50);
@@ -282,10 +299,10 @@ void *shared_page(size_t bytes)
     return p;
 }
 
-struct acre_heap *heap_open(const struct daemon *d, const char *tenant)
+struct acre_heap *heap_open(const struct daemon *on, const char *tenant)
 {
     struct acre_heap *heap = NULL;
-    int r = acre_open(&heap, d->socket, tenant);
+    int r = acre_open(&heap, on->socket, tenant);
 
     if (r < 0)
         fail_msg("acre_open: %d: %s", r, acre_last_error());

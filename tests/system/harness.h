@@ -28,34 +28,43 @@ struct daemon {
 };
 
 /* Starts $ACRE_DAEMON with this configuration text (NULL: none) and waits until it listens. */
-void daemon_up(struct daemon *d, const char *config);
+void daemon_up(struct daemon *on, const char *config);
 /* Its heaps must agree with its books. Then SIGTERM; it must exit with 0 and leave no socket
  * behind. */
-void daemon_down(struct daemon *d);
+void daemon_down(struct daemon *on);
 /* The files of one that has ended in another way. */
-void daemon_remove(struct daemon *d);
+void daemon_remove(struct daemon *on);
 
 /* Fails the test with what acrectl check says, unless that is nothing. */
-void expect_checked(const struct daemon *d);
+void expect_checked(const struct daemon *on);
 
 /* Does somebody listen at this path? */
 bool harness_listens(const char *path);
 
 /* The process that serves: the child of the one that was started. Waits until it is there. */
-pid_t daemon_worker(const struct daemon *d);
+pid_t daemon_worker(const struct daemon *on);
 /* What the worker has open and mapped (entries of /proc/PID/fd and lines of maps). */
-unsigned daemon_fds(const struct daemon *d);
-unsigned daemon_maps(const struct daemon *d);
+unsigned daemon_fds(const struct daemon *on);
+unsigned daemon_maps(const struct daemon *on);
+
+/* The daemon of a file's tests: of all, or of each that has harness_up and harness_down around
+ * it. */
+extern struct daemon the_daemon;
+extern const char *harness_config; /* NULL: none */
+int harness_up(void **state);
+int harness_down(void **state);
+#define run_beside_daemon(tests, config)                                                           \
+    (harness_config = (config), cmocka_run_group_tests(tests, harness_up, harness_down))
 
 struct tenant_stats {
     long long max_bytes, granted_bytes, resident_bytes, live_bytes, live_blocks, published_bytes;
     unsigned n_clients;
 };
 /* From acrectl stats --json; fails the test if that fails. */
-struct tenant_stats tenant_stats(const struct daemon *d, const char *tenant);
+struct tenant_stats tenant_stats(const struct daemon *on, const char *tenant);
 /* Polls until live bytes and clients are as expected; fails the test after 20 s with both
  * figures. */
-void expect_settled(const struct daemon *d, const char *tenant, long long live_bytes,
+void expect_settled(const struct daemon *on, const char *tenant, long long live_bytes,
                     unsigned n_clients);
 
 /* Runs fn in a forked child that must return true. Children are killed by SIGALRM after 100 s. */
@@ -81,7 +90,7 @@ int child_signal(pid_t pid);
 void *shared_page(size_t bytes);
 
 /* Opens or fails the test. */
-struct acre_heap *heap_open(const struct daemon *d, const char *tenant);
+struct acre_heap *heap_open(const struct daemon *on, const char *tenant);
 
 /* xorshift: seeded, the same everywhere. */
 static inline uint64_t rnd(uint64_t *state)

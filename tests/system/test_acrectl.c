@@ -3,22 +3,6 @@
 
 #include <jansson.h>
 
-static struct daemon d;
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, NULL);
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
-}
-
 /* Runs acrectl with these arguments; its exit code. */
 static int acrectl_at(const char *socket, const char *args)
 {
@@ -33,14 +17,15 @@ static int acrectl_at(const char *socket, const char *args)
 
 static int acrectl(const char *args)
 {
-    return acrectl_at(d.socket, args);
+    return acrectl_at(the_daemon.socket, args);
 }
 
 static json_t *stats(void)
 {
     char command[512];
 
-    snprintf(command, sizeof(command), "%s stats --json --socket %s", getenv("ACRECTL"), d.socket);
+    snprintf(command, sizeof(command), "%s stats --json --socket %s", getenv("ACRECTL"),
+             the_daemon.socket);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     json_t *root = json_loadf(f, 0, NULL);
@@ -78,7 +63,7 @@ static void assert_has(json_t *object, const char *const *keys, size_t n)
 
 static void stats_in_json_have_all_keys_that_were_promised(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     void *block = acre_alloc(heap, 100);
     json_t *root = stats(), *tenant = tenant_of(root);
 
@@ -115,7 +100,7 @@ static size_t allocate_many(struct acre_heap *heap, size_t *ret_published)
 
 static void live_bytes_are_the_usable_bytes_of_all_blocks(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     size_t published, live = allocate_many(heap, &published);
     json_t *root = stats(), *tenant = tenant_of(root);
     json_t *client = json_array_get(json_object_get(tenant, "clients"), 0);
@@ -135,7 +120,7 @@ static void live_bytes_are_the_usable_bytes_of_all_blocks(void **state)
 
 static void classes_and_large_blocks_sum_up_to_the_live_bytes(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     size_t published, live = allocate_many(heap, &published), i;
     json_t *root = stats(), *tenant = tenant_of(root), *class;
     long long sum = int_of(tenant, "large_bytes");
@@ -150,28 +135,28 @@ static void classes_and_large_blocks_sum_up_to_the_live_bytes(void **state)
 
 static void looking_changes_nothing(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     size_t published;
     (void)state;
     allocate_many(heap, &published);
-    struct tenant_stats before = tenant_stats(&d, "default");
-    unsigned n_fds = daemon_fds(&d), n_maps = daemon_maps(&d);
+    struct tenant_stats before = tenant_stats(&the_daemon, "default");
+    unsigned n_fds = daemon_fds(&the_daemon), n_maps = daemon_maps(&the_daemon);
 
     for (int i = 0; i < 20; i++)
         assert_int_equal(acrectl(i % 2 ? "stats" : "check"), 0);
-    struct tenant_stats after = tenant_stats(&d, "default");
+    struct tenant_stats after = tenant_stats(&the_daemon, "default");
     assert_int_equal(after.granted_bytes, before.granted_bytes);
     assert_int_equal(after.resident_bytes, before.resident_bytes);
     assert_int_equal(after.live_bytes, before.live_bytes);
     /* The last acrectl has exited; the daemon may not have noticed yet. */
-    assert_true(daemon_fds(&d) <= n_fds + 3);
-    assert_int_equal(daemon_maps(&d), n_maps);
+    assert_true(daemon_fds(&the_daemon) <= n_fds + 3);
+    assert_int_equal(daemon_maps(&the_daemon), n_maps);
     acre_close(heap);
 }
 
 static void a_tenant_in_use_is_not_dropped_and_an_unused_one_is(void **state)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     void *block = acre_alloc(heap, 1000);
 
     (void)state;
@@ -179,9 +164,9 @@ static void a_tenant_in_use_is_not_dropped_and_an_unused_one_is(void **state)
     assert_int_equal(acre_root_set(heap, "kept", acre_offset(heap, block)), 0);
     assert_int_equal(acrectl("tenant drop default"), 1);
     acre_close(heap);
-    expect_settled(&d, "default", 1024, 0);
+    expect_settled(&the_daemon, "default", 1024, 0);
     assert_int_equal(acrectl("tenant drop default"), 0);
-    struct tenant_stats s = tenant_stats(&d, "default");
+    struct tenant_stats s = tenant_stats(&the_daemon, "default");
     assert_int_equal(s.live_bytes, 0);
     assert_int_equal(s.granted_bytes, 0);
 }
@@ -190,14 +175,14 @@ static void a_dropped_heap_can_be_opened_anew_and_is_empty(void **state)
 {
     acre_off off;
     (void)state;
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     void *block = acre_alloc(heap, 1000);
     assert_int_equal(acre_root_set(heap, "kept", acre_offset(heap, block)), 0);
     acre_close(heap);
-    expect_settled(&d, "default", 1024, 0);
+    expect_settled(&the_daemon, "default", 1024, 0);
     assert_int_equal(acrectl("tenant drop default"), 0);
 
-    heap = heap_open(&d, "default");
+    heap = heap_open(&the_daemon, "default");
     assert_int_equal(acre_root_get(heap, "kept", &off), -ENOENT);
     block = acre_calloc(heap, 1, 5000);
     assert_non_null(block);
@@ -227,7 +212,7 @@ static void exit_codes_tell_well_finding_usage_and_no_daemon(void **state)
     assert_int_equal(acrectl_at("/dev/null", "stats"), 3);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, harness_up, harness_down)
 
 int main(void)
 {

@@ -4,7 +4,6 @@
 
 #include <pthread.h>
 
-static struct daemon d;
 static int fill_byte = 0xee;
 
 /* Allocates blocks of one size until refused; returns how many bytes. */
@@ -29,7 +28,7 @@ static void over_max_is_null_and_enomem_with_a_sentence(void **state)
     (void)state;
     static void *blocks[2000000];
     static const size_t sizes[] = {16, 64, 1000, 4096, 20000, 32768, 100000, 1 << 20, 5 << 20};
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
 
     for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
         size_t n, bytes = fill(heap, sizes[i], blocks, 2000000, &n);
@@ -53,13 +52,13 @@ static void over_max_is_null_and_enomem_with_a_sentence(void **state)
     assert_int_equal(errno, ENOMEM);
     assert_int_equal(acre_trim(heap), 0);
     acre_close(heap);
-    expect_settled(&d, "small", 0, 0);
+    expect_settled(&the_daemon, "small", 0, 0);
 }
 
 static void a_tenant_of_20_mib_works(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
     void *block = acre_alloc(heap, 12 << 20);
     assert_non_null(block);
     memset(block, 1, 12 << 20);
@@ -75,7 +74,7 @@ static bool hoarder(void *arg)
     size_t n;
     static void *blocks[100000];
 
-    CHECK(acre_open(&heap, d.socket, "small") == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "small") == 0);
     fill(heap, 1000, blocks, 100000, &n);
     for (size_t i = 0; i < n; i++)
         acre_free(heap, blocks[i]);
@@ -103,13 +102,13 @@ static void uncut_units_are_taken_back_from_a_client_that_sleeps(void **state)
     assert_int_equal(pipe(pipes + 2), 0);
     pid_t pid = child_start(hoarder, pipes);
     assert_int_equal(read(pipes[0], &c, 1), 1);
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
     assert_true(fill(heap, 1 << 20, blocks, 100, &n) >= 14 << 20);
     /* Down to the last unit, those that were taken back among them. */
     static void *rest[1000];
     size_t n_rest;
     fill(heap, 7000, rest, 1000, &n_rest);
-    assert_int_equal(tenant_stats(&d, "small").n_clients, 2);
+    assert_int_equal(tenant_stats(&the_daemon, "small").n_clients, 2);
     assert_int_equal(write(pipes[3], "x", 1), 1);
     assert_int_equal(read(pipes[0], &c, 1), 1);
     for (size_t i = 0; i < n; i++) {
@@ -126,7 +125,7 @@ static void uncut_units_are_taken_back_from_a_client_that_sleeps(void **state)
     assert_int_equal(write(pipes[3], "x", 1), 1);
     assert_true(child_ok(pid));
     acre_close(heap);
-    expect_settled(&d, "small", 0, 0);
+    expect_settled(&the_daemon, "small", 0, 0);
 }
 
 static bool keeper(void *arg)
@@ -136,7 +135,7 @@ static bool keeper(void *arg)
     void *blocks[4];
     char c;
 
-    CHECK(acre_open(&heap, d.socket, "small") == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "small") == 0);
     for (unsigned i = 0; i < 4; i++)
         CHECK((blocks[i] = acre_alloc(heap, 1 << 20)) != NULL);
     for (unsigned i = 0; i < 4; i++)
@@ -163,7 +162,7 @@ static void kept_large_blocks_are_taken_from_a_client_that_sleeps(void **state)
     assert_int_equal(pipe(pipes + 2), 0);
     pid_t pid = child_start(keeper, pipes);
     assert_int_equal(read(pipes[0], &c, 1), 1);
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
     size_t bytes = fill(heap, 1 << 20, blocks, 100, &n);
     assert_int_equal(write(pipes[3], "x", 1), 1);
     assert_true(child_ok(pid));
@@ -171,7 +170,7 @@ static void kept_large_blocks_are_taken_from_a_client_that_sleeps(void **state)
     /* Segments of 4, 4, 8 and 4 MiB, each with its tables: 16 blocks or 17, 12 if those were
      * hoarded. */
     assert_true(bytes >= 16 << 20);
-    expect_settled(&d, "small", 0, 0);
+    expect_settled(&the_daemon, "small", 0, 0);
 }
 
 struct stale {
@@ -206,7 +205,7 @@ static bool take_all_and_give_back(void *arg)
     size_t n;
 
     (void)arg;
-    CHECK(acre_open(&heap, d.socket, "small") == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "small") == 0);
     CHECK(fill(heap, 1000, blocks, 100000, &n) > 16 << 20);
     return true; /* dies: all comes back */
 }
@@ -214,7 +213,7 @@ static bool take_all_and_give_back(void *arg)
 static void a_stale_note_of_a_kept_block_does_not_hand_it_out_twice(void **state)
 {
     (void)state;
-    struct stale s = {.heap = heap_open(&d, "small")};
+    struct stale s = {.heap = heap_open(&the_daemon, "small")};
     pthread_t thread;
     void *blocks[8];
     size_t n;
@@ -222,7 +221,7 @@ static void a_stale_note_of_a_kept_block_does_not_hand_it_out_twice(void **state
     assert_int_equal(pthread_create(&thread, NULL, keep_and_try_again, &s), 0);
     wait_step(&s, 1);
     RUN_CHILD(take_all_and_give_back, NULL);
-    expect_settled(&d, "small", 0, 1);
+    expect_settled(&the_daemon, "small", 0, 1);
     /* The same units come to this process again, and live. */
     fill(s.heap, 3 << 20, blocks, 8, &n);
     assert_true(n >= 3);
@@ -235,13 +234,13 @@ static void a_stale_note_of_a_kept_block_does_not_hand_it_out_twice(void **state
     for (size_t i = 0; i < n; i++)
         assert_ptr_not_equal(blocks[i], s.again);
     acre_close(s.heap);
-    expect_settled(&d, "small", 0, 0);
+    expect_settled(&the_daemon, "small", 0, 0);
 }
 
 static void a_block_beyond_a_slot_works(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, "big");
+    struct acre_heap *heap = heap_open(&the_daemon, "big");
     size_t size = (2ull << 30) + 12345;
     char *block = acre_alloc(heap, size);
     if (!block)
@@ -258,7 +257,7 @@ static void a_block_beyond_a_slot_works(void **state)
     acre_free(heap, block);
     acre_free(heap, small);
     acre_close(heap);
-    expect_settled(&d, "big", 0, 0);
+    expect_settled(&the_daemon, "big", 0, 0);
 }
 
 static void tenants_do_not_share_budgets(void **state)
@@ -266,7 +265,7 @@ static void tenants_do_not_share_budgets(void **state)
     (void)state;
     static void *blocks[100];
     size_t n;
-    struct acre_heap *small = heap_open(&d, "small"), *big = heap_open(&d, "big");
+    struct acre_heap *small = heap_open(&the_daemon, "small"), *big = heap_open(&the_daemon, "big");
 
     fill(small, 1 << 20, blocks, 100, &n);
     void *block = acre_alloc(big, 8 << 20);
@@ -274,22 +273,7 @@ static void tenants_do_not_share_budgets(void **state)
     acre_free(big, block);
     acre_close(small);
     acre_close(big);
-    expect_settled(&d, "small", 0, 0);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"4G\"\ntenant \"small\" { max = \"20M\" }\n"
-                  "tenant \"big\" { max = \"3G\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
+    expect_settled(&the_daemon, "small", 0, 0);
 }
 
 int main(void)
@@ -303,5 +287,6 @@ int main(void)
         cmocka_unit_test(a_block_beyond_a_slot_works),
         cmocka_unit_test(tenants_do_not_share_budgets),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"4G\"\ntenant \"small\" { max = \"20M\" }\n"
+                                    "tenant \"big\" { max = \"3G\" }\n");
 }

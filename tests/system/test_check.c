@@ -17,8 +17,6 @@
 #define N_KILLS   16u
 #define N_SHELVES 256u
 
-static struct daemon d;
-
 /* ---- what acrectl says ---- */
 
 struct verdict {
@@ -49,7 +47,7 @@ static struct verdict check(void)
     size_t i;
 
     snprintf(command, sizeof(command), "%s check default --json --socket %s", getenv("ACRECTL"),
-             d.socket);
+             the_daemon.socket);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     json_t *root = json_loadf(f, 0, NULL);
@@ -87,23 +85,9 @@ static void expect_finding(const char *kind, uint32_t unit)
 
 /* ---- at rest ---- */
 
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, NULL);
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
-}
-
 static bool leave_orphans(void *arg)
 {
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     (void)arg;
     for (size_t i = 0; i < 3000; i++) {
         void *block = acre_alloc(heap, i % 40 == 0 ? 100000 + i * 100 : 1 + i);
@@ -119,7 +103,7 @@ static void a_heap_at_rest_agrees_with_the_books(void **state)
     (void)state;
     struct verdict v = expect_well();
     assert_true(v.sums_compared);
-    struct acre_heap *heap = heap_open(&d, "default");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     void *blocks[300];
     for (size_t i = 0; i < 300; i++) {
         blocks[i] = acre_alloc(heap, i * i * 7);
@@ -213,7 +197,7 @@ static bool work(void *arg)
     void *blocks[400] = {0};
     struct acre_heap *heap;
 
-    CHECK(acre_open(&heap, d.socket, "default") == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "default") == 0);
     atomic_store(&load->clients[w->i], acre_self(heap));
     while (!atomic_load(&load->stop)) {
         unsigned i = rnd(&rng) % 400;
@@ -249,7 +233,7 @@ static void a_heap_under_load_agrees_with_the_books(void **state)
     unsigned n_sums = 0;
     uint64_t rng = load->seed = test_seed(5);
 
-    daemon_up(&d, tight);
+    daemon_up(&the_daemon, tight);
     for (unsigned i = 0; i < N_WORKERS; i++) {
         workers[i] = (struct worker){load, i};
         pids[i] = child_start(work, &workers[i]);
@@ -269,12 +253,12 @@ static void a_heap_under_load_agrees_with_the_books(void **state)
         assert_true(child_ok(pids[i]));
     printf("%llu operations meanwhile, sums compared %u times\n",
            (unsigned long long)atomic_load(&load->n_ops), n_sums);
-    for (unsigned i = 0; tenant_stats(&d, "default").n_clients > 0; i++) {
+    for (unsigned i = 0; tenant_stats(&the_daemon, "default").n_clients > 0; i++) {
         assert_true(i < 1000);
         usleep(20000);
     }
     assert_true(expect_well().sums_compared);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 /* ---- damage ---- */
@@ -299,7 +283,7 @@ static uint32_t unit_of(const struct victim *v, const void *block)
 /* A slab of several units, and a large block. */
 static void victim_make(struct victim *v)
 {
-    v->heap = heap_open(&d, "default");
+    v->heap = heap_open(&the_daemon, "default");
     char *small = acre_alloc(v->heap, 20000), *large = acre_alloc(v->heap, 100000);
     assert_true(small && large);
     v->base = small - acre_offset(v->heap, small);
@@ -415,7 +399,7 @@ static void damage_is_found_under_load_too(void **state)
     acre_close(v.heap);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, harness_up, harness_down)
 
 int main(void)
 {

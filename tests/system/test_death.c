@@ -8,8 +8,6 @@
 #define N_KILLS   200
 #define N_SHARED  512
 
-static struct daemon d;
-
 /* Offsets of published blocks, swapped in and out by all workers: outside of the heap, so that no
  * death can lose one... */
 struct board {
@@ -35,7 +33,7 @@ static bool work(void *arg)
     uint64_t rng = b->seed ^ ((uint64_t)getpid() << 20);
     unsigned char *own[64] = {0};
 
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     while (!__atomic_load_n(&b->stop, __ATOMIC_RELAXED)) {
         unsigned i = rnd(&rng) % 64;
         acre_free(heap, own[i]);
@@ -80,12 +78,12 @@ static void random_kills_disturb_nobody_and_lose_nothing(void **state)
         assert_true(child_ok(pids[i]));
 
     /* What is live now is published: the board, and at most one block a kill. */
-    for (unsigned i = 0; i < 400 && tenant_stats(&d, "default").n_clients > 0; i++)
+    for (unsigned i = 0; i < 400 && tenant_stats(&the_daemon, "default").n_clients > 0; i++)
         usleep(50000);
-    struct tenant_stats s = tenant_stats(&d, "default");
+    struct tenant_stats s = tenant_stats(&the_daemon, "default");
     assert_int_equal(s.n_clients, 0);
     assert_int_equal(s.live_bytes, s.published_bytes);
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     unsigned n_board = 0;
     for (unsigned i = 0; i < N_SHARED; i++) {
         if (!b->slots[i])
@@ -105,7 +103,7 @@ static bool hold_and_wait(void *arg)
     struct acre_heap *heap;
     char c;
 
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     CHECK(acre_alloc(heap, 5000) != NULL);
     CHECK(write(pipes[1], "x", 1) == 1);
     CHECK(read(pipes[2], &c, 1) == 1);
@@ -121,32 +119,18 @@ static void a_stopped_client_is_not_a_dead_one(void **state)
 
     assert_int_equal(pipe(pipes), 0);
     assert_int_equal(pipe(pipes + 2), 0);
-    long long before = tenant_stats(&d, "default").live_bytes;
+    long long before = tenant_stats(&the_daemon, "default").live_bytes;
     pid_t pid = child_start(hold_and_wait, pipes);
     assert_int_equal(read(pipes[0], &c, 1), 1);
     assert_int_equal(kill(pid, SIGSTOP), 0);
     sleep(2);
-    struct tenant_stats s = tenant_stats(&d, "default");
+    struct tenant_stats s = tenant_stats(&the_daemon, "default");
     assert_int_equal(s.n_clients, 1);
     assert_int_equal(s.live_bytes - before, 5120);
     kill(pid, SIGCONT);
     assert_int_equal(write(pipes[3], "x", 1), 1);
     assert_true(child_ok(pid));
-    expect_settled(&d, "default", before, 0);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"2G\"\ntenant \"default\" { max = \"1G\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
+    expect_settled(&the_daemon, "default", before, 0);
 }
 
 int main(void)
@@ -155,5 +139,5 @@ int main(void)
         cmocka_unit_test(random_kills_disturb_nobody_and_lose_nothing),
         cmocka_unit_test(a_stopped_client_is_not_a_dead_one),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"2G\"\ntenant \"default\" { max = \"1G\" }\n");
 }

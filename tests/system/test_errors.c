@@ -9,8 +9,6 @@
 
 #include "proto/codec.h"
 
-static struct daemon d;
-
 static void expect_error(int expected, const char *address, const char *tenant)
 {
     struct acre_options o = {
@@ -31,7 +29,7 @@ static void expect_error(int expected, const char *address, const char *tenant)
 static void a_wrong_tenant_is_enoent(void **state)
 {
     (void)state;
-    expect_error(-ENOENT, d.socket, "nobody's");
+    expect_error(-ENOENT, the_daemon.socket, "nobody's");
 }
 
 static void an_absent_daemon_is_econnrefused(void **state)
@@ -46,8 +44,8 @@ static bool as_nobody(void *arg)
 
     (void)arg;
     CHECK(setgid(65534) == 0 && setuid(65534) == 0);
-    CHECK(acre_open(&heap, d.socket, "default") == -EACCES);
-    CHECK(acre_open(&heap, d.socket, "open") == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "default") == -EACCES);
+    CHECK(acre_open(&heap, the_daemon.socket, "open") == 0);
     CHECK(acre_alloc(heap, 10) != NULL);
     acre_close(heap);
     return true;
@@ -58,7 +56,7 @@ static void a_user_who_is_not_listed_is_eacces(void **state)
     (void)state;
     if (geteuid() != 0)
         skip();
-    chmod(d.dir, 0755);
+    chmod(the_daemon.dir, 0755);
     RUN_CHILD(as_nobody, NULL);
 }
 
@@ -105,7 +103,7 @@ static void expect_from_impostor(int expected, const void *answer, size_t n)
 {
     char path[128];
 
-    snprintf(path, sizeof(path), "%s/impostor.sock", d.dir);
+    snprintf(path, sizeof(path), "%s/impostor.sock", the_daemon.dir);
     struct imposture i = {listen_at(path, SOCK_SEQPACKET), answer, n};
     pid_t pid = child_start(run_impostor, &i);
     expect_error(expected, path, NULL);
@@ -122,7 +120,7 @@ static void what_is_no_daemon_is_eproto(void **state)
 
     expect_error(-EPROTO, "/etc/passwd", NULL);
     expect_error(-EPROTO, "/tmp", NULL);
-    snprintf(path, sizeof(path), "%s/stream.sock", d.dir);
+    snprintf(path, sizeof(path), "%s/stream.sock", the_daemon.dir);
     int sock = listen_at(path, SOCK_STREAM);
     expect_error(-EPROTO, path, NULL);
     close(sock);
@@ -159,7 +157,7 @@ static void a_daemon_that_leaves_in_the_middle_is_econnrefused(void **state)
     struct leaving *l = shared_page(sizeof(*l));
 
     (void)state;
-    snprintf(l->path, sizeof(l->path), "%s/leaving.sock", d.dir);
+    snprintf(l->path, sizeof(l->path), "%s/leaving.sock", the_daemon.dir);
     for (unsigned greets = 0; greets < 2; greets++) {
         l->greets = greets;
         pid_t pid = child_start(run_leaving, l);
@@ -194,7 +192,7 @@ static void another_version_is_eprotonosupport(void **state)
 static void bad_arguments_are_einval(void **state)
 {
     (void)state;
-    struct acre_options o = {.size = sizeof(o), .address = d.socket};
+    struct acre_options o = {.size = sizeof(o), .address = the_daemon.socket};
     struct acre_heap *heap;
     char longname[300];
 
@@ -211,8 +209,8 @@ static void bad_arguments_are_einval(void **state)
     o.deadline_ms = -1;
     assert_int_equal(acre_open_with(&heap, &o), -EINVAL);
     expect_error(-EINVAL, longname, NULL);
-    expect_error(-EINVAL, d.socket, longname);
-    expect_error(-EINVAL, d.socket, "");
+    expect_error(-EINVAL, the_daemon.socket, longname);
+    expect_error(-EINVAL, the_daemon.socket, "");
     expect_error(-EINVAL, "", NULL);
     acre_close(NULL);
 }
@@ -221,7 +219,7 @@ static void errno_is_left_alone_by_what_succeeds(void **state)
 {
     (void)state;
     errno = 12345;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     void *small = acre_alloc(heap, 100), *large = acre_alloc(heap, 3 << 20);
     assert_non_null(small);
     assert_non_null(large);
@@ -237,7 +235,7 @@ static void errno_is_left_alone_by_what_succeeds(void **state)
 static void corner_cases_are_as_documented(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     void *a = acre_alloc(heap, 0), *b = acre_alloc(heap, 0);
     assert_non_null(a);
     assert_non_null(b);
@@ -272,21 +270,6 @@ static void corner_cases_are_as_documented(void **state)
     acre_close(heap);
 }
 
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"2G\"\ntenant \"default\" { max = \"1G\" }\n"
-                  "tenant \"open\" { max = \"16M\" users = {\"nobody\"} }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,5 +284,6 @@ int main(void)
         cmocka_unit_test(errno_is_left_alone_by_what_succeeds),
         cmocka_unit_test(corner_cases_are_as_documented),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"2G\"\ntenant \"default\" { max = \"1G\" }\n"
+                                    "tenant \"open\" { max = \"16M\" users = {\"nobody\"} }\n");
 }

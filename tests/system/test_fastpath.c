@@ -20,8 +20,6 @@
 
 enum verdict { HARMLESS = 0, SYSCALL, LOCKED, XCHG, MARK };
 
-static struct daemon d;
-
 /* Legacy prefixes, an optional REX, then the opcode: enough to tell these three. */
 static enum verdict decode(const uint8_t *p)
 {
@@ -125,7 +123,7 @@ static bool pairs(void *arg)
     acre_off *offs = arg;
     static void *foreign[N_FOREIGN];
 
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     for (unsigned i = 0; i < 100; i++)
         acre_free(heap, acre_alloc(heap, 64));
     for (unsigned i = 0; i < N_FOREIGN; i++)
@@ -177,7 +175,7 @@ static void alloc_and_free_make_no_system_call_and_take_no_lock(void **state)
 {
     (void)state;
     acre_off *offs = shared_page(N_FOREIGN * sizeof(acre_off));
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     for (unsigned i = 0; i < N_FOREIGN; i++)
         offs[i] = acre_offset(heap, acre_alloc(heap, 64));
     pid_t pid = child_start(pairs, offs);
@@ -195,7 +193,7 @@ static int up(void **state)
     cpu_set_t one;
 
     (void)state;
-    daemon_up(&d, NULL);
+    daemon_up(&the_daemon, NULL);
     /* Tracer and traced on one processor: each step is a switch, and so the cheapest one. */
     CPU_ZERO(&one);
     CPU_SET(sched_getcpu(), &one);
@@ -206,7 +204,7 @@ static int up(void **state)
 static int down(void **state)
 {
     (void)state;
-    daemon_down(&d);
+    daemon_down(&the_daemon);
     return 0;
 }
 

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <sys/syscall.h>
 
-static struct daemon d;
 static struct acre_heap *heap;
 static acre_client parent;
 
@@ -30,7 +29,7 @@ static bool child_of_fork(void *arg)
 static void a_forked_child_is_a_client_of_its_own(void **state)
 {
     (void)state;
-    heap = heap_open(&d, NULL);
+    heap = heap_open(&the_daemon, NULL);
     parent = acre_self(heap);
     char *block = acre_alloc(heap, 64);
     /* Blocks on the parent's stack must not be handed out by the child as well. */
@@ -47,10 +46,10 @@ static void a_forked_child_is_a_client_of_its_own(void **state)
         assert_true(child_ok(pids[i]));
     assert_string_equal(block, "parent's");
     assert_int_equal(acre_self(heap), parent);
-    expect_settled(&d, "default", 64, 1);
+    expect_settled(&the_daemon, "default", 64, 1);
     acre_free(heap, block);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static bool grandchildren(void *arg)
@@ -71,10 +70,10 @@ static bool grandchildren(void *arg)
 static void children_of_children_are_clients_too(void **state)
 {
     (void)state;
-    heap = heap_open(&d, NULL);
+    heap = heap_open(&the_daemon, NULL);
     assert_non_null(acre_alloc(heap, 300));
     RUN_CHILD(grandchildren, (void *)(uintptr_t)5);
-    expect_settled(&d, "default", 320, 1);
+    expect_settled(&the_daemon, "default", 320, 1);
     acre_close(heap);
 }
 
@@ -82,7 +81,7 @@ static void children_of_children_are_clients_too(void **state)
 static void a_raw_fork_is_seen_as_well(void **state)
 {
     (void)state;
-    heap = heap_open(&d, NULL);
+    heap = heap_open(&the_daemon, NULL);
     parent = acre_self(heap);
     char *block = acre_alloc(heap, 64);
     strcpy(block, "parent's");
@@ -93,7 +92,7 @@ static void a_raw_fork_is_seen_as_well(void **state)
         _exit(child_of_fork(block) ? 0 : 1);
     }
     assert_true(child_ok(pid));
-    expect_settled(&d, "default", 64, 1);
+    expect_settled(&the_daemon, "default", 64, 1);
     acre_close(heap);
 }
 
@@ -102,7 +101,7 @@ static bool forker_that_dies(void *arg)
     int *pipes = arg;
     char c;
 
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     CHECK(acre_alloc(heap, 1000) != NULL);
     /* A child that lives on, with all descriptors, and never uses the heap. */
     if (fork() == 0) {
@@ -120,14 +119,14 @@ static void a_child_that_lives_on_does_not_keep_its_dead_parent_alive(void **sta
     int *pipes = shared_page(2 * sizeof(int));
     assert_int_equal(pipe(pipes), 0);
     assert_int_equal(child_signal(child_start(forker_that_dies, pipes)), SIGKILL);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
     assert_int_equal(write(pipes[1], "x", 1), 1);
 }
 
 static bool exec_sleep(void *arg)
 {
     (void)arg;
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     CHECK(acre_alloc(heap, 1000) != NULL);
     execlp("sleep", "sleep", "30", (char *)NULL);
     return false;
@@ -138,7 +137,7 @@ static void exec_ends_a_client_though_its_pid_lives_on(void **state)
     (void)state;
     pid_t pid = child_start(exec_sleep, NULL);
     usleep(300000);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
     assert_int_equal(kill(pid, 0), 0);
     kill(pid, SIGKILL);
     (void)child_signal(pid);
@@ -148,7 +147,7 @@ static bool daemonise(void *arg)
 {
     acre_off *off = arg;
 
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     char *kept = acre_alloc(heap, 1000), *large = acre_alloc(heap, 100000);
     CHECK(kept && large);
     strcpy(kept, "kept");
@@ -174,13 +173,13 @@ static void who_daemonises_publishes_all_first(void **state)
     for (unsigned i = 0; i < 200 && !__atomic_load_n(&off[2], __ATOMIC_SEQ_CST); i++)
         usleep(50000);
     assert_int_equal(off[2], 1);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static bool closes_everything(void *arg)
 {
     (void)arg;
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     acre_client self = acre_self(heap);
     char *block = acre_alloc(heap, 100);
     CHECK(block);
@@ -204,7 +203,7 @@ static void a_client_that_closed_all_descriptors_comes_back_as_the_same(void **s
 {
     (void)state;
     RUN_CHILD(closes_everything, NULL);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void *fork_in_a_thread(void *arg)
@@ -231,7 +230,7 @@ static void fork_works_while_other_threads_allocate(void **state)
     void *failed;
     static void *blocks[2000];
 
-    heap = heap_open(&d, NULL);
+    heap = heap_open(&the_daemon, NULL);
     assert_int_equal(pthread_create(&thread, NULL, fork_in_a_thread, NULL), 0);
     for (unsigned round = 0; round < 100; round++) {
         for (unsigned i = 0; i < 2000; i++)
@@ -243,21 +242,7 @@ static void fork_works_while_other_threads_allocate(void **state)
     pthread_join(thread, &failed);
     assert_null(failed);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"1G\"\ntenant \"default\" { max = \"256M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 int main(void)
@@ -272,5 +257,5 @@ int main(void)
         cmocka_unit_test(a_client_that_closed_all_descriptors_comes_back_as_the_same),
         cmocka_unit_test(fork_works_while_other_threads_allocate),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"1G\"\ntenant \"default\" { max = \"256M\" }\n");
 }

@@ -8,14 +8,14 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-static struct daemon d;
 static struct acre_heap *heap;
 
 #define MAX_BYTES (32u << 20)
 
 static struct acre_heap *open_with_deadline(int deadline_ms)
 {
-    struct acre_options o = {.size = sizeof(o), .address = d.socket, .deadline_ms = deadline_ms};
+    struct acre_options o = {
+        .size = sizeof(o), .address = the_daemon.socket, .deadline_ms = deadline_ms};
     struct acre_heap *h = NULL;
 
     return acre_open_with(&h, &o) == 0 ? h : NULL;
@@ -33,7 +33,7 @@ static double now_s(void)
 static bool fill_and_scribble(void *arg)
 {
     (void)arg;
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     for (char *p; (p = acre_alloc(heap, 1000));)
         memset(p, 0xee, 1000);
     return true;
@@ -50,13 +50,13 @@ static bool trims_without_an_answer(void *arg)
         CHECK(blocks[i] = acre_alloc(heap, 1000));
     for (unsigned i = 0; i < 8000; i++)
         acre_free(heap, blocks[i]);
-    kill(daemon_worker(&d), SIGSTOP);
+    kill(daemon_worker(&the_daemon), SIGSTOP);
     int r = acre_trim(heap);
     /* Out of what this client still has, if it has anything. */
     unsigned n = 0;
     for (; r == -ETIMEDOUT && n < 2000 && (blocks[n] = acre_alloc(heap, 1000)); n++)
         memset(blocks[n], (char)n, 1000);
-    kill(daemon_worker(&d), SIGCONT);
+    kill(daemon_worker(&the_daemon), SIGCONT);
     CHECK(r == -ETIMEDOUT);
     CHECK(acre_root_get(heap, "none", &(acre_off){0}) == -ENOENT); /* it has answered all */
     CHECK(child_ok(other = child_start(fill_and_scribble, NULL)));
@@ -71,7 +71,7 @@ static void memory_given_back_without_an_answer_has_one_owner(void **state)
 {
     (void)state;
     RUN_CHILD(trims_without_an_answer, NULL);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static size_t fill(void *blocks[], size_t max)
@@ -92,10 +92,10 @@ static bool asks_in_vain(void *arg)
     for (size_t i = 0; i < n_before; i++)
         acre_free(heap, blocks[i]);
     CHECK(acre_trim(heap) == 0);
-    kill(daemon_worker(&d), SIGSTOP);
+    kill(daemon_worker(&the_daemon), SIGSTOP);
     for (unsigned i = 0; i < 25; i++)
         CHECK(!acre_alloc(heap, 1 << 20) && errno == ETIMEDOUT);
-    kill(daemon_worker(&d), SIGCONT);
+    kill(daemon_worker(&the_daemon), SIGCONT);
     size_t n_after = fill(blocks, 4096);
     CHECK(n_after + n_after / 20 >= n_before);
     for (size_t i = 0; i < n_after; i++)
@@ -109,7 +109,7 @@ static void grants_that_come_late_are_not_lost(void **state)
 {
     (void)state;
     RUN_CHILD(asks_in_vain, NULL);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static bool takes_all_and_goes(void *arg)
@@ -117,7 +117,7 @@ static bool takes_all_and_goes(void *arg)
     static void *blocks[4096];
 
     (void)arg;
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     CHECK(fill(blocks, 4096) > 0);
     acre_close(heap);
     return true;
@@ -131,9 +131,9 @@ static bool is_granted_the_same_twice(void *arg)
     (void)arg;
     CHECK(heap = open_with_deadline(100));
     CHECK(acre_alloc(heap, 16));
-    kill(daemon_worker(&d), SIGSTOP);
+    kill(daemon_worker(&the_daemon), SIGSTOP);
     CHECK(!acre_alloc(heap, 100000) && errno == ETIMEDOUT);
-    kill(daemon_worker(&d), SIGCONT);
+    kill(daemon_worker(&the_daemon), SIGCONT);
     CHECK(acre_pointer(heap, (acre_off)200 << 30) == NULL); /* reads the late answer */
     RUN_CHILD(takes_all_and_goes, NULL);
     size_t n = fill(blocks, 64);
@@ -150,7 +150,7 @@ static void a_late_grant_may_be_taken_back_and_granted_again(void **state)
 {
     (void)state;
     RUN_CHILD(is_granted_the_same_twice, NULL);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void *alloc_in_thread(void *arg)
@@ -169,12 +169,12 @@ static bool many_wait(void *arg)
 
     (void)arg;
     CHECK(heap = open_with_deadline(300));
-    kill(daemon_worker(&d), SIGSTOP);
+    kill(daemon_worker(&the_daemon), SIGSTOP);
     for (unsigned i = 0; i < 8; i++)
         CHECK(pthread_create(&threads[i], NULL, alloc_in_thread, &s[i]) == 0);
     for (unsigned i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
-    kill(daemon_worker(&d), SIGCONT);
+    kill(daemon_worker(&the_daemon), SIGCONT);
     for (unsigned i = 0; i < 8; i++)
         CHECK(s[i] < 1.0);
     return true;
@@ -184,7 +184,7 @@ static void the_deadline_holds_for_each_of_many_threads(void **state)
 {
     (void)state;
     RUN_CHILD(many_wait, NULL);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 /* ---- threads that end ---- */
@@ -196,12 +196,12 @@ static bool cancels(void *arg)
 
     (void)arg;
     CHECK(heap = open_with_deadline(2000));
-    kill(daemon_worker(&d), SIGSTOP);
+    kill(daemon_worker(&the_daemon), SIGSTOP);
     CHECK(pthread_create(&thread, NULL, alloc_in_thread, &s) == 0);
     usleep(200000);
     pthread_cancel(thread);
     usleep(200000);
-    kill(daemon_worker(&d), SIGCONT);
+    kill(daemon_worker(&the_daemon), SIGCONT);
     pthread_join(thread, NULL);
     alarm(10);
     CHECK(acre_alloc(heap, 100000));
@@ -214,7 +214,7 @@ static void a_cancelled_thread_holds_no_lock(void **state)
 {
     (void)state;
     RUN_CHILD(cancels, NULL);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static bool has_no_key_left(void *arg)
@@ -224,7 +224,7 @@ static bool has_no_key_left(void *arg)
     (void)arg;
     while (pthread_key_create(&key, NULL) == 0)
         ;
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     CHECK(acre_alloc(heap, 100));
     acre_close(heap);
     return true;
@@ -257,7 +257,7 @@ static void a_fork_while_a_thread_sets_the_handler_leaves_no_lock(void **state)
     pthread_t thread;
 
     (void)state;
-    heap = heap_open(&d, NULL);
+    heap = heap_open(&the_daemon, NULL);
     assert_int_equal(pthread_create(&thread, NULL, sets_handlers, &is_over), 0);
     for (unsigned i = 0; i < 300; i++)
         RUN_CHILD(sets_handler_once, NULL);
@@ -272,7 +272,7 @@ static bool locks_its_memory(void *arg)
 {
     (void)arg;
     for (unsigned round = 0; round < 3; round++) {
-        CHECK(acre_open(&heap, d.socket, NULL) == 0);
+        CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
         for (unsigned i = 0; i < 100; i++) {
             void *block = acre_alloc(heap, 100);
             CHECK(block && acre_owner(heap, block) == acre_self(heap));
@@ -288,14 +288,14 @@ static void a_process_that_locks_its_memory_can_close_and_open(void **state)
 {
     (void)state;
     RUN_CHILD(locks_its_memory, NULL);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static bool publishes(void *arg)
 {
     acre_off *offs = arg;
 
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     for (unsigned i = 0; i < 10; i++) {
         void *block = acre_allocx(heap, 64, 0, ACRE_HEAP_OWNED);
         CHECK(block);
@@ -322,8 +322,8 @@ static void a_raw_fork_that_frees_orphans_does_not_own_them(void **state)
 
     (void)state;
     RUN_CHILD(publishes, offs);
-    expect_settled(&d, "default", 640, 0);
-    heap = heap_open(&d, NULL);
+    expect_settled(&the_daemon, "default", 640, 0);
+    heap = heap_open(&the_daemon, NULL);
     assert_non_null(acre_alloc(heap, 16));
     assert_non_null(acre_pointer(heap, offs[0]));
     fflush(NULL);
@@ -334,7 +334,7 @@ static void a_raw_fork_that_frees_orphans_does_not_own_them(void **state)
     }
     assert_true(child_ok(pid));
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static bool has_no_descriptor_left(void *arg)
@@ -362,7 +362,7 @@ static void running_out_of_descriptors_costs_no_memory(void **state)
 {
     (void)state;
     RUN_CHILD(has_no_descriptor_left, NULL);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 /* ---- death while a block moves ---- */
@@ -371,7 +371,7 @@ static bool dies_while_it_copies(void *arg)
 {
     acre_off *off = arg;
 
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     char *block = acre_allocx(heap, 1 << 20, 0, ACRE_HEAP_OWNED);
     CHECK(block);
     *off = acre_offset(heap, block);
@@ -385,14 +385,14 @@ static void a_death_in_realloc_leaves_one_block(void **state)
 
     (void)state;
     assert_int_equal(child_signal(child_start(dies_while_it_copies, off)), SIGSEGV);
-    expect_settled(&d, "default", 1 << 20, 0);
-    heap = heap_open(&d, NULL);
+    expect_settled(&the_daemon, "default", 1 << 20, 0);
+    heap = heap_open(&the_daemon, NULL);
     char *block = acre_realloc(heap, acre_pointer(heap, *off), 3 << 20);
     assert_non_null(block);
     assert_int_equal(acre_owner(heap, block), ACRE_OWNER_HEAP);
     acre_free(heap, block);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 /* ---- large blocks at the budget's end ---- */
@@ -415,7 +415,7 @@ static void large_blocks_do_not_overlap_when_memory_is_short(void **state)
     uint64_t seed = 42;
 
     (void)state;
-    heap = heap_open(&d, NULL);
+    heap = heap_open(&the_daemon, NULL);
     for (unsigned n = 0; n < 20000; n++) {
         unsigned i = (unsigned)(rnd(&seed) % N_LARGE);
         if (blocks[i]) {
@@ -429,7 +429,7 @@ static void large_blocks_do_not_overlap_when_memory_is_short(void **state)
             assert_true(overlaps_none(blocks, bytes, i));
     }
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 /* ---- memory is short ---- */
@@ -444,7 +444,7 @@ static void misused(void *ctx, const struct acre_misuse *misuse)
 static bool asks_for_too_much(void *arg)
 {
     (void)arg;
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     for (;;)
         CHECK(!acre_alloc(heap, 2 * MAX_BYTES));
 }
@@ -454,7 +454,7 @@ static bool uses_large_blocks(void *arg)
     double end = now_s() + 2;
 
     (void)arg;
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     acre_set_misuse_handler(misused, NULL);
     while (now_s() < end)
         for (unsigned i = 0; i < 1000; i++) {
@@ -478,21 +478,7 @@ static void a_block_in_use_is_not_taken_for_the_freed_one_it_was(void **state)
     kill(asking, SIGKILL);
     (void)child_signal(asking);
     assert_true(ok);
-    expect_settled(&d, "default", 0, 0);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"64M\"\ntenant \"default\" { max = \"32M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 int main(void)
@@ -512,5 +498,5 @@ int main(void)
         cmocka_unit_test(a_death_in_realloc_leaves_one_block),
         cmocka_unit_test(large_blocks_do_not_overlap_when_memory_is_short),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"64M\"\ntenant \"default\" { max = \"32M\" }\n");
 }

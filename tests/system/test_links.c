@@ -11,22 +11,6 @@
 #define MARK      0x6d61726b00000000ull
 #define KILLS     200
 
-static struct daemon d;
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, NULL);
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
-}
-
 struct node {
     acre_off next;
     uint64_t mark; /* MARK | anything */
@@ -50,7 +34,7 @@ static bool is_node(const struct node *n)
 static void a_published_block_is_named_by_its_slot_and_can_be_taken_back(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     acre_off *slots = acre_calloc(heap, 4, sizeof(*slots));
     for (size_t size = 16; size <= 1 << 20; size *= 16) {
         void *block = acre_alloc(heap, size);
@@ -72,7 +56,7 @@ static void a_published_block_is_named_by_its_slot_and_can_be_taken_back(void **
 static void a_list_is_pushed_and_popped_at_its_head(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     acre_off *head = acre_calloc(heap, 1, sizeof(*head));
     struct node *nodes[10];
     for (int i = 0; i < 10; i++) {
@@ -89,7 +73,7 @@ static void a_list_is_pushed_and_popped_at_its_head(void **state)
 static void what_cannot_be_linked_or_taken_is_refused_and_nothing_changes(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     acre_off *slots = acre_calloc(heap, 4, sizeof(*slots)), outside = 0;
     char *mine = acre_alloc(heap, 64), *gone = acre_alloc(heap, 64), *heaps = acre_alloc(heap, 64);
     acre_free(heap, gone);
@@ -138,14 +122,15 @@ struct table {
 static struct table *table_open(struct acre_heap **ret_heap)
 {
     acre_off off;
-    if (acre_open(ret_heap, d.socket, NULL) < 0 || acre_root_get(*ret_heap, "table", &off) < 0)
+    if (acre_open(ret_heap, the_daemon.socket, NULL) < 0 ||
+        acre_root_get(*ret_heap, "table", &off) < 0)
         return NULL;
     return acre_pointer(*ret_heap, off);
 }
 
 static struct table *table_make(struct acre_heap **ret_heap)
 {
-    *ret_heap = heap_open(&d, NULL);
+    *ret_heap = heap_open(&the_daemon, NULL);
     struct table *t = acre_calloc(*ret_heap, 1, sizeof(*t));
     assert_int_equal(acre_root_set(*ret_heap, "table", acre_offset(*ret_heap, t)), 0);
     return t;
@@ -255,7 +240,7 @@ static long long boxes_live(struct acre_heap *heap, struct table *t)
 /* Until all but this process are dead and swept. */
 static void until_alone(void)
 {
-    while (tenant_stats(&d, "default").n_clients != 1)
+    while (tenant_stats(&the_daemon, "default").n_clients != 1)
         pause_us(10000);
 }
 
@@ -277,9 +262,9 @@ static void mailboxes_lose_nothing_whoever_is_killed(void **state)
     for (unsigned i = 0; i <= N_FILLERS; i++)
         kill_and_wait(pids[i]);
     until_alone();
-    expect_checked(&d);
+    expect_checked(&the_daemon);
     long long n = boxes_live(heap, t);
-    assert_int_equal(tenant_stats(&d, "default").live_blocks, n + 1);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_blocks, n + 1);
     for (unsigned i = 0; i < N_BOXES; i++)
         if (t->box[i] != 0)
             assert_int_equal(acre_unlink_free(heap, &t->box[i], 0), 0);
@@ -298,14 +283,14 @@ static void a_list_stays_whole_whenever_its_writer_is_killed(void **state)
         kill_and_wait(pid); /* the next one begins at once, perhaps before the dead is swept */
     }
     until_alone();
-    expect_checked(&d);
+    expect_checked(&the_daemon);
     long long n = 0;
     while (t->head != 0) {
         const struct node *first = acre_pointer(heap, t->head);
         assert_true(is_node(first));
         assert_int_equal(acre_owner(heap, first), ACRE_OWNER_HEAP);
         if (n == 0)
-            n = tenant_stats(&d, "default").live_blocks - 1;
+            n = tenant_stats(&the_daemon, "default").live_blocks - 1;
         assert_int_equal(acre_unlink_free(heap, &t->head, first->next), 0);
         n--;
     }
@@ -322,5 +307,5 @@ int main(void)
         cmocka_unit_test(mailboxes_lose_nothing_whoever_is_killed),
         cmocka_unit_test(a_list_stays_whole_whenever_its_writer_is_killed),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, NULL);
 }

@@ -9,7 +9,6 @@
 
 #define PAIRS_MAX 8
 
-static struct daemon d;
 static char proxy_path[96];
 static pid_t proxy;
 
@@ -70,7 +69,7 @@ static bool is_between(void *arg)
         }
         if (p[0].revents && n < PAIRS_MAX) {
             pairs[n][0] = accept(listener, NULL, NULL);
-            pairs[n][1] = connect_to(d.socket);
+            pairs[n][1] = connect_to(the_daemon.socket);
             CHECK(pairs[n][0] >= 0 && pairs[n][1] >= 0);
             n++;
         }
@@ -83,8 +82,8 @@ static int up(void **state)
     static int listener;
     (void)state;
     until_lost = shared_page(4096);
-    daemon_up(&d, NULL);
-    snprintf(proxy_path, sizeof(proxy_path), "%s/between.sock", d.dir);
+    daemon_up(&the_daemon, NULL);
+    snprintf(proxy_path, sizeof(proxy_path), "%s/between.sock", the_daemon.dir);
     strcpy(addr.sun_path, proxy_path);
     listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     assert_int_equal(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
@@ -99,7 +98,7 @@ static int down(void **state)
     kill(proxy, SIGKILL);
     assert_int_equal(child_signal(proxy), SIGKILL);
     unlink(proxy_path);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
     return 0;
 }
 
@@ -133,7 +132,7 @@ static void attaching_is_repeated(void **state)
         was_lost();
         assert_non_null(acre_alloc(heap, 100));
         acre_close(heap);
-        expect_settled(&d, "default", 0, 0);
+        expect_settled(&the_daemon, "default", 0, 0);
     }
 }
 
@@ -170,7 +169,7 @@ static void roots_say_what_is_true(void **state)
     acre_free(heap, a);
     acre_free(heap, b);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void memory_is_granted_and_given_back_once(void **state)
@@ -182,18 +181,18 @@ static void memory_is_granted_and_given_back_once(void **state)
         char *block = acre_alloc(heap, size);
         assert_non_null(block);
         block[size - 1] = 1;
-        expect_checked(&d);
+        expect_checked(&the_daemon);
         acre_free(heap, block);
         lose_next(1);
         assert_int_equal(acre_trim(heap), 0);
-        expect_checked(&d);
+        expect_checked(&the_daemon);
     }
     *until_lost = 0;
-    long long granted_bytes = tenant_stats(&d, "default").granted_bytes;
+    long long granted_bytes = tenant_stats(&the_daemon, "default").granted_bytes;
     assert_in_range(granted_bytes, 0, 64 << 20); /* what was granted twice is uncut: it is found */
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
-    assert_int_equal(tenant_stats(&d, "default").granted_bytes, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").granted_bytes, 0);
 }
 
 static bool publishes_all(void *arg)
@@ -216,12 +215,12 @@ static void publishing_all_and_closing_happen_once(void **state)
     (void)state;
     acre_off *off = shared_page(4096);
     RUN_CHILD(publishes_all, off);
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     void *block = acre_pointer(heap, *off);
     assert_int_equal(acre_owner(heap, block), ACRE_OWNER_HEAP);
     acre_free(heap, block);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 int main(void)

@@ -10,8 +10,6 @@ struct meeting {
     int ready, failed, go;
 };
 
-static struct daemon d;
-
 /* Ten blocks of different sizes: 16 bytes to 10 KiB. */
 static size_t size_of(unsigned i)
 {
@@ -24,7 +22,7 @@ static bool one_of_many(void *arg)
     struct meeting *m = arg;
     struct acre_heap *heap;
     unsigned char *blocks[10];
-    bool ok = acre_open(&heap, d.socket, "small") == 0;
+    bool ok = acre_open(&heap, the_daemon.socket, "small") == 0;
 
     for (unsigned i = 0; ok && i < 10; i++) {
         blocks[i] = acre_alloc(heap, size_of(i));
@@ -57,7 +55,7 @@ static void four_hundred_clients_share_64_mib(void **state)
                __atomic_load_n(&m->failed, __ATOMIC_SEQ_CST) <
            N_CLIENTS)
         usleep(10000);
-    struct tenant_stats s = tenant_stats(&d, "small");
+    struct tenant_stats s = tenant_stats(&the_daemon, "small");
     __atomic_store_n(&m->go, 1, __ATOMIC_SEQ_CST);
     unsigned n_ok = 0;
     for (unsigned i = 0; i < N_CLIENTS; i++)
@@ -68,7 +66,7 @@ static void four_hundred_clients_share_64_mib(void **state)
     assert_int_equal(s.n_clients, N_CLIENTS);
     assert_int_equal(s.live_blocks, 10 * N_CLIENTS);
     assert_true(s.granted_bytes <= s.max_bytes && s.max_bytes == 64 << 20);
-    expect_settled(&d, "small", 0, 0);
+    expect_settled(&the_daemon, "small", 0, 0);
 }
 
 /* Attaches, works, and dies in one of four ways. */
@@ -77,7 +75,7 @@ static bool attach_work_die(void *arg)
     unsigned round = *(unsigned *)arg;
     struct acre_heap *heap;
 
-    CHECK(acre_open(&heap, d.socket, "small") == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "small") == 0);
     for (unsigned i = 0; i < 10; i++) {
         void *block = acre_alloc(heap, size_of(i) * (round % 7 + 1));
         CHECK(block);
@@ -97,11 +95,11 @@ static bool attach_work_die(void *arg)
 /* Open descriptors when the daemon has noticed that the last acrectl is gone. */
 static unsigned resting_fds(void)
 {
-    unsigned least = daemon_fds(&d);
+    unsigned least = daemon_fds(&the_daemon);
 
     for (unsigned i = 0; i < 20; i++) {
         usleep(10000);
-        unsigned now = daemon_fds(&d);
+        unsigned now = daemon_fds(&the_daemon);
         least = now < least ? now : least;
     }
     return least;
@@ -113,35 +111,21 @@ static void a_thousand_rounds_leave_the_daemon_as_it_was(void **state)
     /* What the first clients make the daemon open for good (segments) is not counted. */
     for (unsigned round = 0; round < 20; round++)
         (void)child_signal(child_start(attach_work_die, &round));
-    expect_settled(&d, "small", 0, 0);
-    long long granted = tenant_stats(&d, "small").granted_bytes;
-    unsigned fds = resting_fds(), maps = daemon_maps(&d);
+    expect_settled(&the_daemon, "small", 0, 0);
+    long long granted = tenant_stats(&the_daemon, "small").granted_bytes;
+    unsigned fds = resting_fds(), maps = daemon_maps(&the_daemon);
 
     for (unsigned round = 0; round < N_ROUNDS; round++) {
         int sig = child_signal(child_start(attach_work_die, &round));
         assert_int_equal(sig, round % 4 == 1 ? SIGKILL : 0);
     }
-    expect_settled(&d, "small", 0, 0);
-    assert_int_equal(tenant_stats(&d, "small").granted_bytes, granted);
+    expect_settled(&the_daemon, "small", 0, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "small").granted_bytes, granted);
     assert_int_equal(granted, 0);
-    for (unsigned i = 0; i < 100 && daemon_fds(&d) != fds; i++)
+    for (unsigned i = 0; i < 100 && daemon_fds(&the_daemon) != fds; i++)
         usleep(50000);
-    assert_int_equal(daemon_fds(&d), fds);
-    assert_int_equal(daemon_maps(&d), maps);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"1G\"\ntenant \"small\" { max = \"64M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
+    assert_int_equal(daemon_fds(&the_daemon), fds);
+    assert_int_equal(daemon_maps(&the_daemon), maps);
 }
 
 int main(void)
@@ -150,5 +134,5 @@ int main(void)
         cmocka_unit_test(four_hundred_clients_share_64_mib),
         cmocka_unit_test(a_thousand_rounds_leave_the_daemon_as_it_was),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"1G\"\ntenant \"small\" { max = \"64M\" }\n");
 }

@@ -24,8 +24,6 @@ struct model {
     long long live;
 };
 
-static struct daemon d;
-
 static void paint(struct model_block *b)
 {
     /* Ends and a stride: enough to see an overlap, cheap enough for large blocks. */
@@ -140,7 +138,7 @@ static void random_operations_agree_with_a_naive_model(void **state)
 
     assert_non_null(m);
     m->rng = test_seed(20261123);
-    m->heap = heap_open(&d, NULL);
+    m->heap = heap_open(&the_daemon, NULL);
     m->self = acre_self(m->heap);
     for (unsigned i = 1; i <= n_steps; i++) {
         step(m);
@@ -148,7 +146,7 @@ static void random_operations_agree_with_a_naive_model(void **state)
             for (unsigned k = 0; k < N_BLOCKS; k++)
                 if (m->blocks[k].at)
                     compare(m, &m->blocks[k]);
-            assert_int_equal(tenant_stats(&d, "default").live_bytes, m->live);
+            assert_int_equal(tenant_stats(&the_daemon, "default").live_bytes, m->live);
         }
     }
     for (unsigned k = 0; k < N_BLOCKS; k++)
@@ -156,24 +154,10 @@ static void random_operations_agree_with_a_naive_model(void **state)
             step_free(m, &m->blocks[k]);
     assert_int_equal(m->live, 0);
     assert_int_equal(acre_trim(m->heap), 0);
-    assert_int_equal(tenant_stats(&d, "default").live_bytes, 0);
-    assert_int_equal(tenant_stats(&d, "default").granted_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").granted_bytes, 0);
     acre_close(m->heap);
     free(m);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"2G\"\ntenant \"default\" { max = \"512M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
 }
 
 int main(void)
@@ -181,5 +165,5 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_operations_agree_with_a_naive_model),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"2G\"\ntenant \"default\" { max = \"512M\" }\n");
 }

@@ -16,13 +16,12 @@
 #define BLOCKS        64u
 #define PAGES         (BLOCKS * MEGABYTE / 4096)
 
-static struct daemon d;
-
 static json_t *status_json(void)
 {
     char command[256];
 
-    snprintf(command, sizeof(command), "%s status --json --socket %s", getenv("ACRECTL"), d.socket);
+    snprintf(command, sizeof(command), "%s status --json --socket %s", getenv("ACRECTL"),
+             the_daemon.socket);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     json_t *root = json_loadf(f, 0, NULL);
@@ -55,7 +54,8 @@ static bool status_says(const char *text)
     char command[256], line[512];
     bool found = false;
 
-    snprintf(command, sizeof(command), "%s status --socket %s", getenv("ACRECTL"), d.socket);
+    snprintf(command, sizeof(command), "%s status --socket %s", getenv("ACRECTL"),
+             the_daemon.socket);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     while (fgets(line, sizeof(line), f))
@@ -103,65 +103,65 @@ static long faults_of_64_mib(struct acre_heap *heap)
 static void what_is_ready_takes_few_faults(void **state)
 {
     (void)state;
-    daemon_up(&d, "tenant \"default\" { max = \"1G\" ready = \"160M\" }\n");
-    struct acre_heap *heap = heap_open(&d, "default");
+    daemon_up(&the_daemon, "tenant \"default\" { max = \"1G\" ready = \"160M\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     assert_int_equal(memory_int("ready_bytes"), 160ll * MEGABYTE);
     wait_prepared(160ll * MEGABYTE);
     long n = faults_of_64_mib(heap);
     printf("%ld faults for %u pages\n", n, PAGES);
     assert_true(n < PAGES / 2);
     acre_close(heap);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 /* The other half of the test above: faults do count what it is about. */
 static void what_is_not_ready_takes_a_fault_a_page(void **state)
 {
     (void)state;
-    daemon_up(&d, "tenant \"default\" { max = \"1G\" }\n");
-    struct acre_heap *heap = heap_open(&d, "default");
+    daemon_up(&the_daemon, "tenant \"default\" { max = \"1G\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     assert_int_equal(memory_int("ready_bytes"), 0);
     assert_int_equal(memory_int("prepared_bytes"), 0);
     assert_true(faults_of_64_mib(heap) > PAGES / 2);
     acre_close(heap);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 static void what_is_used_is_made_ready_again(void **state)
 {
     (void)state;
-    daemon_up(&d, "tenant \"default\" { max = \"1G\" ready = \"32M\" }\n");
-    struct acre_heap *heap = heap_open(&d, "default");
+    daemon_up(&the_daemon, "tenant \"default\" { max = \"1G\" ready = \"32M\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     for (unsigned i = 0; i < 4; i++) {
         wait_prepared(32ll * MEGABYTE);
         assert_non_null(acre_alloc(heap, 24 * MEGABYTE));
     }
     wait_prepared(32ll * MEGABYTE);
     acre_close(heap);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 static void status_tells_ready_and_prepared(void **state)
 {
     (void)state;
-    daemon_up(&d, "tenant \"shop\" { max = \"128M\" ready = \"24M\" }\n");
-    struct acre_heap *heap = heap_open(&d, "shop");
+    daemon_up(&the_daemon, "tenant \"shop\" { max = \"128M\" ready = \"24M\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "shop");
     wait_prepared(24ll * MEGABYTE);
     assert_true(status_says("PREPARED"));
     assert_true(status_says("shop"));
     assert_true(status_says("24.0 MiB"));
     assert_true(status_says("4k"));
     acre_close(heap);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 static void what_is_only_ready_goes_to_another_tenant(void **state)
 {
     (void)state;
-    daemon_up(&d, "capacity = \"256M\"\n"
-                  "tenant \"idle\" { max = \"256M\" ready = \"240M\" }\n"
-                  "tenant \"user\" { max = \"256M\" }\n");
-    struct acre_heap *idle = heap_open(&d, "idle"), *user = heap_open(&d, "user");
+    daemon_up(&the_daemon, "capacity = \"256M\"\n"
+                           "tenant \"idle\" { max = \"256M\" ready = \"240M\" }\n"
+                           "tenant \"user\" { max = \"256M\" }\n");
+    struct acre_heap *idle = heap_open(&the_daemon, "idle"), *user = heap_open(&the_daemon, "user");
     assert_non_null(acre_alloc(idle, 1000));
     wait_prepared(200ll * MEGABYTE);
     for (unsigned i = 0; i < 180; i++)
@@ -170,7 +170,7 @@ static void what_is_only_ready_goes_to_another_tenant(void **state)
     assert_non_null(acre_alloc(idle, 1000));
     acre_close(idle);
     acre_close(user);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 /* How often the daemon's loop has slept. */
@@ -179,7 +179,7 @@ static long sleeps(void)
     char path[64], line[256];
     long n = -1;
 
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)d.pid);
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)the_daemon.pid);
     FILE *f = fopen(path, "r");
     assert_non_null(f);
     while (fgets(line, sizeof(line), f))
@@ -197,9 +197,9 @@ static void a_daemon_with_nothing_to_do_sleeps(void **state)
     long before = -1;
     unsigned tries = 0;
     /* 21 MiB are no whole number of spans, and so much is never free. */
-    daemon_up(&d, "tenant \"a\" { max = \"128M\" ready = \"21M\" }\n"
-                  "tenant \"b\" { max = \"128M\" ready = \"128M\" pages = \"thp\" }\n");
-    struct acre_heap *heaps[] = {heap_open(&d, "a"), heap_open(&d, "b")};
+    daemon_up(&the_daemon, "tenant \"a\" { max = \"128M\" ready = \"21M\" }\n"
+                           "tenant \"b\" { max = \"128M\" ready = \"128M\" pages = \"thp\" }\n");
+    struct acre_heap *heaps[] = {heap_open(&the_daemon, "a"), heap_open(&the_daemon, "b")};
     for (unsigned h = 0; h < 2; h++) {
         for (unsigned i = 0; i < BLOCKS; i++) {
             blocks[i] = acre_calloc(heaps[h], 1, MEGABYTE);
@@ -215,7 +215,7 @@ static void a_daemon_with_nothing_to_do_sleeps(void **state)
     assert_int_equal(sleeps(), before);
     acre_close(heaps[0]);
     acre_close(heaps[1]);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 /* ---- huge pages ---- */
@@ -279,8 +279,9 @@ static void huge_pages_are_shared_with_the_client(void **state)
 {
     (void)state;
     shmem_need("advise");
-    daemon_up(&d, "tenant \"default\" { max = \"1G\" ready = \"160M\" pages = \"thp\" }\n");
-    struct acre_heap *heap = heap_open(&d, "default");
+    daemon_up(&the_daemon,
+              "tenant \"default\" { max = \"1G\" ready = \"160M\" pages = \"thp\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     expect_pages("thp", "thp");
     wait_prepared(160ll * MEGABYTE);
     long n = faults_of_64_mib(heap);
@@ -289,32 +290,32 @@ static void huge_pages_are_shared_with_the_client(void **state)
     assert_true(n < PAGES / 8);
     assert_true(smaps_kib("ShmemPmdMapped:") >= 32 * 1024);
     acre_close(heap);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 static void without_the_setting_there_are_4k_pages_and_status_says_why(void **state)
 {
     (void)state;
     shmem_need("never");
-    daemon_up(&d, "tenant \"default\" { max = \"64M\" pages = \"thp\" }\n");
-    struct acre_heap *heap = heap_open(&d, "default");
+    daemon_up(&the_daemon, "tenant \"default\" { max = \"64M\" pages = \"thp\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     expect_pages("4k", "thp");
     assert_true(status_says("4k (thp wants shmem_enabled = advise)"));
     assert_non_null(acre_calloc(heap, 1, 4 * MEGABYTE));
     acre_close(heap);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 static void status_tells_what_would_be_possible(void **state)
 {
     (void)state;
     shmem_need("advise");
-    daemon_up(&d, "tenant \"default\" { max = \"64M\" }\n");
-    struct acre_heap *heap = heap_open(&d, "default");
+    daemon_up(&the_daemon, "tenant \"default\" { max = \"64M\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "default");
     expect_pages("4k", "4k");
     assert_true(status_says("4k (thp possible)"));
     acre_close(heap);
-    daemon_down(&d);
+    daemon_down(&the_daemon);
 }
 
 int main(void)

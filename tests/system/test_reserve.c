@@ -8,8 +8,6 @@
 
 #define N 20000u
 
-static struct daemon d;
-
 static long minor_faults(void)
 {
     struct rusage u;
@@ -32,7 +30,7 @@ static void reserved_allocations_neither_search_nor_fault(void **state)
     (void)state;
     static const size_t sizes[] = {16, 100, 1000, 5000};
     static void *blocks[N];
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
 
     memset(blocks, 1, sizeof(blocks)); /* no fault of this table's */
     for (unsigned k = 0; k < 4; k++) {
@@ -57,7 +55,7 @@ static void reserved_allocations_neither_search_nor_fault(void **state)
 static void without_a_reserve_they_do_both(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     long faults = minor_faults();
 
     for (unsigned i = 0; i < 1000; i++)
@@ -79,7 +77,7 @@ static void no_block_is_reserved_twice_or_while_it_is_live(void **state)
     (void)state;
     enum { LIVE = 3000, NEW = 4000 };
     static char *blocks[LIVE + NEW];
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     uint64_t rng = test_seed(5);
 
     for (unsigned round = 0; round < 20; round++) {
@@ -101,12 +99,12 @@ static void no_block_is_reserved_twice_or_while_it_is_live(void **state)
         qsort(blocks, LIVE + NEW, sizeof(*blocks), by_address);
         for (unsigned i = 1; i < LIVE + NEW; i++)
             assert_true(!blocks[i] || blocks[i] >= blocks[i - 1] + 48 || !blocks[i - 1]);
-        assert_int_equal(tenant_stats(&d, "default").live_blocks, LIVE / 2 + NEW);
+        assert_int_equal(tenant_stats(&the_daemon, "default").live_blocks, LIVE / 2 + NEW);
         for (unsigned i = 0; i < LIVE + NEW; i++)
             acre_free(heap, blocks[i]);
     }
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void *free_all(void *arg)
@@ -122,7 +120,7 @@ static void what_others_free_is_found_again(void **state)
 {
     (void)state;
     static void *blocks[501];
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     pthread_t thread;
 
     assert_int_equal(acre_reserve(heap, 2000, 500), 0);
@@ -134,21 +132,21 @@ static void what_others_free_is_found_again(void **state)
         assert_int_equal(pthread_create(&thread, NULL, free_all, blocks), 0);
         pthread_join(thread, NULL);
         if (round == 1)
-            granted = tenant_stats(&d, "default").granted_bytes;
+            granted = tenant_stats(&the_daemon, "default").granted_bytes;
     }
-    assert_int_equal(tenant_stats(&d, "default").granted_bytes, granted);
+    assert_int_equal(tenant_stats(&the_daemon, "default").granted_bytes, granted);
     acre_close(heap);
 }
 
 static void a_trim_gives_back_what_was_reserved(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
 
     assert_int_equal(acre_reserve(heap, 1024, 10000), 0);
-    assert_true(tenant_stats(&d, "default").granted_bytes >= 10000 * 1024);
+    assert_true(tenant_stats(&the_daemon, "default").granted_bytes >= 10000 * 1024);
     assert_int_equal(acre_trim(heap), 0);
-    assert_int_equal(tenant_stats(&d, "default").granted_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").granted_bytes, 0);
     assert_non_null(acre_alloc(heap, 1024));
     acre_close(heap);
 }
@@ -156,7 +154,7 @@ static void a_trim_gives_back_what_was_reserved(void **state)
 static void what_cannot_be_reserved_is_refused_and_harms_nothing(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, "small");
+    struct acre_heap *heap = heap_open(&the_daemon, "small");
     void *block = acre_alloc(heap, 64);
 
     assert_int_equal(acre_reserve(heap, 65537, 1), -EINVAL);
@@ -183,29 +181,15 @@ static bool child_uses_its_own(void *arg)
 static void a_forked_child_does_not_have_its_parents_reserve(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
 
     assert_int_equal(acre_reserve(heap, 64, 5000), 0);
     RUN_CHILD(child_uses_its_own, &heap);
-    expect_settled(&d, "default", 0, 1);
+    expect_settled(&the_daemon, "default", 0, 1);
     for (unsigned i = 0; i < 5000; i++)
         assert_non_null(acre_alloc(heap, 64));
-    assert_int_equal(tenant_stats(&d, "default").live_blocks, 5000);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_blocks, 5000);
     acre_close(heap);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "tenant \"default\" { max = \"512M\" }\ntenant \"small\" { max = \"8M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
 }
 
 int main(void)
@@ -219,5 +203,6 @@ int main(void)
         cmocka_unit_test(what_cannot_be_reserved_is_refused_and_harms_nothing),
         cmocka_unit_test(a_forked_child_does_not_have_its_parents_reserve),
     };
-    return cmocka_run_group_tests_name("reserve", tests, up, down);
+    return run_beside_daemon(
+        tests, "tenant \"default\" { max = \"512M\" }\ntenant \"small\" { max = \"8M\" }\n");
 }

@@ -5,12 +5,10 @@
 
 #define UNIT 8192u
 
-static struct daemon d;
-
 static void a_large_block_grows_where_it_lies_if_there_is_room_behind_it(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     char *block = acre_alloc(heap, 9 * UNIT); /* out of a span of 16 */
 
     memset(block, 5, 9 * UNIT);
@@ -19,20 +17,20 @@ static void a_large_block_grows_where_it_lies_if_there_is_room_behind_it(void **
         assert_ptr_equal(grown, block);
         block = grown;
         assert_int_equal(acre_usable_size(heap, block), n * UNIT);
-        assert_int_equal(tenant_stats(&d, "default").live_bytes, n * UNIT);
+        assert_int_equal(tenant_stats(&the_daemon, "default").live_bytes, n * UNIT);
     }
     for (unsigned i = 0; i < 9 * UNIT; i++)
         assert_int_equal(block[i], 5);
     memset(block, 6, 16 * UNIT);
     acre_free(heap, block);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void it_moves_if_a_neighbour_is_in_the_way(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     char *block = acre_alloc(heap, 9 * UNIT), *in_the_way = NULL;
 
     /* The first that lies right behind it. */
@@ -52,27 +50,27 @@ static void it_moves_if_a_neighbour_is_in_the_way(void **state)
         for (unsigned k = 0; k < 65536; k += 500)
             assert_int_equal(filler[i][k], 9);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void it_shrinks_where_it_lies_and_the_rest_is_used_again(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     char *block = acre_alloc(heap, 200 * UNIT);
 
     memset(block, 5, 200 * UNIT);
-    long long granted = tenant_stats(&d, "default").granted_bytes;
+    long long granted = tenant_stats(&the_daemon, "default").granted_bytes;
     assert_ptr_equal(acre_realloc(heap, block, 20 * UNIT), block);
     assert_int_equal(acre_usable_size(heap, block), 20 * UNIT);
     for (unsigned i = 0; i < 5; i++)
         assert_non_null(acre_alloc(heap, 32 * UNIT));
-    assert_true(tenant_stats(&d, "default").granted_bytes <= granted);
+    assert_true(tenant_stats(&the_daemon, "default").granted_bytes <= granted);
     for (unsigned i = 0; i < 20 * UNIT; i++)
         assert_int_equal(block[i], 5);
     acre_free(heap, block);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static bool die_after_resizing(void *arg)
@@ -80,7 +78,7 @@ static bool die_after_resizing(void *arg)
     struct acre_heap *heap;
     acre_off *off = arg;
 
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     char *block = acre_alloc(heap, 200 * UNIT);
     CHECK(acre_realloc(heap, block, 100 * UNIT) == block);
     CHECK(acre_realloc(heap, block, 110 * UNIT) == block);
@@ -96,12 +94,12 @@ static void a_published_block_outlives_its_holder_in_its_new_size(void **state)
     acre_off *off = shared_page(sizeof(*off));
 
     assert_int_equal(child_signal(child_start(die_after_resizing, off)), SIGKILL);
-    expect_settled(&d, "default", 110 * UNIT, 0);
-    struct acre_heap *heap = heap_open(&d, NULL);
+    expect_settled(&the_daemon, "default", 110 * UNIT, 0);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     assert_int_equal(acre_usable_size(heap, acre_pointer(heap, *off)), 110 * UNIT);
     acre_free(heap, acre_pointer(heap, *off));
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 /* A block above a slot has a segment of its own, which the daemon counts as one run. */
@@ -110,7 +108,7 @@ static bool die_after_resizing_a_gigabyte(void *arg)
     struct acre_heap *heap;
     acre_off *off = arg;
 
-    CHECK(acre_open(&heap, d.socket, "vast") == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "vast") == 0);
     char *block = acre_alloc(heap, 1ul << 30);
     CHECK(block);
     block = acre_realloc(heap, block, (1ul << 30) - UNIT);
@@ -128,14 +126,14 @@ static void a_block_beyond_a_slot_stays_whole(void **state)
     acre_off *off = shared_page(sizeof(*off));
 
     assert_int_equal(child_signal(child_start(die_after_resizing_a_gigabyte, off)), SIGKILL);
-    expect_settled(&d, "vast", 1 << 30, 0);
-    struct acre_heap *heap = heap_open(&d, "vast");
+    expect_settled(&the_daemon, "vast", 1 << 30, 0);
+    struct acre_heap *heap = heap_open(&the_daemon, "vast");
     void *block = acre_pointer(heap, *off);
     assert_int_equal(acre_owner(heap, block), ACRE_OWNER_HEAP);
     assert_int_equal(acre_usable_size(heap, block), 1 << 30);
     acre_free(heap, block);
     acre_close(heap);
-    expect_settled(&d, "vast", 0, 0);
+    expect_settled(&the_daemon, "vast", 0, 0);
 }
 
 struct orphaned {
@@ -148,7 +146,7 @@ static bool publish_and_die(void *arg)
     struct acre_heap *heap;
     acre_off *off = arg;
 
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     char *block = acre_alloc(heap, 100 * UNIT);
     CHECK(acre_publish(heap, block) == 0);
     *off = acre_offset(heap, block);
@@ -173,27 +171,13 @@ static void a_child_that_has_not_attached_resizes_no_orphan(void **state)
     acre_off *off = shared_page(sizeof(*off));
 
     assert_int_equal(child_signal(child_start(publish_and_die, off)), SIGKILL);
-    expect_settled(&d, "default", 100 * UNIT, 0);
-    struct orphaned o = {heap_open(&d, NULL), *off};
+    expect_settled(&the_daemon, "default", 100 * UNIT, 0);
+    struct orphaned o = {heap_open(&the_daemon, NULL), *off};
     assert_non_null(acre_pointer(o.heap, o.off));
     RUN_CHILD(shrink_before_attaching, &o);
     acre_free(o.heap, acre_pointer(o.heap, o.off));
     acre_close(o.heap);
-    expect_settled(&d, "default", 0, 0);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "tenant \"default\" { max = \"512M\" }\ntenant \"vast\" { max = \"3G\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 int main(void)
@@ -206,5 +190,6 @@ int main(void)
         cmocka_unit_test(a_block_beyond_a_slot_stays_whole),
         cmocka_unit_test(a_child_that_has_not_attached_resizes_no_orphan),
     };
-    return cmocka_run_group_tests_name("resize", tests, up, down);
+    return run_beside_daemon(
+        tests, "tenant \"default\" { max = \"512M\" }\ntenant \"vast\" { max = \"3G\" }\n");
 }

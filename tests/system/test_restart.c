@@ -16,23 +16,6 @@
 #define KILLS     40
 #define BLOCKS    200
 
-static struct daemon d;
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"2G\"\ntenant \"default\" { max = \"1G\" }\ntenant \"other\" { max "
-                  "= \"512M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
-}
-
 static void pause_us(uint64_t us)
 {
     nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
@@ -41,9 +24,9 @@ static void pause_us(uint64_t us)
 /* Returns when the next one is there. */
 static void kill_worker(void)
 {
-    pid_t worker = daemon_worker(&d);
+    pid_t worker = daemon_worker(&the_daemon);
     assert_int_equal(kill(worker, SIGKILL), 0);
-    while (daemon_worker(&d) == worker)
+    while (daemon_worker(&the_daemon) == worker)
         pause_us(200);
 }
 
@@ -59,30 +42,30 @@ static void upgrade(const struct daemon *on)
 static void blocks_roots_and_budgets_are_what_they_were(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     char *small = acre_alloc(heap, 100), *large = acre_alloc(heap, 3 << 20);
     char *huge = acre_alloc(heap, 100 << 20), *theirs = acre_allocx(heap, 500, 0, ACRE_HEAP_OWNED);
     strcpy(small, "small");
     strcpy(large + (2 << 20), "large");
     strcpy(huge + (99 << 20), "huge");
     assert_int_equal(acre_root_set(heap, "small", acre_offset(heap, small)), 0);
-    struct tenant_stats before = tenant_stats(&d, "default");
-    unsigned fds = daemon_fds(&d), maps = daemon_maps(&d);
+    struct tenant_stats before = tenant_stats(&the_daemon, "default");
+    unsigned fds = daemon_fds(&the_daemon), maps = daemon_maps(&the_daemon);
     for (int i = 0; i < 3; i++) {
         kill_worker();
         acre_off off;
         assert_int_equal(acre_root_get(heap, "small", &off), 0); /* comes back by itself */
         assert_ptr_equal(acre_pointer(heap, off), small);
-        struct tenant_stats after = tenant_stats(&d, "default");
+        struct tenant_stats after = tenant_stats(&the_daemon, "default");
         assert_int_equal(after.n_clients, 1);
         assert_int_equal(after.live_bytes, before.live_bytes);
         assert_int_equal(after.granted_bytes, before.granted_bytes);
         assert_int_equal(after.published_bytes, before.published_bytes);
         assert_int_equal(after.max_bytes, before.max_bytes);
-        expect_checked(&d);
+        expect_checked(&the_daemon);
     }
-    assert_in_range(daemon_fds(&d), fds - 2, fds + 2); /* what libuv keeps varies */
-    assert_int_equal(daemon_maps(&d), maps);
+    assert_in_range(daemon_fds(&the_daemon), fds - 2, fds + 2); /* what libuv keeps varies */
+    assert_int_equal(daemon_maps(&the_daemon), maps);
     assert_string_equal(small, "small");
     assert_string_equal(large + (2 << 20), "large");
     assert_string_equal(huge + (99 << 20), "huge");
@@ -92,14 +75,14 @@ static void blocks_roots_and_budgets_are_what_they_were(void **state)
     acre_free(heap, huge);
     acre_free(heap, theirs);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static bool publishes_and_ends(void *arg)
 {
     struct acre_heap *heap;
     acre_off *offs = arg;
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     for (int i = 0; i < 100; i++) {
         char *block = acre_alloc(heap, (size_t)(i < 90 ? 200 : 200000));
         CHECK(block != NULL);
@@ -117,10 +100,10 @@ static void what_the_dead_have_published_survives_both_deaths(void **state)
     (void)state;
     acre_off *offs = shared_page(4096);
     assert_int_equal(child_signal(child_start(publishes_and_ends, offs)), SIGKILL);
-    expect_settled(&d, "default", 9 * 224 + 204800, 0);
+    expect_settled(&the_daemon, "default", 9 * 224 + 204800, 0);
     kill_worker();
-    expect_checked(&d);
-    struct acre_heap *heap = heap_open(&d, NULL);
+    expect_checked(&the_daemon);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     for (int i = 0; i < 100; i += 10) {
         int *block = acre_pointer(heap, offs[i]);
         assert_int_equal(*block, i);
@@ -131,14 +114,14 @@ static void what_the_dead_have_published_survives_both_deaths(void **state)
     for (int i = 0; i < 1000; i++)
         assert_non_null(acre_alloc(heap, 200));
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static bool waits_to_be_killed(void *arg)
 {
     struct acre_heap *heap;
     _Atomic int *n_ready = arg;
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     CHECK(acre_alloc(heap, 1000) && acre_alloc(heap, 1 << 20));
     (*n_ready)++;
     for (;;)
@@ -155,20 +138,20 @@ static void who_dies_while_there_is_no_daemon_is_found(void **state)
         pids[i] = child_start(waits_to_be_killed, (void *)n_ready);
     while (*n_ready < 6)
         pause_us(1000);
-    long long live_bytes = tenant_stats(&d, "default").live_bytes;
-    kill(d.pid, SIGSTOP); /* so that no worker is started meanwhile */
-    assert_int_equal(kill(daemon_worker(&d), SIGKILL), 0);
+    long long live_bytes = tenant_stats(&the_daemon, "default").live_bytes;
+    kill(the_daemon.pid, SIGSTOP); /* so that no worker is started meanwhile */
+    assert_int_equal(kill(daemon_worker(&the_daemon), SIGKILL), 0);
     for (int i = 0; i < 4; i++) {
         kill(pids[i], SIGKILL);
         assert_int_equal(child_signal(pids[i]), SIGKILL);
     }
-    kill(d.pid, SIGCONT);
-    expect_settled(&d, "default", live_bytes / 3, 2);
+    kill(the_daemon.pid, SIGCONT);
+    expect_settled(&the_daemon, "default", live_bytes / 3, 2);
     for (int i = 4; i < 6; i++) {
         kill(pids[i], SIGKILL);
         assert_int_equal(child_signal(pids[i]), SIGKILL);
     }
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 /* ---- under load ---- */
@@ -216,7 +199,7 @@ static bool works(void *arg)
     uint64_t seed = (uint64_t)getpid() * 7919;
     unsigned char *block[BLOCKS] = {0};
     size_t size[BLOCKS];
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     while (!load->stop) {
         unsigned i = (unsigned)(rnd(&seed) % BLOCKS);
         if (block[i]) {
@@ -249,7 +232,7 @@ static bool visits(void *arg)
     struct acre_heap *heap;
     (void)arg;
     for (;;) {
-        CHECK(acre_open(&heap, d.socket, NULL) == 0);
+        CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
         for (int i = 0; i < 20; i++)
             CHECK(acre_alloc(heap, 5000) != NULL);
         acre_close(heap);
@@ -268,11 +251,11 @@ static void under_load_no_call_fails_and_nothing_is_lost(void **state)
     for (int k = 0; k < KILLS; k++) {
         pause_us(rnd(&seed) % 100000);
         if (k % 8 == 4)
-            upgrade(&d);
+            upgrade(&the_daemon);
         else
             kill_worker();
         if (k % 8 == 0)
-            expect_checked(&d);
+            expect_checked(&the_daemon);
         if (k % 4 == 0) {
             assert_int_equal(kill(visitor, SIGKILL), 0);
             assert_int_equal(child_signal(visitor), SIGKILL);
@@ -284,12 +267,12 @@ static void under_load_no_call_fails_and_nothing_is_lost(void **state)
         assert_true(child_ok(pids[i]));
     assert_int_equal(kill(visitor, SIGKILL), 0);
     assert_int_equal(child_signal(visitor), SIGKILL);
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     (void)acre_root_del(heap, "latest");
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
     printf("%u calls beside %d kills\n", load->n_calls, KILLS);
-    for (unsigned tries = 0; tenant_stats(&d, "default").granted_bytes != 0; tries++) {
+    for (unsigned tries = 0; tenant_stats(&the_daemon, "default").granted_bytes != 0; tries++) {
         assert_true(tries < 400);
         pause_us(50000);
     }
@@ -327,7 +310,7 @@ static void an_upgrade_takes_over_and_a_broken_one_is_taken_back(void **state)
     char program[80];
     const char *acred = getenv("ACRE_DAEMON");
     char *kept = strdup(acred);
-    snprintf(program, sizeof(program), "%s-upgrade", d.dir);
+    snprintf(program, sizeof(program), "%s-upgrade", the_daemon.dir);
     assert_true(copy(kept, program));
     setenv("ACRE_DAEMON", program, 1);
     daemon_up(&one, NULL);
@@ -365,5 +348,7 @@ int main(void)
         cmocka_unit_test(the_worker_ends_with_its_keeper),
         cmocka_unit_test(an_upgrade_takes_over_and_a_broken_one_is_taken_back),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(
+        tests, "capacity = \"2G\"\ntenant \"default\" { max = \"1G\" }\ntenant \"other\" { max "
+               "= \"512M\" }\n");
 }

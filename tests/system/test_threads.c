@@ -12,8 +12,6 @@
 #define N_THREADS 4
 #define RING      256
 
-static struct daemon d;
-
 struct job {
     struct acre_heap *heap, *other;
     _Atomic(unsigned char *) *ring; /* blocks on their way from any thread to any */
@@ -55,7 +53,7 @@ static void threads_free_each_others_blocks(void **state)
 {
     (void)state;
     static _Atomic(unsigned char *) ring[RING];
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     struct job jobs[N_THREADS];
     pthread_t threads[N_THREADS];
     uint64_t seed = test_seed(42);
@@ -69,9 +67,9 @@ static void threads_free_each_others_blocks(void **state)
         pthread_join(threads[i], NULL);
     for (unsigned i = 0; i < RING; i++)
         acre_free(heap, ring[i]);
-    assert_int_equal(tenant_stats(&d, "default").live_bytes, 0);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_bytes, 0);
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void *allocate_and_leave(void *arg)
@@ -94,7 +92,7 @@ static void *allocate_and_leave(void *arg)
 static void a_threads_cache_is_inherited_by_the_next(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     struct job j = {.heap = heap};
     pthread_t thread;
     long long granted = 0;
@@ -103,14 +101,14 @@ static void a_threads_cache_is_inherited_by_the_next(void **state)
         assert_int_equal(pthread_create(&thread, NULL, allocate_and_leave, &j), 0);
         pthread_join(thread, NULL);
         if (i == 0)
-            granted = tenant_stats(&d, "default").granted_bytes;
+            granted = tenant_stats(&the_daemon, "default").granted_bytes;
     }
-    assert_int_equal(tenant_stats(&d, "default").live_blocks, 40 * 25);
+    assert_int_equal(tenant_stats(&the_daemon, "default").live_blocks, 40 * 25);
     assert_int_equal(j.n_again, 39 * 25);
     /* One after another, 40 threads need no more than the blocks they left: 200 KiB of them. */
-    assert_true(tenant_stats(&d, "default").granted_bytes <= granted + (1 << 20));
+    assert_true(tenant_stats(&the_daemon, "default").granted_bytes <= granted + (1 << 20));
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void a_thread_that_ends_without_destructors_strands_nothing_for_good(void **state)
@@ -119,7 +117,7 @@ static void a_thread_that_ends_without_destructors_strands_nothing_for_good(void
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     skip(); /* their runtimes believe that such a thread lives for ever */
 #endif
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     struct job j = {.heap = heap, .n_steps = 1};
     pthread_t thread;
     long long granted = 0;
@@ -128,11 +126,11 @@ static void a_thread_that_ends_without_destructors_strands_nothing_for_good(void
         assert_int_equal(pthread_create(&thread, NULL, allocate_and_leave, &j), 0);
         pthread_join(thread, NULL);
         if (i == 0)
-            granted = tenant_stats(&d, "default").granted_bytes;
+            granted = tenant_stats(&the_daemon, "default").granted_bytes;
     }
-    assert_true(tenant_stats(&d, "default").granted_bytes <= granted + (1 << 20));
+    assert_true(tenant_stats(&the_daemon, "default").granted_bytes <= granted + (1 << 20));
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void *use_two_heaps(void *arg)
@@ -156,7 +154,7 @@ static void several_heaps_serve_several_threads(void **state)
     (void)state;
     if (getenv("ACRE_ON_VALGRIND"))
         skip(); /* it has address space for one heap */
-    struct job j = {.heap = heap_open(&d, NULL), .other = heap_open(&d, "other")};
+    struct job j = {.heap = heap_open(&the_daemon, NULL), .other = heap_open(&the_daemon, "other")};
     pthread_t threads[N_THREADS];
 
     assert_ptr_not_equal(j.heap, j.other);
@@ -166,8 +164,8 @@ static void several_heaps_serve_several_threads(void **state)
         pthread_join(threads[i], NULL);
     acre_close(j.heap);
     acre_close(j.other);
-    expect_settled(&d, "default", 0, 0);
-    expect_settled(&d, "other", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
+    expect_settled(&the_daemon, "other", 0, 0);
 }
 
 /* A thread whose cache is of an earlier heap at the same index must not believe it. */
@@ -195,7 +193,7 @@ static void a_thread_outlives_the_heap_it_used(void **state)
 
     assert_int_equal(pthread_create(&thread, NULL, outlive_a_heap, &j), 0);
     for (unsigned i = 0; i < 20; i++) {
-        j.heap = heap_open(&d, NULL);
+        j.heap = heap_open(&the_daemon, NULL);
         void *block = acre_alloc(j.heap, 64);
         atomic_store((_Atomic unsigned *)&j.n_steps, 1);
         while (atomic_load((_Atomic unsigned *)&j.n_steps))
@@ -204,22 +202,7 @@ static void a_thread_outlives_the_heap_it_used(void **state)
         acre_close(j.heap);
     }
     pthread_join(thread, NULL);
-    expect_settled(&d, "default", 0, 0);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "capacity = \"2G\"\ntenant \"default\" { max = \"512M\" }\n"
-                  "tenant \"other\" { max = \"64M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 int main(void)
@@ -231,5 +214,6 @@ int main(void)
         cmocka_unit_test(several_heaps_serve_several_threads),
         cmocka_unit_test(a_thread_outlives_the_heap_it_used),
     };
-    return cmocka_run_group_tests(tests, up, down);
+    return run_beside_daemon(tests, "capacity = \"2G\"\ntenant \"default\" { max = \"512M\" }\n"
+                                    "tenant \"other\" { max = \"64M\" }\n");
 }

@@ -5,8 +5,6 @@
 
 #define N 60000u
 
-static struct daemon d;
-
 struct piece {
     unsigned char *at;
     uint32_t size;
@@ -32,24 +30,24 @@ static void check(const struct piece *p)
 static void a_trim_leaves_little_but_pages_with_live_blocks(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     uint64_t rng = test_seed(11);
 
     for (unsigned i = 0; i < N; i++)
         draw(heap, &rng, &pieces[i]);
-    long long before = tenant_stats(&d, "default").resident_bytes;
+    long long before = tenant_stats(&the_daemon, "default").resident_bytes;
     for (unsigned i = 0; i < N; i++)
         if (rnd(&rng) % 20 != 0) {
             acre_free(heap, pieces[i].at);
             pieces[i].at = NULL;
         }
-    assert_true(tenant_stats(&d, "default").resident_bytes > before / 2);
+    assert_true(tenant_stats(&the_daemon, "default").resident_bytes > before / 2);
     assert_int_equal(acre_trim(heap), 0);
     /* A 20th of the blocks is left. Pages of returned units wait for the daemon's decay. */
-    struct tenant_stats after = tenant_stats(&d, "default");
+    struct tenant_stats after = tenant_stats(&the_daemon, "default");
     for (unsigned i = 0; i < 100 && after.resident_bytes > before / 3; i++) {
         usleep(100000);
-        after = tenant_stats(&d, "default");
+        after = tenant_stats(&the_daemon, "default");
     }
     assert_true(after.resident_bytes <= before / 3);
     assert_true(after.granted_bytes > before / 2); /* so punching made the difference */
@@ -64,13 +62,13 @@ static void a_trim_leaves_little_but_pages_with_live_blocks(void **state)
         acre_free(heap, pieces[i].at);
     }
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 static void a_trim_between_any_steps_harms_no_block(void **state)
 {
     (void)state;
-    struct acre_heap *heap = heap_open(&d, NULL);
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
     uint64_t rng = test_seed(12);
 
     for (unsigned i = 0; i < 500; i++)
@@ -88,21 +86,7 @@ static void a_trim_between_any_steps_harms_no_block(void **state)
         acre_free(heap, pieces[i].at);
     }
     acre_close(heap);
-    expect_settled(&d, "default", 0, 0);
-}
-
-static int up(void **state)
-{
-    (void)state;
-    daemon_up(&d, "tenant \"default\" { max = \"512M\" }\n");
-    return 0;
-}
-
-static int down(void **state)
-{
-    (void)state;
-    daemon_down(&d);
-    return 0;
+    expect_settled(&the_daemon, "default", 0, 0);
 }
 
 int main(void)
@@ -111,5 +95,5 @@ int main(void)
         cmocka_unit_test(a_trim_leaves_little_but_pages_with_live_blocks),
         cmocka_unit_test(a_trim_between_any_steps_harms_no_block),
     };
-    return cmocka_run_group_tests_name("trim", tests, up, down);
+    return run_beside_daemon(tests, "tenant \"default\" { max = \"512M\" }\n");
 }
