@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctest-timeout: 300 */
-/* The daemon's worker is killed: idle, under load, while clients die, under a service manager. What
- * clients hold they go on using, and nothing is lost. */
+/* The daemon's worker is killed: idle, under load, while clients die. What clients hold they go on
+ * using, and nothing is lost. $ACRE_TEST_KILLS: how often under load. */
 #include "tests/system/harness.h"
 
 #include <fcntl.h>
@@ -13,7 +13,9 @@
 #include <time.h>
 
 #define N_WORKERS 3
-#define KILLS     40
+#define KILLS     40u
+#define WAITS     4096u
+#define PAUSE_US  80000u /* at most, between deaths: 1,000 of them while children may live */
 #define BLOCKS    200
 
 static void pause_us(uint64_t us)
@@ -158,9 +160,39 @@ static void who_dies_while_there_is_no_daemon_is_found(void **state)
 
 struct load {
     _Atomic bool stop;
-    _Atomic unsigned n_failed, n_calls;
-    acre_off passed[N_WORKERS];
+    _Atomic unsigned n_calls, n_waits;
+    uint32_t waits_us[WAITS]; /* of calls that need the daemon: of the longer ones the last */
 };
+
+static uint64_t now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* Longer than any call takes that no death has met. */
+static void note_wait(struct load *load, uint64_t from_us)
+{
+    uint64_t us = now_us() - from_us;
+    if (us >= 10000)
+        load->waits_us[load->n_waits++ % WAITS] = (uint32_t)us;
+}
+
+static int compare_waits(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_waits(struct load *load)
+{
+    unsigned n = load->n_waits < WAITS ? load->n_waits : WAITS;
+    qsort(load->waits_us, n, sizeof(load->waits_us[0]), compare_waits);
+    if (n > 0)
+        printf("%u calls waited 10 ms or more: median %.1f ms, the longest %.1f ms\n",
+               load->n_waits, load->waits_us[n / 2] / 1e3, load->waits_us[n - 1] / 1e3);
+}
 
 static void fill(unsigned char *block, size_t size, unsigned char value)
 {
@@ -201,6 +233,7 @@ static bool works(void *arg)
     size_t size[BLOCKS];
     CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
     while (!load->stop) {
+        uint64_t from_us = now_us();
         unsigned i = (unsigned)(rnd(&seed) % BLOCKS);
         if (block[i]) {
             CHECK(is_filled(block[i], size[i], (unsigned char)i));
@@ -219,6 +252,7 @@ static bool works(void *arg)
         if (block[i] && rnd(&seed) % 64 == 0)
             CHECK(sets_and_deletes(heap, block[i], rnd(&seed) % 2));
         load->n_calls++;
+        note_wait(load, from_us);
     }
     for (unsigned i = 0; i < BLOCKS; i++)
         acre_free(heap, block[i]);
@@ -243,18 +277,20 @@ static bool visits(void *arg)
 static void under_load_no_call_fails_and_nothing_is_lost(void **state)
 {
     (void)state;
-    struct load *load = shared_page(4096);
+    struct load *load = shared_page(sizeof(*load));
+    const char *env = getenv("ACRE_TEST_KILLS");
+    unsigned kills = env ? (unsigned)strtoul(env, NULL, 10) : KILLS;
     uint64_t seed = test_seed(20261125);
     pid_t pids[N_WORKERS], visitor = child_start(visits, NULL);
     for (int i = 0; i < N_WORKERS; i++)
         pids[i] = child_start(works, load);
-    for (int k = 0; k < KILLS; k++) {
-        pause_us(rnd(&seed) % 100000);
+    for (unsigned k = 0; k < kills; k++) {
+        pause_us(rnd(&seed) % PAUSE_US);
         if (k % 8 == 4)
             upgrade(&the_daemon);
         else
             kill_worker();
-        if (k % 8 == 0)
+        if (k % (kills / 5 + 1) == 0)
             expect_checked(&the_daemon);
         if (k % 4 == 0) {
             assert_int_equal(kill(visitor, SIGKILL), 0);
@@ -271,7 +307,8 @@ static void under_load_no_call_fails_and_nothing_is_lost(void **state)
     (void)acre_root_del(heap, "latest");
     acre_close(heap);
     expect_settled(&the_daemon, "default", 0, 0);
-    printf("%u calls beside %d kills\n", load->n_calls, KILLS);
+    printf("%u rounds beside %u deaths of the daemon\n", load->n_calls, kills);
+    print_waits(load);
     for (unsigned tries = 0; tenant_stats(&the_daemon, "default").granted_bytes != 0; tries++) {
         assert_true(tries < 400);
         pause_us(50000);
