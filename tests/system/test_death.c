@@ -99,42 +99,6 @@ static void random_kills_disturb_nobody_and_lose_nothing(void **state)
     acre_close(heap);
 }
 
-static bool hold_and_wait(void *arg)
-{
-    int *pipes = arg;
-    struct acre_heap *heap;
-    char c;
-
-    CHECK(acre_open(&heap, d.socket, NULL) == 0);
-    CHECK(acre_alloc(heap, 5000) != NULL);
-    CHECK(write(pipes[1], "x", 1) == 1);
-    CHECK(read(pipes[2], &c, 1) == 1);
-    acre_close(heap);
-    return true;
-}
-
-static void a_stopped_client_is_not_a_dead_one(void **state)
-{
-    (void)state;
-    int *pipes = shared_page(4 * sizeof(int));
-    char c;
-
-    assert_int_equal(pipe(pipes), 0);
-    assert_int_equal(pipe(pipes + 2), 0);
-    long long before = tenant_stats(&d, "default").live_bytes;
-    pid_t pid = child_start(hold_and_wait, pipes);
-    assert_int_equal(read(pipes[0], &c, 1), 1);
-    assert_int_equal(kill(pid, SIGSTOP), 0);
-    sleep(2);
-    struct tenant_stats s = tenant_stats(&d, "default");
-    assert_int_equal(s.n_clients, 1);
-    assert_int_equal(s.live_bytes - before, 5120);
-    kill(pid, SIGCONT);
-    assert_int_equal(write(pipes[3], "x", 1), 1);
-    assert_true(child_ok(pid));
-    expect_settled(&d, "default", before, 0);
-}
-
 static int up(void **state)
 {
     (void)state;
@@ -153,7 +117,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_kills_disturb_nobody_and_lose_nothing),
-        cmocka_unit_test(a_stopped_client_is_not_a_dead_one),
     };
     return cmocka_run_group_tests(tests, up, down);
 }
