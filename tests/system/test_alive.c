@@ -741,7 +741,8 @@ static void a_process_whose_first_thread_has_ended_lives(void **state)
 
 #define N_BUSY   3u
 #define N_GONE   40u
-#define N_THEIRS 8u /* sizes: each a slab of its own */
+#define N_THEIRS 8u  /* sizes */
+#define N_EACH   64u /* of each: together 2 MiB, and all of N_GONE more than the tenant may have */
 
 struct crowd {
     struct acre_heap *heap;
@@ -773,8 +774,12 @@ static void *ends_raw(void *arg)
     struct crowd *c = arg;
 
     for (unsigned i = 0; i < N_THEIRS; i++) {
-        acre_free(c->heap, acre_alloc(c->heap, 1000 + i * 1000));
-        c->left[c->n_gone][i] = acre_alloc(c->heap, 1000 + i * 1000);
+        void *mine[N_EACH];
+        for (unsigned k = 0; k < N_EACH; k++)
+            mine[k] = acre_alloc(c->heap, 1000 + i * 1000);
+        for (unsigned k = 1; k < N_EACH; k++)
+            acre_free(c->heap, mine[k]);
+        c->left[c->n_gone][i] = mine[0];
     }
     syscall(SYS_exit, 0);
     return NULL;
