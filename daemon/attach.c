@@ -139,12 +139,15 @@ static void attach_again(struct core *core, struct session *s, struct attach *a,
         session_abandon(old);
         old->client = NULL;
     }
-    if (c->has_rung)
-        TAILQ_REMOVE(&a->tenant->rang, c, in_queue);
-    c->has_rung = false;
-    c->populate = other_cgroup;
     if (c->pidfd < 0) /* the daemon before had one */
         client_watch(c, core->io.open_pidfd(s->peer));
+    /* A task that shares the memory of a process that has ended: its own end may ring no bell, so
+     * it is asked again and again. */
+    if (c->has_rung && !life_process_gone(c->pidfd)) {
+        TAILQ_REMOVE(&a->tenant->rang, c, in_queue);
+        c->has_rung = false;
+    }
+    c->populate = other_cgroup;
     s->is_resumed = true;
     reply_attached(core, s, c);
 }

@@ -5,7 +5,7 @@
  * The kernel refuses F_SEAL_WRITE (EBUSY) as long as anybody maps the memfd writable, and that is
  * the client alone. Success is final: the page can never be mapped writable again. Functions here
  * may block (pages pinned by vmsplice: 160 ms): worker threads only, but for
- * life_check_descriptor().
+ * life_check_descriptor() and life_process_gone().
  */
 #ifndef ACRE_DAEMON_LIFE_H
 #define ACRE_DAEMON_LIFE_H
