@@ -47,6 +47,16 @@ tag_t client_table_take_id(struct client_table *table)
     return id;
 }
 
+/* Of those freed, all but the oldest, as far as take_id() would go. */
+tag_t client_table_resting(const struct client_table *table, uint32_t i)
+{
+    bool fresh = table->next_fresh + IDS_REST_MIN <= CLIENT_ID_MAX;
+    uint32_t first = table->n_freed < IDS_REST_MIN ? 0 : table->n_freed - (IDS_REST_MIN - 1);
+    if (!fresh || first + i >= table->n_freed)
+        return 0;
+    return table->freed[(table->freed_head + first + i) % CLIENT_IDS];
+}
+
 void client_table_give_id(struct client_table *table, tag_t id)
 {
     acre_assert(id != TAG_FREE && id != TAG_HEAP && table->n_freed < CLIENT_IDS);

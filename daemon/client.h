@@ -59,6 +59,9 @@ int client_table_init(struct client_table *table);
 void client_table_deinit(struct client_table *table);
 /* 0: all are taken. */
 tag_t client_table_take_id(struct client_table *table);
+/* The i'th of the ids that nobody has and that nobody gets before that many have been given back;
+ * 0: there are no more. */
+tag_t client_table_resting(const struct client_table *table, uint32_t i);
 void client_table_give_id(struct client_table *table, tag_t id);
 
 /* Clients of the user in all tenants. */

@@ -101,7 +101,7 @@ static int read_links(struct sweep *s)
 {
     int r = 0;
     for (unsigned id = 1; id < CLIENT_IDS && r == 0; id++)
-        if (s->plan->action[id] == SWEEP_FREE)
+        if (s->plan->action[id] == SWEEP_FREE && s->plan->life_fd[id] >= 0)
             r = links_add(&s->links, (tag_t)id, s->plan->life_fd[id], read_slot, s);
     links_sort(&s->links);
     return r;

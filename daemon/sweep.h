@@ -19,7 +19,7 @@ struct sweep_found {
  * names them (client/link.c), the others freed: its life page says which. */
 struct sweep_plan {
     uint8_t action[CLIENT_IDS];
-    int life_fd[CLIENT_IDS]; /* of SWEEP_FREE; the clients keep them open */
+    int life_fd[CLIENT_IDS]; /* of SWEEP_FREE; the clients keep them open. -1: none any more */
 };
 
 /* Takes the plan (malloc'ed). done is called in the loop. -ENOMEM: nothing has happened. */

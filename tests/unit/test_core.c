@@ -1255,6 +1255,27 @@ static void test_a_block_that_the_dead_had_linked_is_the_heaps(void **state)
     finish();
 }
 
+static void test_what_was_given_to_one_that_is_gone_is_free_with_the_next_death(void **state)
+{
+    (void)state;
+    struct fake gone, giver, holder;
+    start(MIB(64), BIG_BYTES);
+    attach(&gone);
+    attach(&giver);
+    attach(&holder);
+    struct block b = grow(&holder, 4);
+    tag_t *tags = fake_cut_slab(&holder, b, 2, NULL);
+    tags[0] = giver.id;
+    tags[1] = holder.id;
+    kill_it(&gone);
+    tags[0] = gone.id; /* the giver had looked before that, and looks no more */
+    kill_it(&giver);
+    assert_int_equal(tags[0], TAG_FREE);
+    assert_int_equal(tags[1], holder.id);
+    kill_it(&holder);
+    finish();
+}
+
 static void test_a_sweep_that_fails_is_done_again_before_anybody_is_buried(void **state)
 {
     (void)state;
@@ -2542,6 +2563,7 @@ int main(void)
         cmocka_unit_test(test_large_blocks_whose_freer_died_are_found_before_a_refusal),
         cmocka_unit_test(test_what_the_dead_owned_comes_back_and_what_others_own_stays),
         cmocka_unit_test(test_a_block_that_the_dead_had_linked_is_the_heaps),
+        cmocka_unit_test(test_what_was_given_to_one_that_is_gone_is_free_with_the_next_death),
         cmocka_unit_test(test_a_sweep_that_fails_is_done_again_before_anybody_is_buried),
         cmocka_unit_test(test_orphans_go_to_who_asks_for_their_class_or_free_when_empty),
         cmocka_unit_test(test_a_full_orphan_is_not_granted),
