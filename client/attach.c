@@ -272,8 +272,7 @@ static int attach_locked(struct acre_heap *heap)
     int r;
 
     drop_inherited(heap);
-    /* So that acre_give() can do without a fence: the daemon's membarrier() reaches this
-     * process. */
+    /* The daemon's membarrier() reaches this process: a sweep sees what it has given before. */
     (void)syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0);
     do
         r = attach_once(heap, deadline_ns);

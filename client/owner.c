@@ -112,20 +112,10 @@ int acre_give(struct acre_heap *heap, void *block, acre_client to)
         return r ? r : fail(EPERM, "the block at %p is published: adopt it first", block);
     if (UNLIKELY(id == TAG_FREE || id == TAG_HEAP || gen == 0 || gen_of(heap, id) != gen))
         return fail(ESRCH, "client %u (generation %u) is gone", id, gen);
+    /* Should it die in between, the block was given, and ends with its owner: by the sweep for it,
+     * or, if that has passed, by the next one. To look again and take it back could come too late:
+     * the block may be somebody's data by then (tests/spin). */
     atomic_store_explicit(tag, id, memory_order_release);
-    /* The store must be visible before the generation is read again. The daemon pays for that: it
-     * bumps the generation, then membarrier()s all clients, then sweeps (pairs with reaper.c). */
-#if defined(__x86_64__)
-    atomic_signal_fence(memory_order_seq_cst);
-#else
-    atomic_thread_fence(memory_order_seq_cst);
-#endif
-    if (LIKELY(gen_of(heap, id) == gen))
-        return 0;
-    /* Dead meanwhile: take it back. Too late if the sweep was faster: then it was given, and ended
-     * with its owner. */
-    if (atomic_compare_exchange_strong(tag, &id, self_id(heap)))
-        return fail(ESRCH, "client %u (generation %u) has just gone", id, gen);
     return 0;
 }
 

@@ -420,7 +420,7 @@ static void make_plan(struct tenant *t, struct sweep_plan *plan)
     struct client *c;
     struct session *s;
     tag_t id;
-    /* Who gives looks whether the receiver has died; unless it is killed before it looks. */
+    /* Who gives looks whether the receiver lives, then stores: perhaps after its sweep. */
     for (uint32_t i = 0; (id = client_table_resting(&t->clients, i)) != 0; i++) {
         plan->action[id] = SWEEP_FREE;
         plan->life_fd[id] = -1;

@@ -17,7 +17,8 @@
  *      tenant, where it can do so itself.
  *
  * The dead client's generation went to 0 before (loop), and a membarrier follows: who gives a block
- * to it either sees that, or its tag is seen here.
+ * to it sees that, or its tag is seen here, or it had looked before and stores after: then the next
+ * sweep frees it, which looks for all ids at rest (reaper.c).
  */
 #include "daemon/sweep.h"
 

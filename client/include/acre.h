@@ -196,8 +196,9 @@ ACRE_API int acre_publish(struct acre_heap *heap, void *block);
 /* Publishes all that this client owns, e.g. before daemonising. -ETIMEDOUT, -ECONNREFUSED. */
 ACRE_API int acre_publish_all(struct acre_heap *heap);
 
-/* Gives one's own block to another client. -ESRCH no such client any more (the block stays the
- * caller's); -EPERM not the caller's; -EINVAL no block. Give first, send the offset then. */
+/* Gives one's own block to another client: one plain store. -ESRCH no such client any more (the
+ * block stays the caller's; 0 if it dies just then: the block ends with it); -EPERM not the
+ * caller's; -EINVAL no block. Give first, send the offset then. */
 ACRE_API int acre_give(struct acre_heap *heap, void *block, acre_client to);
 
 /* Takes a published block. One caller wins, others get -EBUSY. -EINVAL no block or free. 0 also if

@@ -22,11 +22,11 @@
  *
  * ASSERTED. 1. alloc: nobody believes to own the block, its tag is 0. 2. check_block, when all rest:
  * each tag is what is believed; a block of nobody's has tag 0, in a slab that somebody's scan finds
- * (with TRUST_HINTS: by its hint alone). 3. change, give: only a dead client's tag is swept, only
- * one's own gift is taken back, and never in user data. 4. check_block: no tag of the dead.
+ * (with TRUST_HINTS: by its hint alone). 3. change: only a dead client's tag is swept, and
+ * never in user data. 4. check_block: no tag of the dead.
  *
  * LEFT OUT. ARM64, large blocks, four tags at once, links, publish_all, reuse of ids, restarts, more
- * threads than one, several slabs. GIVE_GAP and TAKE_BACK_GAP: see README.md.
+ * threads than one, several slabs.
  */
 #ifndef DEPTH
 #define DEPTH 2 /* stores in a store buffer */
@@ -61,7 +61,6 @@ byte mem[WORDS];
 byte buf_at[12], buf_value[12], buf_n[4]; /* client p: from 3 * p on */
 
 bool killed[4], buried[4], idle[4], reaping;
-byte giving[4]; /* to whom: stored, not yet looked again */
 byte books;     /* who owns the units */
 byte owner[2];  /* ghost: who believes to own the block */
 byte known[4];  /* blocks in stack or mask, one bit each */
@@ -186,7 +185,8 @@ inline publish(p, b)
     }
 }
 
-/* ok: it is the receiver's. */
+/* ok: it is the receiver's, and ends with it. Nobody looks again: a tag of one that has died meanwhile
+ * is freed by the next sweep. */
 inline give(p, b, to, ok)
 {
     atomic { ok = 0; look(p, GEN + to, v) }
@@ -197,31 +197,8 @@ inline give(p, b, to, ok)
             store(p, TAG + b, to);
             assert(owner[b] == p);
             owner[b] = to;
-            giving[p] = to
+            ok = 1
         }
-        atomic { /* no fence: the daemon's membarrier is one */
-            look(p, GEN + to, v);
-            if
-            :: v != 0 -> ok = 1; giving[p] = 0
-            :: else
-            fi
-        }
-        if
-        :: ok
-        :: else ->
-            atomic {
-                fence(p);
-                if
-                :: mem[TAG + b] == to ->
-                    assert(mem[ENTRY] != U_FREE); /* no user data is changed */
-                    assert(owner[b] == to);       /* nobody else's block is taken */
-                    mem[TAG + b] = p;
-                    owner[b] = p
-                :: else -> ok = 1 /* the sweep was faster */
-                fi;
-                giving[p] = 0
-            }
-        fi
     fi
 }
 
@@ -304,11 +281,7 @@ inline alloc(p, b)
 #else
 #define RECEIVER 2
 #endif
-#ifdef TAKE_BACK_GAP
 #define DATA RECEIVER
-#else
-#define DATA (giving[2] -> 7 : RECEIVER)
-#endif
 
 /* An empty slab goes, becomes somebody's data, which looks like tags, and comes back. */
 inline release(p)
@@ -533,10 +506,15 @@ inline bury(p) /* inside of an atomic */
 inline plan_for(p)
 {
     if
-    :: killed[p] && !buried[p] && buf_n[p] == 0 -> plan = plan | (1 << p)
+    :: killed[p] && buf_n[p] == 0 -> plan = plan | (1 << p) /* ids at rest, too */
     :: else
     fi
 }
+
+/* The tag of one that was swept before: the next death, of whomever, brings the next sweep. */
+#define GONE(t) (t != 0 && t <= CLIENTS && buried[t])
+#define STALE                                                                                      \
+    ((mem[ENTRY] == U_SLAB || mem[ENTRY] == U_PARKED) && (GONE(mem[TAG]) || GONE(mem[TAG + 1])))
 
 proctype Daemon()
 {
@@ -546,7 +524,7 @@ end:
     :: atomic {
             (killed[1] && !buried[1] && buf_n[1] == 0) ||
             (killed[2] && !buried[2] && buf_n[2] == 0) ||
-            (killed[3] && !buried[3] && buf_n[3] == 0) ->
+            (killed[3] && !buried[3] && buf_n[3] == 0) || STALE ->
             plan_for(1);
             plan_for(2);
             plan_for(3);
@@ -579,16 +557,10 @@ end:
 
 /* ---- kills at any step ---- */
 
-#ifdef GIVE_GAP
-#define MAY_DIE(p) true
-#else
-#define MAY_DIE(p) (!giving[p] || mem[GEN + giving[p]] != 0)
-#endif
-
 inline kill(p)
 {
     atomic {
-        n_deaths < DEATHS && !killed[p] && MAY_DIE(p) ->
+        n_deaths < DEATHS && !killed[p] ->
         killed[p] = true;
         n_deaths++
     }
@@ -608,7 +580,8 @@ end:
 
 #define RESTS(p) (buf_n[p] == 0 && (killed[p] -> buried[p] : idle[p]))
 #define READ(p)  (killed[p] || mem[MAIL + p] == 0)
-#define QUIET    (RESTS(1) && RESTS(2) && RESTS(3) && READ(2) && READ(3) && !reaping)
+#define QUIET    (RESTS(1) && RESTS(2) && RESTS(3) && READ(2) && READ(3) && !reaping && \
+                  !STALE)
 
 inline check_block(b)
 {
