@@ -45,4 +45,9 @@ struct block {
 };
 struct block block_find(const struct acre_heap *heap, const void *address);
 
+/* ---- owner.c ---- */
+/* The tag of a block of any kind that is this client's; else NULL and the error (0 if the heap has
+ * it). */
+_Atomic tag_t *own_tag_slow(struct acre_heap *heap, const void *block, int *ret_r);
+
 #endif

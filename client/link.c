@@ -104,16 +104,15 @@ static bool slot_swap(acre_off *slot, acre_off expected, acre_off desired)
 
 /* ---- publish ---- */
 
-/* The block's tag is the caller's. */
-static int publish_linked(struct acre_heap *heap, const struct block *b, acre_off *slot,
+static int publish_linked(struct acre_heap *heap, acre_off off, _Atomic tag_t *tag, acre_off *slot,
                           acre_off slot_off, acre_off expected)
 {
     tag_t self = self_id(heap);
-    struct intent *line = intent_begin(heap, b->off, slot_off);
-    bool linked = slot_swap(slot, expected, b->off);
+    struct intent *line = intent_begin(heap, off, slot_off);
+    bool linked = slot_swap(slot, expected, off);
 
     if (linked)
-        (void)atomic_compare_exchange_strong(b->tag, &self, TAG_HEAP);
+        (void)atomic_compare_exchange_strong(tag, &self, TAG_HEAP);
     intent_end(line);
     return linked ? 0
                   : fail(EAGAIN, "the slot at 0x%llx has changed", (unsigned long long)slot_off);
@@ -121,21 +120,17 @@ static int publish_linked(struct acre_heap *heap, const struct block *b, acre_of
 
 int acre_publish_at_cas(struct acre_heap *heap, void *block, acre_off *slot, acre_off expected)
 {
-    struct block b = block_find(heap, block);
     acre_off slot_off;
     int r = slot_check(heap, slot, &slot_off);
 
     if (r < 0)
         return r;
-    if (b.fault)
-        return fail(EINVAL, "%p is no block of the heap", block);
-    tag_t tag = atomic_load_explicit(b.tag, memory_order_relaxed);
-    if (tag == TAG_FREE)
-        return fail(EINVAL, "the block at %p is free", block);
-    if (tag != self_id(heap))
-        return fail(EPERM, "the block at %p is not this client's", block);
+    _Atomic tag_t *tag = own_tag_slow(heap, block, &r);
+    if (!tag)
+        return r ? r : fail(EPERM, "the block at %p is published already", block);
     r = check_link(heap, expected);
-    return r < 0 ? r : publish_linked(heap, &b, slot, slot_off, expected);
+    return r < 0 ? r
+                 : publish_linked(heap, acre_offset(heap, block), tag, slot, slot_off, expected);
 }
 
 int acre_publish_at(struct acre_heap *heap, void *block, acre_off *slot)

@@ -54,9 +54,8 @@ static __attribute__((noinline, cold)) int not_own(const struct block *b, const 
     return fail(EPERM, "the block at %p belongs to client %u, not to %u", block, tag, self);
 }
 
-/* Tag of a block that is no small one of this client's; NULL with *ret_r as not_own(). */
-static __attribute__((noinline)) _Atomic tag_t *own_tag_slow(struct acre_heap *heap,
-                                                             const void *block, int *ret_r)
+__attribute__((noinline)) _Atomic tag_t *own_tag_slow(struct acre_heap *heap, const void *block,
+                                                      int *ret_r)
 {
     struct block b = block_find(heap, block);
     tag_t self = self_id(heap);

@@ -22,8 +22,9 @@ static void close_page(struct core *core, int fd)
 static void forget_page(struct core *core, const struct attach *a)
 {
     if (a->resume == 0)
-        kept_drop(core, (struct kept){KEPT_LIFE, a->life_no, 0});
-    close_page(core, a->life_fd);
+        kept_end_life(core, a->life_no, a->life_fd);
+    else
+        close_page(core, a->life_fd);
 }
 
 /* The life page's descriptor of an attach, or of the client to be again. -1: replied. */
@@ -129,7 +130,7 @@ static void attach_new(struct core *core, struct session *s, struct attach *a, b
 static void attach_again(struct core *core, struct session *s, struct attach *a, bool other_cgroup)
 {
     struct client *c = client_find(a->tenant, a->resume);
-    forget_page(core, a);
+    close_page(core, a->life_fd);
     if (!c) {
         session_fail(core, s, -ESRCH, "there is no such client to resume");
         return;

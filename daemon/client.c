@@ -261,8 +261,7 @@ void client_remove(struct client *c)
     memset(&t->control->client[c->id], 0, sizeof(t->control->client[c->id]));
     books_set_client_state(t->books, c->id, BOOKS_CLIENT_NONE);
     client_table_give_id(&t->clients, c->id);
-    kept_drop(t->core, (struct kept){KEPT_LIFE, c->life_no, 0});
-    t->core->io.close_foreign(t->core->io.ctx, c->life_fd, NOBODY_UID);
+    kept_end_life(t->core, c->life_no, c->life_fd);
     close_fd(&c->pidfd); /* leaves the epoll set with its last descriptor */
     free(c->holdings);
     free(c);

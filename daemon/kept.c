@@ -41,6 +41,12 @@ void kept_drop(const struct core *core, struct kept kept)
     core->io.drop(core->io.ctx, name);
 }
 
+void kept_end_life(const struct core *core, uint32_t life_no, int life_fd)
+{
+    kept_drop(core, (struct kept){KEPT_LIFE, life_no, 0});
+    core->io.close_foreign(core->io.ctx, life_fd, NOBODY_UID);
+}
+
 int kept_take(struct store_items *items, struct kept kept)
 {
     char name[STORE_NAME_BYTES];

@@ -29,6 +29,8 @@ bool kept_parse(const char *name, struct kept *ret_kept);
 /* Any thread. Also says it in the log if it cannot be kept. Errors of store_put(). */
 int kept_put(const struct core *core, struct kept kept, int fd);
 void kept_drop(const struct core *core, struct kept kept);
+/* A life page ends: neither kept nor held any more. */
+void kept_end_life(const struct core *core, uint32_t life_no, int life_fd);
 /* As store_take(). */
 int kept_take(struct store_items *items, struct kept kept);
 

@@ -265,8 +265,7 @@ void reaper_forget_attach(struct attach *a)
     a->session = NULL;
     if (a->is_asked)
         return;
-    TAILQ_REMOVE(&a->tenant->attaches, a, in_queue);
-    kept_drop(core, (struct kept){KEPT_LIFE, a->life_no, 0});
+    TAILQ_REMOVE(&a->tenant->attaches, a, in_queue); /* not asked: not kept either */
     core->io.close_foreign(core->io.ctx, a->life_fd, NOBODY_UID);
     free(a);
 }
@@ -421,14 +420,12 @@ static void make_plan(struct tenant *t, struct sweep_plan *plan)
     struct session *s;
     tag_t id;
     /* Who gives looks whether the receiver lives, then stores: perhaps after its sweep. */
-    for (uint32_t i = 0; (id = client_table_resting(&t->clients, i)) != 0; i++) {
+    for (uint32_t i = 0; (id = client_table_resting(&t->clients, i)) != 0; i++)
         plan->action[id] = SWEEP_FREE;
-        plan->life_fd[id] = -1;
-    }
     TAILQ_FOREACH (c, &t->dying, in_queue) {
         c->state = CLIENT_SWEEPING;
         plan->action[c->id] = SWEEP_FREE;
-        plan->life_fd[c->id] = c->life_fd;
+        plan->lives[plan->n_lives++] = (struct sweep_life){c->id, c->life_fd};
     }
     LIST_FOREACH (s, &t->core->sessions, in_core) {
         if (s->wait != WAIT_PUBLISH || s->client->tenant != t || s->client->state != CLIENT_LIVES)
@@ -440,9 +437,13 @@ static void make_plan(struct tenant *t, struct sweep_plan *plan)
 
 static void pump_sweep(struct tenant *t)
 {
+    const struct client *c;
     if (t->is_sweeping || (TAILQ_EMPTY(&t->dying) && !t->wants_publish))
         return;
-    struct sweep_plan *plan = calloc(1, sizeof(*plan));
+    size_t n_dying = 0;
+    TAILQ_FOREACH (c, &t->dying, in_queue)
+        n_dying++;
+    struct sweep_plan *plan = calloc(1, sizeof(*plan) + n_dying * sizeof(plan->lives[0]));
     if (!plan)
         return;
     make_plan(t, plan);

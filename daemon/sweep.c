@@ -101,9 +101,8 @@ static bool read_slot(void *ctx, uint64_t off, uint64_t *ret_value)
 static int read_links(struct sweep *s)
 {
     int r = 0;
-    for (unsigned id = 1; id < CLIENT_IDS && r == 0; id++)
-        if (s->plan->action[id] == SWEEP_FREE && s->plan->life_fd[id] >= 0)
-            r = links_add(&s->links, (tag_t)id, s->plan->life_fd[id], read_slot, s);
+    for (uint32_t i = 0; i < s->plan->n_lives && r == 0; i++)
+        r = links_add(&s->links, s->plan->lives[i].id, s->plan->lives[i].fd, read_slot, s);
     links_sort(&s->links);
     return r;
 }

@@ -17,9 +17,14 @@ struct sweep_found {
 
 /* What to do about each tag. Blocks that a dead client was linking are published if their slot
  * names them (client/link.c), the others freed: its life page says which. */
+struct sweep_life {
+    tag_t id;
+    int fd; /* the client keeps it open */
+};
 struct sweep_plan {
     uint8_t action[CLIENT_IDS];
-    int life_fd[CLIENT_IDS]; /* of SWEEP_FREE; the clients keep them open. -1: none any more */
+    uint32_t n_lives;
+    struct sweep_life lives[]; /* of those that are dying */
 };
 
 /* Takes the plan (malloc'ed). done is called in the loop. -ENOMEM: nothing has happened. */
