@@ -11,12 +11,6 @@
 #include <sys/un.h>
 #include <time.h>
 
-static void sleep_ms(unsigned ms)
-{
-    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
-    nanosleep(&pause, NULL);
-}
-
 bool harness_listens(const char *path)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -85,7 +79,7 @@ void daemon_up(struct daemon *on, const char *config)
     for (unsigned i = 0; i < 2000 && !harness_listens(on->socket); i++) {
         if (waitpid(on->pid, NULL, WNOHANG) != 0)
             fail_msg("%s ended before it listened", path);
-        sleep_ms(10);
+        pause_us(10000);
     }
     assert_true(harness_listens(on->socket));
 }
@@ -128,6 +122,11 @@ void daemon_remove(struct daemon *on)
     n_up--;
 }
 
+void pause_us(uint64_t us)
+{
+    nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
+}
+
 struct daemon the_daemon;
 const char *harness_config;
 
@@ -154,7 +153,7 @@ pid_t daemon_worker(const struct daemon *on)
     for (unsigned tries = 0; tries < 1000 && worker == 0; tries++) {
         FILE *f = fopen(path, "r");
         if (f && fscanf(f, "%d", &worker) != 1)
-            sleep_ms(5);
+            pause_us(5000);
         if (f)
             fclose(f);
     }
@@ -199,12 +198,12 @@ static long long json_int(const json_t *o, const char *key)
     return json_integer_value(v);
 }
 
-static json_t *stats_json(const struct daemon *on)
+json_t *acrectl_json(const struct daemon *on, const char *what)
 {
     char command[256];
     json_error_t error;
 
-    snprintf(command, sizeof(command), "%s stats --json --socket %s", program("ACRECTL"),
+    snprintf(command, sizeof(command), "%s %s --json --socket %s", program("ACRECTL"), what,
              on->socket);
     FILE *f = popen(command, "r");
     assert_non_null(f);
@@ -217,7 +216,7 @@ static json_t *stats_json(const struct daemon *on)
 struct tenant_stats tenant_stats(const struct daemon *on, const char *tenant)
 {
     struct tenant_stats s = {0};
-    json_t *root = stats_json(on), *t;
+    json_t *root = acrectl_json(on, "stats"), *t;
     size_t i;
     bool found = false;
 
@@ -249,7 +248,7 @@ void expect_settled(const struct daemon *on, const char *tenant, long long live_
         s = tenant_stats(on, tenant);
         if (s.live_bytes == live_bytes && s.n_clients == n_clients)
             return;
-        sleep_ms(50);
+        pause_us(50000);
     }
     fail_msg("tenant %s: %lld live bytes and %u clients, expected %lld and %u", tenant,
              s.live_bytes, s.n_clients, live_bytes, n_clients);

@@ -56,6 +56,12 @@ int harness_down(void **state);
 #define run_beside_daemon(tests, config)                                                           \
     (harness_config = (config), cmocka_run_group_tests(tests, harness_up, harness_down))
 
+/* What `acrectl WHAT --json` prints, a json_t; fails the test if that fails. */
+struct json_t *acrectl_json(const struct daemon *on, const char *what);
+
+/* Less than a second. */
+void pause_us(uint64_t us);
+
 struct tenant_stats {
     long long max_bytes, granted_bytes, resident_bytes, live_bytes, live_blocks, published_bytes;
     unsigned n_clients;

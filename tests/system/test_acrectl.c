@@ -20,20 +20,6 @@ static int acrectl(const char *args)
     return acrectl_at(the_daemon.socket, args);
 }
 
-static json_t *stats(void)
-{
-    char command[512];
-
-    snprintf(command, sizeof(command), "%s stats --json --socket %s", getenv("ACRECTL"),
-             the_daemon.socket);
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    json_t *root = json_loadf(f, 0, NULL);
-    assert_int_equal(pclose(f), 0);
-    assert_non_null(root);
-    return root;
-}
-
 static json_t *tenant_of(json_t *root)
 {
     json_t *tenants = json_object_get(root, "tenants");
@@ -65,7 +51,7 @@ static void stats_in_json_have_all_keys_that_were_promised(void **state)
 {
     struct acre_heap *heap = heap_open(&the_daemon, "default");
     void *block = acre_alloc(heap, 100);
-    json_t *root = stats(), *tenant = tenant_of(root);
+    json_t *root = acrectl_json(&the_daemon, "stats"), *tenant = tenant_of(root);
 
     (void)state;
     assert_non_null(block);
@@ -102,7 +88,7 @@ static void live_bytes_are_the_usable_bytes_of_all_blocks(void **state)
 {
     struct acre_heap *heap = heap_open(&the_daemon, "default");
     size_t published, live = allocate_many(heap, &published);
-    json_t *root = stats(), *tenant = tenant_of(root);
+    json_t *root = acrectl_json(&the_daemon, "stats"), *tenant = tenant_of(root);
     json_t *client = json_array_get(json_object_get(tenant, "clients"), 0);
 
     (void)state;
@@ -122,7 +108,7 @@ static void classes_and_large_blocks_sum_up_to_the_live_bytes(void **state)
 {
     struct acre_heap *heap = heap_open(&the_daemon, "default");
     size_t published, live = allocate_many(heap, &published), i;
-    json_t *root = stats(), *tenant = tenant_of(root), *class;
+    json_t *root = acrectl_json(&the_daemon, "stats"), *tenant = tenant_of(root), *class;
     long long sum = int_of(tenant, "large_bytes");
 
     (void)state;

@@ -212,11 +212,6 @@ static bool pushes_and_pops(void *arg)
     return true;
 }
 
-static void pause_us(uint64_t us)
-{
-    nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
-}
-
 static void kill_and_wait(pid_t pid)
 {
     assert_int_equal(kill(pid, SIGKILL), 0);

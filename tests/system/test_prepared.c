@@ -16,23 +16,9 @@
 #define BLOCKS        64u
 #define PAGES         (BLOCKS * MEGABYTE / 4096)
 
-static json_t *status_json(void)
-{
-    char command[256];
-
-    snprintf(command, sizeof(command), "%s status --json --socket %s", getenv("ACRECTL"),
-             the_daemon.socket);
-    FILE *f = popen(command, "r");
-    assert_non_null(f);
-    json_t *root = json_loadf(f, 0, NULL);
-    assert_int_equal(pclose(f), 0);
-    assert_non_null(root);
-    return root;
-}
-
 static long long memory_int(const char *key)
 {
-    json_t *root = status_json();
+    json_t *root = acrectl_json(&the_daemon, "status");
     json_t *value = json_object_get(json_array_get(json_object_get(root, "memory"), 0), key);
     assert_true(json_is_integer(value));
     long long n = json_integer_value(value);
@@ -42,7 +28,7 @@ static long long memory_int(const char *key)
 
 static void expect_pages(const char *got, const char *wanted)
 {
-    json_t *root = status_json();
+    json_t *root = acrectl_json(&the_daemon, "status");
     json_t *tenant = json_array_get(json_object_get(root, "memory"), 0);
     assert_string_equal(json_string_value(json_object_get(tenant, "pages")), got);
     assert_string_equal(json_string_value(json_object_get(tenant, "pages_wanted")), wanted);

@@ -18,11 +18,6 @@
 #define PAUSE_US  80000u /* at most, between deaths: 1,000 of them while children may live */
 #define BLOCKS    200
 
-static void pause_us(uint64_t us)
-{
-    nanosleep(&(struct timespec){.tv_nsec = (long)us * 1000}, NULL);
-}
-
 /* Returns when the next one is there. */
 static void kill_worker(void)
 {
