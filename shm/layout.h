@@ -132,11 +132,6 @@ static inline unsigned unit_entry_back(uint64_t e)
 {
     return (unsigned)(e >> UNIT_SHIFT & 0xffff);
 }
-/* The same in bytes: from the slab's head to this unit. */
-static inline uint32_t unit_entry_back_bytes(uint64_t e)
-{
-    return (uint32_t)e & (0xffffu << UNIT_SHIFT);
-}
 static inline uint32_t unit_entry_holder(uint64_t e)
 {
     return (uint32_t)(e >> 32);
