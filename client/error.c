@@ -52,7 +52,7 @@ const char *acre_strerror(int error)
     case ENOENT:
         return "there is no such tenant or root";
     case EACCES:
-        return "this user may not attach to the tenant";
+        return "this user may not reach the socket, or may not attach to the tenant";
     case ENOMEM:
         return "no memory left within the tenant's budget or the machine's capacity";
     case ETIMEDOUT:

@@ -27,47 +27,44 @@ static void forget_page(struct core *core, const struct attach *a)
         close_page(core, a->life_fd);
 }
 
-/* The life page's descriptor of an attach, or of the client to be again. -1: replied. */
-static int life_fd_for(struct core *core, struct session *s, struct tenant *t,
-                       const struct msg_request *req, int fd)
+/* The life page's descriptor of a new client. -1: replied. */
+static int new_life_fd(struct core *core, struct session *s, int fd)
 {
-    const char *why = NULL;
-    if (req->attach.resume_client == 0) {
-        if (fd >= 0 && life_check_descriptor(fd, &why) == 0)
-            return fd;
-        session_close_unwanted(core, s, fd);
-        session_fail(core, s, -EPROTO, "%s", why ? why : "attaching takes a life page");
-        return -1;
-    }
+    const char *why = "attaching takes a life page";
+    if (fd >= 0 && life_check_descriptor(fd, &why) == 0)
+        return fd;
     session_close_unwanted(core, s, fd);
-    struct client *c = client_find(t, req->attach.resume_client);
-    /* The secret is the proof. The user may be another by now: servers drop privileges. */
-    if (!c || !life_has_secret(c->life_fd, req->attach.secret)) {
-        session_fail(core, s, -ESRCH, "there is no such client to resume");
-        return -1;
-    }
+    session_fail(core, s, -EPROTO, "%s", why);
+    return -1;
+}
+
+/* A copy of that of the client to be again. -1: replied. */
+static int kept_life_fd(struct core *core, struct session *s, const struct client *c)
+{
     int copy = fcntl(c->life_fd, F_DUPFD_CLOEXEC, 0);
     if (copy < 0)
         session_fail(core, s, -errno, "no descriptor is left");
     return copy;
 }
 
-void attach_request(struct core *core, struct session *s, const struct msg_request *req, int fd)
+/* The secret is the proof, whoever may attach by now: servers drop privileges, and tenants go from
+ * the configuration. NULL: replied. */
+static struct client *find_resumed(struct core *core, struct session *s,
+                                   const struct msg_request *req)
 {
-    struct attach *a = NULL;
-    struct tenant *t = NULL;
-    if (s->client || s->looking)
-        session_fail(core, s, -EINVAL, "this connection has a tenant already");
-    else
-        t = session_admit(core, s, req->attach.tenant);
-    if (!t) {
-        session_close_unwanted(core, s, fd);
-        return;
-    }
-    int life_fd = life_fd_for(core, s, t, req, fd);
-    if (life_fd < 0)
-        return;
-    a = calloc(1, sizeof(*a));
+    struct tenant *t = core_find_tenant(core, req->attach.tenant);
+    struct client *c = t && t->is_open ? client_find(t, req->attach.resume_client) : NULL;
+    if (c && life_has_secret(c->life_fd, req->attach.secret))
+        return c;
+    session_fail(core, s, -ESRCH, "there is no such client to resume");
+    return NULL;
+}
+
+/* Replied, or asked for whether the page is mapped. */
+static void begin_attach(struct core *core, struct session *s, struct tenant *t,
+                         const struct msg_request *req, int life_fd)
+{
+    struct attach *a = calloc(1, sizeof(*a));
     if (!a) {
         close_page(core, life_fd);
         session_fail(core, s, -ENOMEM, "acred is out of memory");
@@ -80,6 +77,28 @@ void attach_request(struct core *core, struct session *s, const struct msg_reque
     s->attach = a;
     s->wait = WAIT_ATTACH;
     reaper_ask_attach(a);
+}
+
+void attach_request(struct core *core, struct session *s, const struct msg_request *req, int fd)
+{
+    struct tenant *t = NULL;
+    struct client *c = NULL;
+    int life_fd = -1;
+    if (s->client || s->looking)
+        session_fail(core, s, -EINVAL, "this connection has a tenant already");
+    else if (req->attach.resume_client != 0)
+        c = find_resumed(core, s, req);
+    else
+        t = session_admit(core, s, req->attach.tenant);
+    if (t) {
+        life_fd = new_life_fd(core, s, fd);
+    } else {
+        session_close_unwanted(core, s, fd);
+        if (c)
+            life_fd = kept_life_fd(core, s, c);
+    }
+    if (life_fd >= 0)
+        begin_attach(core, s, t ? t : c->tenant, req, life_fd);
 }
 
 static void reply_attached(struct core *core, struct session *s, struct client *c)

@@ -9,8 +9,9 @@
  *
  * PROTOCOL. That of sd_notify, one message a packet, over a socketpair that each worker inherits
  * new. FDSTORE=1 keeps the descriptor that came along, FDSTOREREMOVE=1 forgets those of the name,
- * BARRIER=1 closes the one that came along, which tells the sender that all before is done. A
- * worker gets what is kept as $LISTEN_FDS does it.
+ * BARRIER=1 closes the one that came along, which tells the sender that all before is done; here a
+ * byte comes first, unless something was lost: where no descriptor is left to take one in, the
+ * barrier's own is lost too. A worker gets what is kept as $LISTEN_FDS does it.
  *
  * DEATHS. The worker dies: what it had sent is read to the end, then a new one is started, of the
  * same program, at once or, if it died before it was ready, after 50 ms to 5 s. It exits by itself:
@@ -144,8 +145,8 @@ static void take_message(struct keeper *k, const char *text, int fd)
     if (name && find_line(text, "FDSTOREREMOVE", &n))
         forget(k, name, n_name);
     if (find_line(text, "BARRIER", &n)) {
-        if (k->has_lost && fd >= 0)
-            (void)!write(fd, "!", 1); /* what was sent before is not kept */
+        if (!k->has_lost && fd >= 0)
+            (void)!write(fd, STORE_IS_KEPT, 1);
         k->has_lost = false;
     }
     close_fd(&fd);
@@ -161,11 +162,11 @@ static void read_messages(struct keeper *k)
         size_t n = 0;
         int fd = -1;
         r = wire_recv(k->sock, text, &n, &fd);
-        if (r == 0) {
+        k->has_lost |= r == -EPROTO; /* no descriptor was left to take it in */
+        if (r == 0 || r == -EPROTO) {
             text[n] = 0;
             take_message(k, text, fd);
         }
-        k->has_lost |= r == -EPROTO; /* no descriptor was left to take it in */
     } while (r == 0 || r == -EPROTO || r == -EMSGSIZE);
 }
 

@@ -28,9 +28,10 @@ int kept_put(const struct core *core, struct kept kept, int fd)
     char name[STORE_NAME_BYTES];
     kept_name(kept, name);
     int r = core->io.keep(core->io.ctx, name, fd);
-    if (r < 0)
-        log_line(LOG_ERROR, "descriptor %s cannot be kept for the next worker: %s", name,
-                 strerror(-r));
+    if (r == 0)
+        return 0;
+    core->io.drop(core->io.ctx, name); /* kept perhaps, and only the answer is missing */
+    log_line(LOG_ERROR, "descriptor %s cannot be kept for the next worker: %s", name, strerror(-r));
     return r;
 }
 

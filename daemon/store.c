@@ -140,6 +140,7 @@ int store_open(struct store *ret_store, struct store_items *ret_items)
     int r = inherit(ret_items);
     if (r == 0)
         ret_store->sock = store_take(ret_items, STORE_KEEPER);
+    ret_store->is_keeper = ret_store->sock >= 0;
     if (r == 0 && ret_store->sock < 0 && manager && *manager)
         r = ret_store->sock = connect_manager(manager);
     unset_environment();
@@ -182,6 +183,14 @@ static int say(const struct store *store, const char *text, int fd)
     return wire_send(store->sock, text, strlen(text), fd);
 }
 
+/* The keeper says that it has kept all; a service manager says nothing. */
+static int read_answer(const struct store *store, int fd)
+{
+    char answer = 0;
+    return !store->is_keeper || (read(fd, &answer, 1) == 1 && answer == STORE_IS_KEPT[0]) ? 0
+                                                                                          : -EIO;
+}
+
 /* The other end of a pipe is closed once all that was sent before has been dealt with. */
 static int barrier(const struct store *store)
 {
@@ -195,7 +204,7 @@ static int barrier(const struct store *store)
     while (r == 0) {
         int n = poll(&p, 1, ANSWER_MS);
         if (n > 0) {
-            r = p.revents & POLLIN ? -EIO : 0; /* the keeper has something to say */
+            r = read_answer(store, ends[0]);
             break;
         }
         if (n == 0)

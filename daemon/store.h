@@ -15,9 +15,11 @@
 /* The keeper's second one, a memory file: the names of all others, since there may be more than an
  * environment variable holds (128 KiB: some 14,000 of ours, for a service manager). */
 #define STORE_NAMES      "names"
+#define STORE_IS_KEPT    "." /* the keeper's answer to a barrier */
 
 struct store {
     int sock; /* -1: nobody keeps anything */
+    bool is_keeper;
 };
 
 struct store_item {

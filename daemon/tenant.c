@@ -107,12 +107,17 @@ static struct kept kept_of(const struct tenant *t, enum kept_kind kind, uint32_t
     return (struct kept){kind, t->heap_no, slot};
 }
 
+static void tell_walls(struct tenant *t)
+{
+    t->control->header.max_bytes = t->budget.max_bytes;
+    t->control->header.capacity_bytes = t->core->ledger.capacity_bytes;
+}
+
 static void begin(struct tenant *t)
 {
     struct control_header *h = &t->control->header;
     h->heap_id = t->heap_id;
-    h->max_bytes = t->budget.max_bytes;
-    h->capacity_bytes = t->core->ledger.capacity_bytes;
+    tell_walls(t);
     h->ready_bytes = t->ready_units * UNIT_BYTES;
     strcpy(h->tenant, t->name);
     t->granted_units = 0;
@@ -351,6 +356,7 @@ int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
     if (r < 0)
         return r;
     budget_restore(&t->budget, size_bytes);
+    tell_walls(t);
     seg->span_units = t->books->segment[slot].span_units;
     seg->is_known = t->books->segment[slot].is_known;
     add_seg(t, seg);

@@ -119,11 +119,12 @@ static int recv_one_fd(int sock, void *buf, size_t *ret_n, int *ret_fd, int flag
     int r = recv_packet(sock, buf, &n, &fds, flags);
     if (r == 0 && fds.n > 1)
         r = -EPROTO;
+    *ret_n = n;
+    *ret_fd = -1;
     if (r < 0) {
         wire_fds_close(&fds);
         return r;
     }
-    *ret_n = n;
     *ret_fd = fds.n == 1 ? fds.fd[0] : -1;
     return 0;
 }

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "daemon/books.h"
+
 #define KEPT_MAX 256
 
 static struct manager {
@@ -97,9 +99,8 @@ static void hand_over(void)
     setenv("LISTEN_FDNAMES", names, 1);
 }
 
-static pid_t start(void)
+static pid_t start_only(void)
 {
-    unsigned n_ready = m.n_ready;
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
@@ -108,6 +109,13 @@ static pid_t start(void)
         execl(getenv("ACRE_DAEMON"), "acred", "--socket", socket_path, (char *)NULL);
         _exit(127);
     }
+    return pid;
+}
+
+static pid_t start(void)
+{
+    unsigned n_ready = m.n_ready;
+    pid_t pid = start_only();
     while (__atomic_load_n(&m.n_ready, __ATOMIC_ACQUIRE) == n_ready)
         usleep(1000);
     return pid;
@@ -183,6 +191,72 @@ static void a_killed_daemon_comes_back_with_its_heap(void **state)
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
+static void put_books_version(uint32_t version)
+{
+    for (unsigned i = 0; i < m.n_kept; i++)
+        if (m.kept[i].name[0] == 'b')
+            assert_int_equal(pwrite(m.kept[i].fd, &version, sizeof(version),
+                                    offsetof(struct books_header, version)),
+                             sizeof(version));
+}
+
+/* A daemon that cannot read the books leaves all as it is, for one that can. */
+static void books_of_another_version_are_left_alone(void **state)
+{
+    struct acre_heap *heap;
+    acre_off off;
+    int status;
+    (void)state;
+    pid_t pid = start();
+    assert_int_equal(acre_open(&heap, socket_path, NULL), 0);
+    char *text = acre_alloc(heap, 100);
+    strcpy(text, "still here");
+    assert_int_equal(acre_root_set(heap, "text", acre_offset(heap, text)), 0);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    unsigned n_kept = m.n_kept;
+    put_books_version(BOOKS_VERSION + 1);
+    for (int i = 0; i < 2; i++) {
+        pid = start_only();
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+        usleep(50000); /* what it may have told the manager */
+        assert_int_equal(m.n_kept, n_kept);
+    }
+    put_books_version(BOOKS_VERSION);
+    pid = start();
+    assert_int_equal(acre_root_get(heap, "text", &off), 0);
+    assert_string_equal(acre_pointer(heap, off), "still here");
+    acre_close(heap);
+    assert_int_equal(kill(pid, SIGTERM), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* A session's programs inherit their manager's address, which is not meant for them. */
+static void a_users_own_daemon_leaves_the_manager_alone(void **state)
+{
+    char user_socket[96];
+    unsigned n_ready = m.n_ready, n_kept = m.n_kept;
+    (void)state;
+    snprintf(user_socket, sizeof(user_socket), "%s/user.sock", dir);
+    pid_t pid = fork();
+    if (pid == 0) {
+        setenv("NOTIFY_SOCKET", m.address, 1);
+        execl(getenv("ACRE_DAEMON"), "acred", "--user", "--socket", user_socket, (char *)NULL);
+        _exit(127);
+    }
+    struct acre_heap *heap;
+    while (!harness_listens(user_socket))
+        usleep(1000);
+    assert_int_equal(acre_open(&heap, user_socket, NULL), 0);
+    assert_non_null(acre_alloc(heap, 1000));
+    acre_close(heap);
+    assert_int_equal(kill(pid, SIGTERM), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(m.n_ready, n_ready);
+    assert_int_equal(m.n_kept, n_kept);
+}
+
 static void an_environment_that_makes_no_sense_is_told(void **state)
 {
     int status;
@@ -209,6 +283,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_killed_daemon_comes_back_with_its_heap),
+        cmocka_unit_test(books_of_another_version_are_left_alone),
+        cmocka_unit_test(a_users_own_daemon_leaves_the_manager_alone),
         cmocka_unit_test(an_environment_that_makes_no_sense_is_told),
     };
     return cmocka_run_group_tests(tests, up, down);

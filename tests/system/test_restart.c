@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -310,7 +311,163 @@ static void under_load_no_call_fails_and_nothing_is_lost(void **state)
     }
 }
 
+/* ---- what has changed meanwhile ---- */
+
+struct turns {
+    _Atomic int n; /* the parent's turn while odd */
+};
+
+static void pass_turn(struct turns *turns)
+{
+    int mine = ++turns->n;
+    while (turns->n == mine)
+        pause_us(1000);
+}
+
+static bool drops_its_privileges(void *arg)
+{
+    struct acre_heap *heap;
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
+    CHECK(chmod(the_daemon.dir, 0755) == 0 && setresuid(65534, 65534, 65534) == 0);
+    pass_turn(arg);
+    CHECK(acre_alloc(heap, 20 << 20) != NULL);
+    acre_close(heap);
+    return true;
+}
+
+/* As servers do: what was opened before belongs to who may not open it. */
+static void who_has_dropped_its_privileges_comes_back(void **state)
+{
+    (void)state;
+    struct turns *turns = shared_page(sizeof(*turns));
+    if (geteuid() != 0)
+        skip();
+    pid_t pid = child_start(drops_its_privileges, turns);
+    while (turns->n % 2 == 0)
+        pause_us(1000);
+    kill_worker();
+    turns->n++;
+    assert_true(child_ok(pid));
+}
+
+/* Joins a new memory cgroup with that limit; its path for remove_cgroup(). False: there are none. */
+static bool join_cgroup(char path[96], const char *limit)
+{
+    char file[128];
+    snprintf(path, 96, "/sys/fs/cgroup/memory/acre-test-%d", (int)getpid());
+    if (mkdir(path, 0755) < 0)
+        return false;
+    snprintf(file, sizeof(file), "%s/memory.limit_in_bytes", path);
+    FILE *f = fopen(file, "w");
+    bool is_done = f && fputs(limit, f) >= 0 && fclose(f) == 0;
+    snprintf(file, sizeof(file), "%s/cgroup.procs", path);
+    f = is_done ? fopen(file, "w") : NULL;
+    return f && fputs("0", f) >= 0 && fclose(f) == 0;
+}
+
+struct in_cgroup {
+    struct turns turns;
+    _Atomic bool is_there;
+    char path[96];
+};
+
+static bool fills_more_than_its_cgroup_has(void *arg)
+{
+    struct in_cgroup *in = arg;
+    struct acre_heap *heap;
+    in->is_there = join_cgroup(in->path, "32M");
+    CHECK(!in->is_there ||
+          acre_open(&heap, the_daemon.socket, "other") == 0); /* no page was used */
+    pass_turn(&in->turns);
+    if (!in->is_there)
+        return true;
+    char *block = acre_alloc(heap, 100 << 20);
+    CHECK(block != NULL);
+    memset(block, 1, 100 << 20);
+    acre_close(heap);
+    return true;
+}
+
+/* The daemon makes its pages: the kernel would kill who touches them first. */
+static void who_lives_in_another_cgroup_still_does_after_a_restart(void **state)
+{
+    (void)state;
+    struct in_cgroup *in = shared_page(sizeof(*in));
+    pid_t pid = child_start(fills_more_than_its_cgroup_has, in);
+    while (in->turns.n % 2 == 0)
+        pause_us(1000);
+    if (in->is_there)
+        kill_worker();
+    in->turns.n++;
+    bool is_ok = child_ok(pid);
+    (void)rmdir(in->path);
+    assert_true(is_ok);
+    if (!in->is_there)
+        skip();
+}
+
+static void a_tenant_that_the_configuration_forgets_keeps_its_heap(void **state)
+{
+    (void)state;
+    struct acre_heap *heap, *none;
+    acre_off off;
+    struct daemon saved = the_daemon;
+    daemon_up(&the_daemon, "tenant \"a\" { max = \"64M\" }\n"
+                           "tenant \"b\" { max = \"64M\" users = {\"*\"} }\n");
+    heap = heap_open(&the_daemon, "b");
+    char *text = acre_alloc(heap, 100);
+    strcpy(text, "of b");
+    assert_int_equal(acre_root_set(heap, "text", acre_offset(heap, text)), 0);
+    FILE *f = fopen(the_daemon.config, "w");
+    assert_true(f && fputs("tenant \"a\" { max = \"64M\" }\n", f) >= 0 && fclose(f) == 0);
+    for (int i = 0; i < 2; i++) {
+        kill_worker();
+        assert_int_equal(acre_root_get(heap, "text", &off), 0);
+        assert_ptr_equal(acre_pointer(heap, off), text);
+    }
+    assert_null(acre_alloc(heap, 20 << 20)); /* its max is what it has */
+    assert_int_equal(errno, ENOMEM);
+    assert_int_equal(acre_open(&none, the_daemon.socket, "c"), -ENOENT);
+    assert_int_equal(acre_root_del(heap, "text"), 0);
+    acre_free(heap, text);
+    acre_close(heap);
+    expect_settled(&the_daemon, "b", 0, 0);
+    daemon_down(&the_daemon);
+    the_daemon = saved;
+}
+
 /* ---- who goes with whom ---- */
+
+static bool is_refused(void *arg)
+{
+    struct acre_heap *heap;
+    (void)arg;
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == -EIO);
+    CHECK(strstr(acre_last_error(), "cannot be kept"));
+    return true;
+}
+
+static void who_cannot_be_kept_is_refused_and_nobody_else_notices(void **state)
+{
+    (void)state;
+    struct acre_heap *heap = heap_open(&the_daemon, "other");
+    struct rlimit limit, few;
+    acre_off off;
+    assert_int_equal(prlimit(the_daemon.pid, RLIMIT_NOFILE, NULL, &limit), 0);
+    few = (struct rlimit){3, limit.rlim_max}; /* as much as it has open in any case */
+    assert_int_equal(prlimit(the_daemon.pid, RLIMIT_NOFILE, &few, NULL), 0);
+    RUN_CHILD(is_refused, NULL);
+    assert_null(acre_alloc(heap, 300 << 20)); /* a new segment cannot be kept either */
+    assert_int_equal(prlimit(the_daemon.pid, RLIMIT_NOFILE, &limit, NULL), 0);
+    void *block = acre_alloc(heap, 300 << 20);
+    assert_non_null(block);
+    kill_worker();
+    assert_int_equal(acre_root_get(heap, "none", &off), -ENOENT);
+    assert_int_equal(tenant_stats(&the_daemon, "other").n_clients, 1);
+    acre_free(heap, block);
+    acre_close(heap);
+    expect_settled(&the_daemon, "other", 0, 0);
+}
 
 static void the_worker_ends_with_its_keeper(void **state)
 {
@@ -377,6 +534,10 @@ int main(void)
         cmocka_unit_test(what_the_dead_have_published_survives_both_deaths),
         cmocka_unit_test(who_dies_while_there_is_no_daemon_is_found),
         cmocka_unit_test(under_load_no_call_fails_and_nothing_is_lost),
+        cmocka_unit_test(who_has_dropped_its_privileges_comes_back),
+        cmocka_unit_test(who_lives_in_another_cgroup_still_does_after_a_restart),
+        cmocka_unit_test(a_tenant_that_the_configuration_forgets_keeps_its_heap),
+        cmocka_unit_test(who_cannot_be_kept_is_refused_and_nobody_else_notices),
         cmocka_unit_test(the_worker_ends_with_its_keeper),
         cmocka_unit_test(an_upgrade_takes_over_and_a_broken_one_is_taken_back),
     };
