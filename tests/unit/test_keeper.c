@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The keeper, whose workers are this program again. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "daemon/keeper.h"
+#include "daemon/store.h"
+
+#define MANY 9000u /* long names: more than an environment variable holds */
+
+static void name_of(unsigned i, char ret[STORE_NAME_BYTES])
+{
+    (void)snprintf(ret, STORE_NAME_BYTES, "descriptor-number-%u", i);
+}
+
+/* ---- the workers: each returns its exit status ---- */
+
+/* The first one deposits so many and is killed, the second one looks for them. */
+static int deposit_or_find(unsigned n)
+{
+    struct store store;
+    struct store_items items;
+    char name[STORE_NAME_BYTES];
+    if (store_open(&store, &items) < 0)
+        return 2;
+    bool is_first = items.n <= 3; /* the socket, the names, and what listens */
+    int fd = is_first ? memfd_create("kept", MFD_CLOEXEC) : -1;
+    for (unsigned i = 0; i < n; i++) {
+        name_of(i, name);
+        if (is_first && store_put(&store, name, fd) < 0)
+            return 3;
+        if (!is_first && store_take(&items, name) < 0)
+            return 4;
+    }
+    store_say(&store, "READY=1");
+    if (is_first)
+        (void)raise(SIGKILL);
+    return store_take(&items, KEEPER_LISTEN) < 0 ? 5 : 0;
+}
+
+/* What is dropped is gone, also if it was put twice. */
+static int drop_or_miss(void)
+{
+    struct store store;
+    struct store_items items;
+    if (store_open(&store, &items) < 0)
+        return 2;
+    bool is_first = items.n <= 3;
+    int fd = is_first ? memfd_create("kept", MFD_CLOEXEC) : -1;
+    if (is_first) {
+        if (store_put(&store, "a", fd) < 0 || store_put(&store, "b", fd) < 0 ||
+            store_put(&store, "a", fd) < 0)
+            return 3;
+        store_drop(&store, "a");
+        store_say(&store, "READY=1");
+        (void)raise(SIGKILL);
+    }
+    return store_take(&items, "a") >= 0 ? 4 : store_take(&items, "b") < 0 ? 5 : 0;
+}
+
+/* ---- tests ---- */
+
+static void run(const char *worker)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        char *argv[] = {"keeper", (char *)worker, NULL};
+        int listen_fd = memfd_create("listen", MFD_CLOEXEC);
+        _exit(keeper_run(argv, listen_fd));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void test_more_are_kept_than_an_environment_variable_can_name(void **state)
+{
+    struct rlimit limit;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    if (limit.rlim_max < 2 * MANY + 100)
+        skip();
+    limit.rlim_cur = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    run("many");
+}
+
+static void test_a_few_are_kept_and_handed_over(void **state)
+{
+    (void)state;
+    run("few");
+}
+
+static void test_what_is_dropped_is_gone_also_if_it_was_put_twice(void **state)
+{
+    (void)state;
+    run("drop");
+}
+
+int main(int argc, char **argv)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_few_are_kept_and_handed_over),
+        cmocka_unit_test(test_more_are_kept_than_an_environment_variable_can_name),
+        cmocka_unit_test(test_what_is_dropped_is_gone_also_if_it_was_put_twice),
+    };
+    if (argc > 1)
+        return strcmp(argv[1], "drop") == 0
+                   ? drop_or_miss()
+                   : deposit_or_find(strcmp(argv[1], "many") == 0 ? MANY : 10);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
