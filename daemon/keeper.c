@@ -222,6 +222,7 @@ __attribute__((noreturn)) static void become_worker(const struct keeper *k, int 
 
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)signal(SIGPIPE, SIG_DFL);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != keeper)
         _exit(1);
@@ -372,6 +373,7 @@ static int prepare(struct keeper *k, int listen_fd)
     sigaddset(&set, SIGHUP);
     sigaddset(&set, SIGCHLD);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN); /* who waits for an answer may be dead */
     k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     raise_limit();
     return k->signal_fd < 0 ? -errno : 0;

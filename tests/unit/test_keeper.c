@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 
 #include "daemon/keeper.h"
 #include "daemon/store.h"
+#include "proto/wire.h"
 
 #define MANY 9000u /* long names: more than an environment variable holds */
 
@@ -68,6 +70,25 @@ static int drop_or_miss(void)
     return store_take(&items, "a") >= 0 ? 4 : store_take(&items, "b") < 0 ? 5 : 0;
 }
 
+/* Dies with a question on its way: nobody reads the answer. */
+static int ask_and_die(void)
+{
+    struct store store;
+    struct store_items items;
+    int ends[2];
+    if (store_open(&store, &items) < 0 || pipe2(ends, O_CLOEXEC) < 0)
+        return 2;
+    if (store_take(&items, "a") >= 0)
+        return 0;
+    if (store_put(&store, "a", store.sock) < 0)
+        return 3;
+    store_say(&store, "READY=1");
+    (void)close(ends[0]);
+    if (wire_send(store.sock, "BARRIER=1", 9, ends[1]) < 0)
+        return 4;
+    return raise(SIGKILL);
+}
+
 /* ---- tests ---- */
 
 static void run(const char *worker)
@@ -101,6 +122,12 @@ static void test_a_few_are_kept_and_handed_over(void **state)
     run("few");
 }
 
+static void test_who_dies_before_the_answer_gets_another_worker(void **state)
+{
+    (void)state;
+    run("ask");
+}
+
 static void test_what_is_dropped_is_gone_also_if_it_was_put_twice(void **state)
 {
     (void)state;
@@ -112,11 +139,13 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_few_are_kept_and_handed_over),
         cmocka_unit_test(test_more_are_kept_than_an_environment_variable_can_name),
+        cmocka_unit_test(test_who_dies_before_the_answer_gets_another_worker),
         cmocka_unit_test(test_what_is_dropped_is_gone_also_if_it_was_put_twice),
     };
     if (argc > 1)
-        return strcmp(argv[1], "drop") == 0
-                   ? drop_or_miss()
+        return strcmp(argv[1], "drop") == 0 ? drop_or_miss()
+               : strcmp(argv[1], "ask") == 0
+                   ? ask_and_die()
                    : deposit_or_find(strcmp(argv[1], "many") == 0 ? MANY : 10);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
