@@ -25,21 +25,33 @@ void admin_status(struct core *core, struct session *s)
     session_reply(core, s, &reply, -1);
 }
 
+static void tell_tenant(const struct tenant *t, struct msg_tenant *ret)
+{
+    const struct budget *b = &t->budget;
+    *ret = (struct msg_tenant){.min_bytes = b->min_bytes,
+                               .max_bytes = b->max_bytes,
+                               .total_bytes = b->total_bytes,
+                               .held_bytes = b->held_bytes,
+                               .is_group = t->is_group && !t->is_open};
+    strcpy(ret->name, t->name);
+}
+
 void admin_tenants(struct core *core, struct session *s, const struct msg_request *req)
 {
     struct msg_reply reply;
     reply_of(&reply, MSG_TENANTS);
-    reply.tenants.n_names = 0;
+    reply.tenants.n = 0;
     reply.tenants.more = false;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
-        if (strcmp(t->name, req->tenants.after) <= 0 || !access_allows(&t->access, &s->creds))
+        if (strcmp(t->name, req->tenants.after) <= 0 || !access_allows(&t->access, &s->creds) ||
+            (t->is_forgotten && !t->is_open))
             continue;
-        if (reply.tenants.n_names == MSG_TENANTS_MAX) {
+        if (reply.tenants.n == MSG_TENANTS_MAX) {
             reply.tenants.more = true;
             break;
         }
-        strcpy(reply.tenants.names[reply.tenants.n_names++], t->name);
+        tell_tenant(t, &reply.tenants.all[reply.tenants.n++]);
     }
     session_reply(core, s, &reply, -1);
 }
@@ -51,7 +63,7 @@ void admin_look(struct core *core, struct session *s, const struct msg_request *
         session_fail(core, s, -EINVAL, "this connection is attached to a tenant");
         return;
     }
-    struct tenant *t = session_admit(core, s, req->look.tenant);
+    struct tenant *t = session_admit(core, s, req->look.tenant, false);
     if (!t)
         return;
     int fd = fcntl(t->control_ro_fd, F_DUPFD_CLOEXEC, 0);

@@ -65,12 +65,15 @@ int config_parse_bytes(const char *text, uint64_t *ret_bytes)
 bool config_valid_name(const char *name)
 {
     size_t n = strlen(name);
-    if (n == 0 || n >= TENANT_NAME_BYTES || name[0] == '.')
+    bool is_start = true;
+    if (n >= TENANT_NAME_BYTES)
         return false;
-    for (; *name; name++)
-        if (!isalnum((unsigned char)*name) && !strchr("._-", *name))
+    for (; *name; name++) {
+        if (!isalnum((unsigned char)*name) && !strchr(is_start ? "_-" : "._-/", *name))
             return false;
-    return true;
+        is_start = *name == '/';
+    }
+    return !is_start;
 }
 
 /* ---- checks, at the line where the value stands ---- */
@@ -112,7 +115,8 @@ static int check_capacity(cfg_t *cfg, cfg_opt_t *opt)
     return check_bytes(cfg, opt) < 0 ? -1 : check_sum(cfg);
 }
 
-static int check_ready(cfg_t *cfg, cfg_opt_t *opt)
+/* 0 is nothing at all. */
+static int check_bytes_or_none(cfg_t *cfg, cfg_opt_t *opt)
 {
     uint64_t bytes;
     const char *text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
@@ -174,7 +178,9 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
 {
     cfg_t *sec = cfg_opt_getnsec(opt, cfg_opt_size(opt) - 1);
     if (!config_valid_name(cfg_title(sec))) {
-        cfg_error(cfg, "\"%s\" cannot be a tenant's name (1 to 63 letters, digits, '.', '_', '-')",
+        cfg_error(cfg,
+                  "\"%s\" cannot be a tenant's name (1 to 63 letters, digits, '.', '_', '-', and "
+                  "'/' between a group and what is in it)",
                   cfg_title(sec));
         return -1;
     }
@@ -182,11 +188,13 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
         cfg_error(cfg, "tenant \"%s\" has no max", cfg_title(sec));
         return -1;
     }
-    uint64_t max_bytes = 0, ready_bytes = 0;
+    uint64_t min_bytes = 0, max_bytes = 0, ready_bytes = 0;
+    (void)config_parse_bytes(cfg_getstr(sec, "min"), &min_bytes);
     (void)config_parse_bytes(cfg_getstr(sec, "max"), &max_bytes);
     (void)config_parse_bytes(cfg_getstr(sec, "ready"), &ready_bytes);
-    if (ready_bytes > max_bytes) {
-        cfg_error(cfg, "tenant \"%s\" has more ready than its max", cfg_title(sec));
+    if (min_bytes > max_bytes || ready_bytes > max_bytes) {
+        cfg_error(cfg, "tenant \"%s\" has more %s than its max", cfg_title(sec),
+                  min_bytes > max_bytes ? "min" : "ready");
         return -1;
     }
     return check_sum(cfg);
@@ -223,6 +231,8 @@ static int take_tenants(cfg_t *cfg, struct config *ret)
         cfg_t *sec = cfg_getnsec(cfg, "tenant", i);
         struct config_tenant *t = &ret->tenants[ret->n_tenants++];
         strcpy(t->name, cfg_title(sec));
+        t->line = (unsigned)sec->line;
+        (void)config_parse_bytes(cfg_getstr(sec, "min"), &t->wish.min_bytes);
         (void)config_parse_bytes(cfg_getstr(sec, "max"), &t->wish.max_bytes);
         (void)config_parse_bytes(cfg_getstr(sec, "ready"), &t->wish.ready_bytes);
         t->wish.pages = strcmp(cfg_getstr(sec, "pages"), "thp") == 0 ? PAGES_THP : PAGES_4K;
@@ -231,6 +241,66 @@ static int take_tenants(cfg_t *cfg, struct config *ret)
             return r;
     }
     return 0;
+}
+
+/* ---- groups ---- */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct config_tenant *)a)->name, ((const struct config_tenant *)b)->name);
+}
+
+static struct config_tenant *find_group(const struct config *c, const struct config_tenant *t)
+{
+    struct config_tenant group;
+    const char *slash = strrchr(t->name, '/');
+    if (!slash)
+        return NULL;
+    (void)snprintf(group.name, sizeof(group.name), "%.*s", (int)(slash - t->name), t->name);
+    return bsearch(&group, c->tenants, c->n_tenants, sizeof(group), compare_names);
+}
+
+static bool is_plain(const struct config_tenant *t)
+{
+    return t->wish.ready_bytes == 0 && t->wish.pages == PAGES_4K && !t->access.everyone &&
+           t->access.n_users == 0 && t->access.n_groups == 0;
+}
+
+/* What is promised to each and all below it, from the leaves up. NULL, or what is wrong with *ret. */
+static const char *sum_promises(struct config *c, uint64_t *below_bytes, struct config_tenant **ret)
+{
+    for (uint32_t i = c->n_tenants; i-- > 0;) {
+        struct config_tenant *t = *ret = &c->tenants[i];
+        struct config_tenant *group = find_group(c, t);
+        uint64_t promised_bytes = MAX(t->wish.min_bytes, below_bytes[i]);
+        if (strchr(t->name, '/') && !group)
+            return "is in no group: there is no tenant of the name before its last '/'";
+        if (t->is_group && !is_plain(t))
+            return "is a group (others are below it): it can have min and max only";
+        if (promised_bytes > t->wish.max_bytes)
+            return "is a group whose tenants have more min in all than its max";
+        if (group) {
+            group->is_group = true;
+            below_bytes[group - c->tenants] += promised_bytes;
+        } else {
+            c->min_bytes += promised_bytes;
+        }
+    }
+    return NULL;
+}
+
+static int check_tree(struct config *c, const char *path, char *text, size_t n_text)
+{
+    struct config_tenant *t = NULL;
+    uint64_t *below_bytes = calloc(c->n_tenants + 1, sizeof(*below_bytes));
+    if (!below_bytes)
+        return -ENOMEM;
+    qsort(c->tenants, c->n_tenants, sizeof(*c->tenants), compare_names);
+    const char *why = sum_promises(c, below_bytes, &t);
+    free(below_bytes);
+    if (why)
+        (void)snprintf(text, n_text, "%s:%u: tenant \"%s\" %s", path, t->line, t->name, why);
+    return why ? -EINVAL : 0;
 }
 
 /* The file and the end mark, as a stream. text belongs to it. */
@@ -275,10 +345,13 @@ static int parse_file(cfg_t *cfg, const char *path, char *text, size_t n_text)
 
 int config_read(struct config *ret, const char *path, char *text, size_t n_text)
 {
-    cfg_opt_t tenant[] = {
-        CFG_STR("max", NULL, CFGF_NODEFAULT),    CFG_STR("ready", "0", CFGF_NONE),
-        CFG_STR("pages", "4k", CFGF_NONE),       CFG_STR_LIST("users", NULL, CFGF_NONE),
-        CFG_STR_LIST("groups", NULL, CFGF_NONE), CFG_END()};
+    cfg_opt_t tenant[] = {CFG_STR("min", "0", CFGF_NONE),
+                          CFG_STR("max", NULL, CFGF_NODEFAULT),
+                          CFG_STR("ready", "0", CFGF_NONE),
+                          CFG_STR("pages", "4k", CFGF_NONE),
+                          CFG_STR_LIST("users", NULL, CFGF_NONE),
+                          CFG_STR_LIST("groups", NULL, CFGF_NONE),
+                          CFG_END()};
     cfg_opt_t options[] = {
         CFG_STR("capacity", NULL, CFGF_NODEFAULT), CFG_BOOL(END_OPTION, cfg_false, CFGF_NONE),
         CFG_SEC("tenant", tenant, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES), CFG_END()};
@@ -293,7 +366,8 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
     (void)cfg_set_validate_func(cfg, "capacity", check_capacity);
     (void)cfg_set_validate_func(cfg, "tenant", check_tenant);
     (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
-    (void)cfg_set_validate_func(cfg, "tenant|ready", check_ready);
+    (void)cfg_set_validate_func(cfg, "tenant|min", check_bytes_or_none);
+    (void)cfg_set_validate_func(cfg, "tenant|ready", check_bytes_or_none);
     (void)cfg_set_validate_func(cfg, "tenant|pages", check_pages);
     (void)cfg_set_validate_func(cfg, "tenant|users", check_user);
     (void)cfg_set_validate_func(cfg, "tenant|groups", check_group);
@@ -302,6 +376,8 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
         (void)config_parse_bytes(cfg_getstr(cfg, "capacity"), &ret->capacity_bytes);
     if (r == 0)
         r = take_tenants(cfg, ret);
+    if (r == 0)
+        r = check_tree(ret, path, text, n_text);
     cfg_free(cfg);
     sentence = NULL;
     if (r < 0)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.h - the configuration file: capacity, and tenants with their max and access lists. See
+/* config.h - the configuration file: capacity, and tenants with their min, max and access lists. See
  * deploy/acre.conf. */
 #ifndef ACRE_DAEMON_CONFIG_H
 #define ACRE_DAEMON_CONFIG_H
@@ -15,13 +15,16 @@ struct config_tenant {
     char name[TENANT_NAME_BYTES];
     struct tenant_wish wish;
     struct access_list access;
+    unsigned line; /* of the file, where its section ends */
+    bool is_group; /* others are below it, no heap */
 };
 
 struct config {
     uint64_t capacity_bytes; /* 0: not said */
     uint64_t asked_bytes;    /* what was said, if that was more than can be backed; else 0 */
+    uint64_t min_bytes;      /* promised to all tenants together */
     uint32_t n_tenants;
-    struct config_tenant *tenants;
+    struct config_tenant *tenants; /* by name: groups before who is below them */
 };
 
 /* Reads a file. -EINVAL (text: one sentence with file, line and what), or why it cannot be read.
@@ -36,7 +39,7 @@ int config_complete(struct config *config, uint64_t memory_bytes);
 
 /* "64M", "4GiB", "65536": bytes. -EINVAL, -ERANGE. */
 int config_parse_bytes(const char *text, uint64_t *ret_bytes);
-/* 1 to 63 of [A-Za-z0-9._-], no dot first. */
+/* 1 to 63 of [A-Za-z0-9._-/], no dot at the start and nothing empty between slashes. */
 bool config_valid_name(const char *name);
 
 #endif

@@ -60,7 +60,7 @@ void core_forget_clients(struct tenant *t)
 void core_deinit(struct core *core)
 {
     acre_assert(LIST_EMPTY(&core->sessions) && core->n_jobs == 0);
-    for (uint32_t i = 0; i < core->n_tenants; i++) {
+    for (uint32_t i = core->n_tenants; i-- > 0;) { /* groups after those below them */
         core_forget_clients(core->tenants[i]);
         tenant_free(core->tenants[i]);
     }

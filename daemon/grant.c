@@ -62,7 +62,7 @@ static int make_want(const struct tenant *t, const struct client *c, const struc
     /* A span of more than half a slot would want a slot without tables. */
     ret->exact = req->grow.exact || n > SLOT_UNITS / 2;
     ret->order_min = MAX(log2_ceil_u64(n), ret->align_order);
-    uint64_t left = t->budget.max_bytes / UNIT_BYTES;
+    uint64_t left = (budget_left(&t->budget) + t->budget.charged_bytes) / UNIT_BYTES;
     left -= MIN(left, t->granted_units);
     uint64_t target = MIN(MIN(c->n_units / 2 + GROW_FIRST_UNITS, GROW_UNITS_MAX), left / 16);
     ret->order = MAX(log2_floor(target), ret->order_min);

@@ -218,10 +218,11 @@ static int hand_over(const struct keeper *k, int sock)
 
 __attribute__((noreturn)) static void become_worker(const struct keeper *k, int sock, pid_t keeper)
 {
-    sigset_t none;
+    sigset_t set;
 
-    sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP); /* waits until the worker listens to it */
+    (void)sigprocmask(SIG_SETMASK, &set, NULL);
     (void)signal(SIGPIPE, SIG_DFL);
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != keeper)

@@ -1,20 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two walls, one book. Every byte of a sealed segment is charged once, when the segment is made, to
- * its tenant's budget and to the daemon's capacity: a hostile client can touch all of a segment, so
- * that its whole size counts, not what was granted.
+ * Walls and promises, theory.
+ *
+ * MODEL. A tree of budgets below one capacity; a tenant has one, and so has a group of tenants. Every
+ * byte of a sealed segment is charged once, when the segment is made, to its tenant's budget, to all
+ * above that, and to the capacity: a hostile client can touch all of a segment, so that its whole
+ * size counts, not what was granted.
+ *
+ * MAX is a wall for a budget and all below it. MIN is a promise. What was lent from it could not be
+ * had back from a client that sleeps (it may map the segment for ever), so it is never lent: what
+ * of a min is not used is held back from all others,
+ *
+ *     held = max(min - total, sum of the children's held).
  *
  * INVARIANTS
- *   1. charged of a budget <= its max; charged of the ledger <= capacity.
- *   2. ledger.charged = sum of budgets' charged + orphaned.
- *   3. orphaned: bytes of dropped heaps that somebody may still have mapped. They are nobody's, and
- * not free.
+ *   1. total of a budget = its own charge + its children's totals; ledger.charged = sum of the
+ *      roots' totals + orphaned.
+ *   2. held is as above; below = sum of the children's held; ledger.held = sum of the roots'.
+ *   3. A charge leaves total + below <= max on the whole path up, and charged + held <= capacity. By
+ *      induction: what is charged comes out of the own held first, and of what nobody holds then.
+ *      Only limits that change at run time, and what an earlier daemon has charged, can break this;
+ *      then nothing is left until memory has come back, and nothing is taken by force.
+ *   4. orphaned: bytes of dropped heaps that somebody may still have mapped. They are nobody's, and
+ *      not free.
+ *
+ * COST. Depth of the tree, for each segment that comes or goes.
  *
  * Private memory, derived from the books: nothing here survives, nothing needs to.
  */
 #include "daemon/ledger.h"
 
 #include <inttypes.h>
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
 
 void ledger_init(struct ledger *ledger, uint64_t capacity_bytes)
 {
@@ -25,19 +46,45 @@ void ledger_deinit(struct ledger *ledger)
 {
     ledger_assert_valid(ledger);
     acre_assert(ledger->budgets == NULL);
-    acre_assert(ledger->charged_bytes == 0);
+    acre_assert(ledger->charged_bytes == 0 && ledger->held_bytes == 0);
 }
 
-void budget_init(struct budget *budget, struct ledger *ledger, uint64_t max_bytes)
+/* ---- promises ---- */
+
+static uint64_t held_of(const struct budget *b)
 {
-    *budget = (struct budget){.ledger = ledger, .next = ledger->budgets, .max_bytes = max_bytes};
+    return MAX(minus(b->min_bytes, b->total_bytes), b->below_bytes);
+}
+
+static void hold(struct budget *b)
+{
+    for (; b; b = b->parent) {
+        uint64_t *sum = b->parent ? &b->parent->below_bytes : &b->ledger->held_bytes;
+        *sum -= b->held_bytes;
+        b->held_bytes = held_of(b);
+        *sum += b->held_bytes;
+    }
+}
+
+/* What is held for others than this one, below what is above it. */
+static uint64_t held_beside(const struct budget *b)
+{
+    return (b->parent ? b->parent->below_bytes : b->ledger->held_bytes) - b->held_bytes;
+}
+
+/* ---- budgets ---- */
+
+void budget_init(struct budget *budget, struct ledger *ledger, struct budget *parent)
+{
+    *budget = (struct budget){.ledger = ledger, .parent = parent, .next = ledger->budgets};
     ledger->budgets = budget;
 }
 
 void budget_deinit(struct budget *budget)
 {
     struct budget **at = &budget->ledger->budgets;
-    acre_assert(budget->charged_bytes == 0);
+    acre_assert(budget->total_bytes == 0);
+    budget_set(budget, 0, 0);
     while (*at != budget) {
         acre_assert(*at != NULL);
         at = &(*at)->next;
@@ -45,57 +92,111 @@ void budget_deinit(struct budget *budget)
     *at = budget->next;
 }
 
+void budget_set(struct budget *budget, uint64_t min_bytes, uint64_t max_bytes)
+{
+    budget->min_bytes = min_bytes;
+    budget->max_bytes = max_bytes;
+    hold(budget);
+}
+
+static void count(struct budget *from, uint64_t n_bytes, bool comes)
+{
+    for (struct budget *b = from; b; b = b->parent)
+        b->total_bytes = comes ? b->total_bytes + n_bytes : b->total_bytes - n_bytes;
+    hold(from);
+}
+
+void budget_move(struct budget *budget, struct budget *parent)
+{
+    uint64_t min_bytes = budget->min_bytes, max_bytes = budget->max_bytes;
+    if (budget->parent == parent)
+        return;
+    budget_set(budget, 0, 0); /* holds nothing on the way */
+    count(budget->parent, budget->total_bytes, false);
+    budget->parent = parent;
+    count(parent, budget->total_bytes, true);
+    budget_set(budget, min_bytes, max_bytes);
+}
+
 uint64_t budget_left(const struct budget *budget)
 {
-    return budget->max_bytes - budget->charged_bytes;
+    uint64_t left_bytes = UINT64_MAX, beside_bytes = budget->below_bytes;
+    for (const struct budget *b = budget; b; b = b->parent) {
+        left_bytes = MIN(left_bytes, minus(minus(b->max_bytes, b->total_bytes), beside_bytes));
+        beside_bytes += held_beside(b);
+    }
+    return left_bytes;
 }
 
 uint64_t ledger_left(const struct ledger *ledger)
 {
-    return ledger->capacity_bytes - ledger->charged_bytes;
+    return minus(ledger->capacity_bytes, ledger->charged_bytes);
 }
 
-int budget_charge(struct budget *budget, uint64_t n_bytes)
+uint64_t budget_capacity_left(const struct budget *budget)
 {
-    if (n_bytes > budget_left(budget) || n_bytes > ledger_left(budget->ledger))
-        return -ENOMEM;
-    budget->charged_bytes += n_bytes;
-    budget->ledger->charged_bytes += n_bytes;
-    return 0;
+    uint64_t beside_bytes = budget->below_bytes;
+    for (const struct budget *b = budget; b; b = b->parent)
+        beside_bytes += held_beside(b);
+    return minus(ledger_left(budget->ledger), beside_bytes);
 }
 
-static void ledger_restore(struct ledger *ledger, uint64_t n_bytes)
+static bool is_above(const struct budget *above, const struct budget *b)
 {
-    ledger->charged_bytes += n_bytes;
-    ledger->capacity_bytes = MAX(ledger->capacity_bytes, ledger->charged_bytes);
+    while (b && b != above)
+        b = b->parent;
+    return b != NULL;
+}
+
+uint64_t budget_spare(const struct budget *budget, const struct budget *other)
+{
+    uint64_t spare_bytes = UINT64_MAX;
+    for (const struct budget *b = budget; b && !is_above(b, other); b = b->parent)
+        spare_bytes = MIN(spare_bytes, minus(b->total_bytes, b->min_bytes));
+    return spare_bytes;
+}
+
+/* ---- charges ---- */
+
+static void take(struct budget *budget, uint64_t n_bytes)
+{
+    acre_assert(n_bytes <= budget->charged_bytes);
+    budget->charged_bytes -= n_bytes;
+    count(budget, n_bytes, false);
 }
 
 void budget_restore(struct budget *budget, uint64_t n_bytes)
 {
-    ledger_restore(budget->ledger, n_bytes);
+    budget->ledger->charged_bytes += n_bytes;
     budget->charged_bytes += n_bytes;
-    budget->max_bytes = MAX(budget->max_bytes, budget->charged_bytes);
+    count(budget, n_bytes, true);
 }
 
-void ledger_restore_orphaned(struct ledger *ledger, uint64_t n_bytes)
+int budget_charge(struct budget *budget, uint64_t n_bytes)
 {
-    ledger_restore(ledger, n_bytes);
-    ledger->orphaned_bytes += n_bytes;
+    if (n_bytes > budget_left(budget) || n_bytes > budget_capacity_left(budget))
+        return -ENOMEM;
+    budget_restore(budget, n_bytes);
+    return 0;
 }
 
 void budget_refund(struct budget *budget, uint64_t n_bytes)
 {
-    acre_assert(n_bytes <= budget->charged_bytes);
     acre_assert(n_bytes <= budget->ledger->charged_bytes);
-    budget->charged_bytes -= n_bytes;
     budget->ledger->charged_bytes -= n_bytes;
+    take(budget, n_bytes);
 }
 
 void budget_orphan(struct budget *budget, uint64_t n_bytes)
 {
-    acre_assert(n_bytes <= budget->charged_bytes);
-    budget->charged_bytes -= n_bytes;
+    take(budget, n_bytes);
     budget->ledger->orphaned_bytes += n_bytes;
+}
+
+void ledger_restore_orphaned(struct ledger *ledger, uint64_t n_bytes)
+{
+    ledger->charged_bytes += n_bytes;
+    ledger->orphaned_bytes += n_bytes;
 }
 
 void ledger_refund_orphaned(struct ledger *ledger, uint64_t n_bytes)
@@ -105,16 +206,30 @@ void ledger_refund_orphaned(struct ledger *ledger, uint64_t n_bytes)
     ledger->charged_bytes -= n_bytes;
 }
 
+/* ---- is it right? ---- */
+
+static void assert_budget(const struct ledger *ledger, const struct budget *b)
+{
+    uint64_t total_bytes = b->charged_bytes, below_bytes = 0;
+    for (const struct budget *c = ledger->budgets; c; c = c->next)
+        if (c->parent == b) {
+            total_bytes += c->total_bytes;
+            below_bytes += c->held_bytes;
+        }
+    acre_assert(total_bytes == b->total_bytes && below_bytes == b->below_bytes);
+    acre_assert(b->held_bytes == held_of(b));
+}
+
 void ledger_assert_valid(const struct ledger *ledger)
 {
-    uint64_t sum = ledger->orphaned_bytes;
+    uint64_t sum = ledger->orphaned_bytes, held_bytes = 0;
     for (const struct budget *b = ledger->budgets; b; b = b->next) {
-        acre_assert(b->charged_bytes <= b->max_bytes);
         sum += b->charged_bytes;
+        held_bytes += b->parent ? 0 : b->held_bytes;
+        assert_budget(ledger, b);
     }
     if (sum != ledger->charged_bytes)
         fprintf(stderr, "ledger: budgets say %" PRIu64 ", the ledger %" PRIu64 "\n", sum,
                 ledger->charged_bytes);
-    acre_assert(sum == ledger->charged_bytes);
-    acre_assert(ledger->charged_bytes <= ledger->capacity_bytes);
+    acre_assert(sum == ledger->charged_bytes && held_bytes == ledger->held_bytes);
 }

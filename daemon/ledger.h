@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ledger.h - the daemon's capacity and the tenants' budgets. Theory in ledger.c. */
+/* ledger.h - the daemon's capacity and the tree of budgets below it. Theory in ledger.c. */
 #ifndef ACRE_DAEMON_LEDGER_H
 #define ACRE_DAEMON_LEDGER_H
 
@@ -7,16 +7,21 @@
 
 struct budget {
     struct ledger *ledger;
+    struct budget *parent; /* NULL: the capacity alone is above it */
     struct budget *next;
-    uint64_t max_bytes;
-    uint64_t charged_bytes;
+    uint64_t min_bytes, max_bytes;
+    uint64_t charged_bytes; /* itself */
+    uint64_t total_bytes;   /* and all below it */
+    uint64_t held_bytes;    /* kept free for it: what it was promised, and has not used */
+    uint64_t below_bytes;   /* the sum of its children's held_bytes */
 };
 
 struct ledger {
     uint64_t capacity_bytes;
-    uint64_t
-        charged_bytes; /* of all budgets, and of no budget: what a dropped heap still may use */
+    /* Of all budgets, and of no budget: what a dropped heap still may use. */
+    uint64_t charged_bytes;
     uint64_t orphaned_bytes;
+    uint64_t held_bytes;
     struct budget *budgets;
 };
 
@@ -24,16 +29,25 @@ void ledger_init(struct ledger *ledger, uint64_t capacity_bytes);
 /* Asserts that all has come back. */
 void ledger_deinit(struct ledger *ledger);
 
-void budget_init(struct budget *budget, struct ledger *ledger, uint64_t max_bytes);
+void budget_init(struct budget *budget, struct ledger *ledger, struct budget *parent);
+/* It has no children. */
 void budget_deinit(struct budget *budget);
+/* At any time: what is charged stays. */
+void budget_set(struct budget *budget, uint64_t min_bytes, uint64_t max_bytes);
+void budget_move(struct budget *budget, struct budget *parent);
 
-/* What budget_charge() would grant at most: by the tenant's max, and by the capacity. */
+/* What budget_charge() would grant at most: by the walls of the budget and of those above it, and by
+ * the capacity. */
 uint64_t budget_left(const struct budget *budget);
+uint64_t budget_capacity_left(const struct budget *budget);
+/* Of the capacity, promised or not. */
 uint64_t ledger_left(const struct ledger *ledger);
+/* What `other` could have if this one gave it all back: not what it has been promised. */
+uint64_t budget_spare(const struct budget *budget, const struct budget *other);
 
 /* -ENOMEM: nothing charged. */
 int budget_charge(struct budget *budget, uint64_t n_bytes);
-/* What is there already: max and capacity give way. */
+/* What is there already, whatever the walls are by now. */
 void budget_restore(struct budget *budget, uint64_t n_bytes);
 void budget_refund(struct budget *budget, uint64_t n_bytes);
 /* The budget is free of it, the capacity is not: until ledger_refund_orphaned(). */

@@ -2,30 +2,29 @@
 /* main.c - acred's command line, and what surrounds its loop: configuration, socket, lock. */
 #include <argp.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "daemon/background.h"
-#include "daemon/config.h"
 #include "daemon/keeper.h"
 #include "daemon/log.h"
-#include "daemon/machine.h"
+#include "daemon/reload.h"
 #include "daemon/restore.h"
 #include "daemon/server.h"
 #include "daemon/version.h"
 #include "proto/address.h"
 #include "proto/wire.h"
 
-#define DEFAULT_CONFIG "/etc/acre.conf"
-
 enum { OPT_USER = 256, OPT_BACKGROUND, OPT_IDLE, OPT_CAPACITY, OPT_CHECK };
 
 struct arguments {
-    const char *socket, *config;
+    const char *socket;
+    struct config_source config;
     bool user, background, check, is_keeper;
-    uint64_t idle_s, capacity_bytes;
+    uint64_t idle_s;
     char **argv;
 };
 
@@ -33,7 +32,7 @@ const char *argp_program_version = "acred " ACRED_VERSION;
 
 static const struct argp_option options[] = {
     {"socket", 's', "PATH", 0, "Listen at PATH (default " ADDRESS_SYSTEM_PATH ")", 0},
-    {"config", 'c', "FILE", 0, "Read FILE (default " DEFAULT_CONFIG ", if it is there)", 0},
+    {"config", 'c', "FILE", 0, "Read FILE (default " RELOAD_DEFAULT ", if it is there)", 0},
     {"user", OPT_USER, NULL, 0, "Serve this user alone, at the user's own socket; one at a time",
      0},
     {"background", OPT_BACKGROUND, NULL, 0,
@@ -62,10 +61,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         a->socket = arg;
         break;
     case 'c':
-        a->config = arg;
+        a->config.path = arg;
         break;
     case OPT_USER:
-        a->user = true;
+        a->user = a->config.is_user = true;
         break;
     case OPT_BACKGROUND:
         a->background = true;
@@ -75,8 +74,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "--idle takes a number of seconds, not \"%s\"", arg);
         break;
     case OPT_CAPACITY:
-        if (config_parse_bytes(arg, &a->capacity_bytes) < 0 ||
-            a->capacity_bytes < CONFIG_TENANT_BYTES_MIN || a->capacity_bytes > HEAP_BYTES)
+        if (config_parse_bytes(arg, &a->config.capacity_bytes) < 0 ||
+            a->config.capacity_bytes < CONFIG_TENANT_BYTES_MIN ||
+            a->config.capacity_bytes > HEAP_BYTES)
             argp_error(state, "--capacity takes 64K to 256G, not \"%s\"", arg);
         break;
     case OPT_CHECK:
@@ -94,39 +94,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return ARGP_ERR_UNKNOWN;
     }
     return 0;
-}
-
-static int read_config(const struct arguments *a, struct config *ret)
-{
-    char text[512];
-    const char *path = a->config;
-    uint64_t ready_bytes = 0;
-    if (!path && !a->user && access(DEFAULT_CONFIG, F_OK) == 0)
-        path = DEFAULT_CONFIG;
-    *ret = (struct config){0};
-    int r = path ? config_read(ret, path, text, sizeof(text)) : 0;
-    if (r < 0) {
-        log_line(LOG_ERROR, "%s", text);
-        return r;
-    }
-    if (a->capacity_bytes != 0)
-        ret->capacity_bytes = a->capacity_bytes;
-    r = config_complete(ret, machine_memory_bytes());
-    if (a->is_keeper)
-        return r; /* the worker says the rest */
-    if (ret->asked_bytes > 0)
-        log_line(LOG_WARNING,
-                 "a capacity of %llu MiB is more than the machine or this cgroup can back: it is "
-                 "%llu MiB",
-                 (unsigned long long)(ret->asked_bytes >> 20),
-                 (unsigned long long)(ret->capacity_bytes >> 20));
-    for (uint32_t i = 0; i < ret->n_tenants; i++)
-        ready_bytes += ret->tenants[i].wish.ready_bytes;
-    if (ready_bytes > ret->capacity_bytes)
-        log_line(LOG_WARNING, "the tenants have %llu MiB ready, and the capacity is %llu MiB",
-                 (unsigned long long)(ready_bytes >> 20),
-                 (unsigned long long)(ret->capacity_bytes >> 20));
-    return r;
 }
 
 /* path with another ending: acred.sock -> acred.lock */
@@ -162,15 +129,9 @@ static int take_lock(const char *socket_path, int *ret_fd)
 
 /* ---- running ---- */
 
-static int add_tenants(struct core *core, struct config *config)
+static void read_again(struct core *core, const void *source)
 {
-    for (uint32_t i = 0; i < config->n_tenants; i++) {
-        struct config_tenant *t = &config->tenants[i];
-        int r = core_add_tenant(core, t->name, &t->wish, &t->access);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    reload_again(core, source);
 }
 
 /* The worker: what the keeper starts, or a service manager. listen_fd is its own. */
@@ -182,10 +143,12 @@ static int serve(const struct arguments *a, struct config *config, const struct 
                                .capacity_bytes = config->capacity_bytes,
                                .mode = a->user ? "user" : "system",
                                .store = store,
-                               .idle_ns = a->idle_s * 1000000000u};
+                               .idle_ns = a->idle_s * 1000000000u,
+                               .hangup = read_again,
+                               .hangup_ctx = &a->config};
     int r = server_new(&server, &o);
     if (r == 0) {
-        r = add_tenants(server_core(server), config);
+        r = reload_apply(server_core(server), config);
         if (r == 0 && restore_all(server_core(server), items) < 0)
             _exit(1); /* tidying up would drop what is kept */
         if (r == 0) {
@@ -333,7 +296,7 @@ static int run(struct arguments *a, const struct store *store, struct store_item
 {
     struct config config;
     a->is_keeper = store->sock < 0 && !a->check;
-    int r = read_config(a, &config);
+    int r = reload_read(&a->config, a->is_keeper, &config); /* the worker says the rest */
     if (r == 0 && a->is_keeper)
         r = run_keeper(a);
     else if (r == 0 && !a->check)
@@ -357,6 +320,16 @@ static uint64_t default_idle(const struct arguments *a)
     return 60;
 }
 
+/* Until the loop runs: it ends nobody, and is not lost. */
+static void hold_hangups(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 int main(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -365,6 +338,7 @@ int main(int argc, char **argv)
     struct arguments a = {.idle_s = UINT64_MAX, .argv = argv};
     struct store store;
     struct store_items items;
+    hold_hangups();
     argp_err_exit_status = 2;
     (void)argp_parse(&argp, argc, argv, 0, NULL, &a);
     if (a.idle_s == UINT64_MAX)

@@ -122,16 +122,38 @@ static bool populate(struct core *core, struct session *s, const struct grant *g
     return true;
 }
 
+/* The wall that is nearest: its tenant's own, a group's above it, or the machine's. */
+static void name_wall(const struct tenant *t, char *ret, size_t n)
+{
+    const struct ledger *ledger = &t->core->ledger;
+    uint64_t left_bytes = budget_left(&t->budget);
+    uint64_t promised_bytes = ledger_left(ledger) - budget_capacity_left(&t->budget);
+    const struct budget *b = &t->budget;
+    if (budget_capacity_left(b) < left_bytes) {
+        (void)snprintf(ret, n,
+                       "all tenants have %" PRIu64 " KiB of the capacity's %" PRIu64
+                       " KiB, %" PRIu64 " KiB are promised to others",
+                       ledger->charged_bytes / 1024, ledger->capacity_bytes / 1024,
+                       promised_bytes / 1024);
+        return;
+    }
+    while (b->parent && budget_left(b->parent) <= left_bytes)
+        b = b->parent;
+    (void)snprintf(ret, n, "%s has %" PRIu64 " KiB of its max of %" PRIu64 " KiB",
+                   b == &t->budget ? "it" : "its group", b->total_bytes / 1024,
+                   b->max_bytes / 1024);
+}
+
 static void refuse_memory(struct core *core, struct session *s, const struct msg_request *req)
 {
     const struct tenant *t = s->client->tenant;
+    char wall[128];
+    name_wall(t, wall, sizeof(wall));
     session_fail(core, s, -ENOMEM,
-                 "%" PRIu64 " KiB asked in one piece: tenant \"%s\" has %" PRIu64
-                 " KiB granted, %" PRIu64 " KiB in segments of max %" PRIu64
-                 " KiB; the daemon has %" PRIu64 " of %" PRIu64 " KiB",
+                 "%" PRIu64 " KiB asked in one piece: tenant \"%s\" uses %" PRIu64 " of %" PRIu64
+                 " KiB in segments; %s",
                  req->grow.n_units * KIB_PER_UNIT, t->name, t->granted_units * KIB_PER_UNIT,
-                 t->budget.charged_bytes / 1024, t->budget.max_bytes / 1024,
-                 t->core->ledger.charged_bytes / 1024, t->core->ledger.capacity_bytes / 1024);
+                 t->budget.charged_bytes / 1024, wall);
 }
 
 /* Is something under way that may give memory back? */

@@ -160,7 +160,7 @@ static void add_cold(struct tenant *t, struct prepare_job *j, unsigned order, ui
  * pages for others to throw away again and again. */
 static uint64_t room_of(const struct tenant *t)
 {
-    uint64_t left = ledger_left(&t->core->ledger);
+    uint64_t left = budget_capacity_left(&t->budget);
     if (t->core->yielding_bytes > 0) /* that is for who waits */
         return 0;
     if (t->prepare.has_yielded)

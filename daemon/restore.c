@@ -254,7 +254,10 @@ static int add_forgotten(struct core *core, const struct books *books)
              "tenant %s is not in the configuration any more: its heap stays until "
              "it is dropped",
              books->header.tenant);
-    return core_add_tenant(core, books->header.tenant, &wish, &nobody);
+    int r = core_add_tenant(core, books->header.tenant, &wish, &nobody);
+    if (r == 0)
+        core_find_tenant(core, books->header.tenant)->is_forgotten = true;
+    return r;
 }
 
 static int restore_heap(struct core *core, struct store_items *items, struct kept kept)

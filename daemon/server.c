@@ -39,7 +39,7 @@ struct server {
     struct core core;
     uv_loop_t loop;
     uv_poll_t listener, bells;
-    uv_signal_t sigterm, sigint;
+    uv_signal_t sigterm, sigint, sighup;
     uv_timer_t deadline, idle, accept_pause;
     uv_prepare_t prepare;
     struct peer_list peers;
@@ -48,6 +48,8 @@ struct server {
     int listen_fd;
     uint32_t n_peers, n_peers_max, n_fds_max;
     uint64_t idle_ns;
+    void (*hangup)(struct core *core, const void *ctx);
+    const void *hangup_ctx;
     bool is_touched, is_accepting, is_idling, is_stopping;
 };
 
@@ -215,6 +217,14 @@ static void on_signal(uv_signal_t *signal, int number)
     stop(signal->data);
 }
 
+static void on_hangup(uv_signal_t *signal, int number)
+{
+    struct server *s = signal->data;
+    (void)number;
+    s->hangup(&s->core, s->hangup_ctx);
+    server_touch(s);
+}
+
 /* Somebody may have come since the timer was set, or in this very moment: timers run before the
  * loop looks at the listener. */
 static void on_idle(uv_timer_t *timer)
@@ -308,11 +318,12 @@ static void init_handles(struct server *s)
     acre_assert(r == 0);
     (void)uv_signal_init(&s->loop, &s->sigterm);
     (void)uv_signal_init(&s->loop, &s->sigint);
+    (void)uv_signal_init(&s->loop, &s->sighup);
     (void)uv_timer_init(&s->loop, &s->deadline);
     (void)uv_timer_init(&s->loop, &s->idle);
     (void)uv_timer_init(&s->loop, &s->accept_pause);
     (void)uv_prepare_init(&s->loop, &s->prepare);
-    s->listener.data = s->bells.data = s->sigterm.data = s->sigint.data = s;
+    s->listener.data = s->bells.data = s->sigterm.data = s->sigint.data = s->sighup.data = s;
     s->deadline.data = s->idle.data = s->accept_pause.data = s->prepare.data = s;
 }
 
@@ -333,10 +344,11 @@ int server_new(struct server **ret_server, const struct server_options *options)
      * most. */
     (void)setenv("UV_THREADPOOL_SIZE", "8", 0);
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)signal(SIGHUP, SIG_IGN); /* nothing to reload yet; a terminal's end is no reason to go */
     s->listen_fd = options->listen_fd;
     s->store = options->store;
     s->idle_ns = options->idle_ns;
+    s->hangup = options->hangup;
+    s->hangup_ctx = options->hangup_ctx;
     LIST_INIT(&s->peers);
     raise_limits(s);
     int r = closer_new(&s->closer);
@@ -358,11 +370,25 @@ int server_new(struct server **ret_server, const struct server_options *options)
     return 0;
 }
 
+/* What has come since the start (main.c) means that the configuration has changed since it was
+ * read. */
+static void let_hangups_in(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGHUP);
+    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 int server_run(struct server *s)
 {
     int r = uv_signal_start(&s->sigterm, on_signal, SIGTERM);
     if (r == 0)
         r = uv_signal_start(&s->sigint, on_signal, SIGINT);
+    if (r == 0)
+        r = uv_signal_start(&s->sighup, on_hangup, SIGHUP);
+    if (r == 0)
+        let_hangups_in();
     if (r == 0)
         r = uv_poll_start(&s->bells, UV_READABLE, on_bells);
     if (r == 0)

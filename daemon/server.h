@@ -14,6 +14,8 @@ struct server_options {
     const char *mode;
     const struct store *store;
     uint64_t idle_ns; /* leaves after so long without a client; 0: never */
+    void (*hangup)(struct core *core, const void *ctx); /* SIGHUP */
+    const void *hangup_ctx;
 };
 
 int server_new(struct server **ret_server, const struct server_options *options);

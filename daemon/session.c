@@ -98,7 +98,7 @@ void session_close_unwanted(struct core *core, const struct session *s, int fd)
 /* ---- tenants ---- */
 
 /* The tenant, if it is there and the peer may have it; else replies. */
-struct tenant *session_admit(struct core *core, struct session *s, const char *name)
+struct tenant *session_admit(struct core *core, struct session *s, const char *name, bool attaches)
 {
     struct tenant *t = core_find_tenant(core, name);
     if (!t) {
@@ -107,6 +107,13 @@ struct tenant *session_admit(struct core *core, struct session *s, const char *n
     }
     if (!access_allows(&t->access, &s->creds)) {
         session_fail(core, s, -EACCES, "user %u may not use tenant \"%s\"", (unsigned)s->creds.uid,
+                     name);
+        return NULL;
+    }
+    if ((t->is_group || t->is_forgotten) && (attaches || !t->is_open)) {
+        session_fail(core, s, -ENOENT,
+                     t->is_group ? "tenant \"%s\" is a group: one of those below it has a heap"
+                                 : "tenant \"%s\" is not in the configuration any more",
                      name);
         return NULL;
     }

@@ -29,7 +29,9 @@ void session_stop_waiting(struct session *session);
 /* A descriptor (or -1) from the peer. */
 void session_close_unwanted(struct core *core, const struct session *session, int fd);
 
-/* The tenant, with its heap, if it is there and the peer may have it; else replies. */
-struct tenant *session_admit(struct core *core, struct session *session, const char *name);
+/* The tenant, with its heap, if it is there and the peer may have it: to look, or to attach anew;
+ * else replies. */
+struct tenant *session_admit(struct core *core, struct session *session, const char *name,
+                             bool attaches);
 
 #endif

@@ -33,6 +33,18 @@
 #define SEG_FIRST_UNITS (MIB(4) / UNIT_BYTES)
 #define SEG_UNITS_MIN   8u
 
+/* The budget above: of the tenant called what stands before the last slash. */
+static struct budget *find_group(const struct core *core, const char *name)
+{
+    char group[TENANT_NAME_BYTES];
+    const char *slash = strrchr(name, '/');
+    if (!slash)
+        return NULL;
+    (void)snprintf(group, sizeof(group), "%.*s", (int)(slash - name), name);
+    struct tenant *t = core_find_tenant(core, group);
+    return t ? &t->budget : NULL;
+}
+
 int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
                const struct tenant_wish *wish, struct access_list *access)
 {
@@ -46,7 +58,8 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
     *access = (struct access_list){0};
     t->ready_units = wish->ready_bytes / UNIT_BYTES;
     t->pages_wanted = wish->pages;
-    budget_init(&t->budget, &core->ledger, wish->max_bytes);
+    budget_init(&t->budget, &core->ledger, find_group(core, name));
+    budget_set(&t->budget, wish->min_bytes, wish->max_bytes);
     TAILQ_INIT(&t->rang);
     TAILQ_INIT(&t->dying);
     TAILQ_INIT(&t->attaches);
@@ -107,18 +120,37 @@ static struct kept kept_of(const struct tenant *t, enum kept_kind kind, uint32_t
     return (struct kept){kind, t->heap_no, slot};
 }
 
-static void tell_walls(struct tenant *t)
+static void tell_limits(struct tenant *t)
 {
-    t->control->header.max_bytes = t->budget.max_bytes;
-    t->control->header.capacity_bytes = t->core->ledger.capacity_bytes;
+    struct control_header *h = &t->control->header;
+    h->min_bytes = t->budget.min_bytes;
+    h->max_bytes = t->budget.max_bytes;
+    h->capacity_bytes = t->core->ledger.capacity_bytes;
+    h->ready_bytes = t->ready_units * UNIT_BYTES;
+}
+
+void tenant_set(struct tenant *t, const struct tenant_wish *wish)
+{
+    budget_move(&t->budget, find_group(t->core, t->name));
+    budget_set(&t->budget, wish->min_bytes, wish->max_bytes);
+    t->ready_units = wish->ready_bytes / UNIT_BYTES;
+    t->pages_wanted = wish->pages;
+    if (t->is_open)
+        tell_limits(t);
+}
+
+void tenant_let_in(struct tenant *t, struct access_list *access)
+{
+    access_deinit(&t->access);
+    t->access = *access;
+    *access = (struct access_list){0};
 }
 
 static void begin(struct tenant *t)
 {
     struct control_header *h = &t->control->header;
     h->heap_id = t->heap_id;
-    tell_walls(t);
-    h->ready_bytes = t->ready_units * UNIT_BYTES;
+    tell_limits(t);
     strcpy(h->tenant, t->name);
     t->granted_units = 0;
     t->n_ticks = 0;
@@ -257,7 +289,7 @@ static uint64_t choose_units(const struct tenant *t, uint64_t need, uint32_t n,
                              unsigned align_order)
 {
     uint64_t max_left = budget_left(&t->budget) / UNIT_BYTES;
-    uint64_t cap_left = ledger_left(&t->core->ledger) / UNIT_BYTES;
+    uint64_t cap_left = budget_capacity_left(&t->budget) / UNIT_BYTES;
     if (need > max_left || need > cap_left)
         return 0;
     if (need > SLOT_UNITS)
@@ -356,7 +388,6 @@ int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
     if (r < 0)
         return r;
     budget_restore(&t->budget, size_bytes);
-    tell_walls(t);
     seg->span_units = t->books->segment[slot].span_units;
     seg->is_known = t->books->segment[slot].is_known;
     add_seg(t, seg);

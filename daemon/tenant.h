@@ -39,7 +39,7 @@ struct prepare {
 
 /* What the configuration says of a tenant, but for who may use it. */
 struct tenant_wish {
-    uint64_t max_bytes;
+    uint64_t min_bytes, max_bytes;
     uint64_t ready_bytes; /* free memory to be kept prepared */
     enum pages_kind pages;
 };
@@ -52,6 +52,8 @@ struct tenant {
     struct core *core;
     struct budget budget;
     struct access_list access;
+    bool is_group;     /* others are below it: no heap of its own */
+    bool is_forgotten; /* by the configuration: who is there may stay */
     uint64_t ready_units;
     enum pages_kind pages_wanted;
 
@@ -90,8 +92,13 @@ struct tenant {
     uint32_t n_to_wake; /* of them, the first ones: to be tried in the next turns */
 };
 
+/* Takes access. -ENOMEM. */
 int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
                const struct tenant_wish *wish, struct access_list *access);
+/* Other limits, at any time; pages from the next heap on. */
+void tenant_set(struct tenant *tenant, const struct tenant_wish *wish);
+/* Another access list, which it takes. */
+void tenant_let_in(struct tenant *tenant, struct access_list *access);
 void tenant_free(struct tenant *tenant);
 
 /* Makes the heap if there is none. -ENOMEM, -EMFILE, -ENFILE. */

@@ -69,14 +69,20 @@ static bool is_better(const struct seg *seg, const struct seg *than, uint64_t ne
     return a < need_bytes ? a > b : b < need_bytes || a < b;
 }
 
-/* Of this tenant, or of all (NULL). */
-static bool yield_best(struct core *core, const struct tenant *of, uint64_t need_bytes)
+/* Others get nothing of what t was promised. */
+static bool may_yield(const struct tenant *t, const struct tenant *to, bool own)
+{
+    return !is_busy(t) && (!own || t == to) && budget_spare(&t->budget, &to->budget) > 0;
+}
+
+/* Of the tenant itself (own), or of all. */
+static bool yield_best(struct core *core, const struct tenant *to, bool own, uint64_t need_bytes)
 {
     struct tenant *owner = NULL;
     struct seg *best = NULL;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
-        for (uint32_t slot = 0; slot < t->n_slots && !is_busy(t) && (!of || of == t); slot++) {
+        for (uint32_t slot = 0; slot < t->n_slots && may_yield(t, to, own); slot++) {
             struct seg *seg = t->segs[slot];
             if (!seg || seg->is_known || (best && !is_better(seg, best, need_bytes)))
                 continue;
@@ -98,21 +104,23 @@ static bool yield_best(struct core *core, const struct tenant *of, uint64_t need
 bool yield_room(struct tenant *t, uint64_t n_units)
 {
     struct core *core = t->core;
-    uint64_t need = n_units * UNIT_BYTES, left = ledger_left(&core->ledger), idle = 0;
+    uint64_t need = n_units * UNIT_BYTES, left = budget_capacity_left(&t->budget), idle = 0;
     bool is_coming = false;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
-        uint64_t bytes = yield_idle_bytes(core->tenants[i]);
-        is_coming |= bytes > 0 && is_busy(core->tenants[i]);
+        struct tenant *other = core->tenants[i];
+        uint64_t spare_bytes = budget_spare(&other->budget, &t->budget);
+        uint64_t bytes = MIN(yield_idle_bytes(other), spare_bytes);
+        is_coming |= bytes > 0 && is_busy(other);
         idle += bytes;
     }
     if (core->is_stopping || need > budget_left(&t->budget) + yield_idle_bytes(t) ||
         need > left + core->yielding_bytes + idle)
         return false;
     while (need > budget_left(&t->budget) || !tenant_has_slots(t, n_units))
-        if (!yield_best(core, t, need - MIN(need, budget_left(&t->budget))))
+        if (!yield_best(core, t, true, need - MIN(need, budget_left(&t->budget))))
             break;
     while (need > left + core->yielding_bytes)
-        if (!yield_best(core, NULL, need - left - core->yielding_bytes))
+        if (!yield_best(core, t, false, need - left - core->yielding_bytes))
             break;
     for (uint32_t i = 0; i < core->n_tenants; i++)
         prepare_pump(core->tenants[i]); /* counts anew what is prepared */

@@ -366,7 +366,8 @@ union reply_parts {
     Acre__Wire__StatusReply status;
     struct {
         Acre__Wire__TenantsReply tenants;
-        char *names[MSG_TENANTS_MAX];
+        Acre__Wire__Tenant each_tenant[MSG_TENANTS_MAX];
+        Acre__Wire__Tenant *every_tenant[MSG_TENANTS_MAX];
     };
     Acre__Wire__LookReply look;
     Acre__Wire__TenantDropReply tenant_drop;
@@ -413,12 +414,21 @@ static void build_status_reply(const struct msg_reply *reply, Acre__Wire__Reply 
 static void build_tenants_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret,
                                 union reply_parts *p)
 {
-    acre_assert(reply->tenants.n_names <= MSG_TENANTS_MAX);
+    acre_assert(reply->tenants.n <= MSG_TENANTS_MAX);
     p->tenants = (Acre__Wire__TenantsReply)ACRE__WIRE__TENANTS_REPLY__INIT;
-    for (uint32_t i = 0; i < reply->tenants.n_names; i++)
-        p->names[i] = (char *)reply->tenants.names[i];
-    p->tenants.n_names = reply->tenants.n_names;
-    p->tenants.names = p->names;
+    for (uint32_t i = 0; i < reply->tenants.n; i++) {
+        const struct msg_tenant *from = &reply->tenants.all[i];
+        Acre__Wire__Tenant *to = p->every_tenant[i] = &p->each_tenant[i];
+        *to = (Acre__Wire__Tenant)ACRE__WIRE__TENANT__INIT;
+        to->name = (char *)from->name;
+        to->min_bytes = from->min_bytes;
+        to->max_bytes = from->max_bytes;
+        to->total_bytes = from->total_bytes;
+        to->held_bytes = from->held_bytes;
+        to->is_group = from->is_group;
+    }
+    p->tenants.n_tenants = reply->tenants.n;
+    p->tenants.tenants = p->every_tenant;
     p->tenants.more = reply->tenants.more;
     ret->tenants = &p->tenants;
 }
@@ -607,12 +617,20 @@ static int take_status_reply(const Acre__Wire__StatusReply *pb, struct msg_reply
 
 static int take_tenants_reply(const Acre__Wire__TenantsReply *pb, struct msg_reply *ret)
 {
-    if (pb->n_names > MSG_TENANTS_MAX)
+    if (pb->n_tenants > MSG_TENANTS_MAX)
         return -EPROTO;
-    for (size_t i = 0; i < pb->n_names; i++)
-        if (take_string(ret->tenants.names[i], sizeof(ret->tenants.names[i]), pb->names[i]) < 0)
+    for (size_t i = 0; i < pb->n_tenants; i++) {
+        const Acre__Wire__Tenant *from = pb->tenants[i];
+        struct msg_tenant *to = &ret->tenants.all[i];
+        if (take_string(to->name, sizeof(to->name), from->name) < 0)
             return -EPROTO;
-    ret->tenants.n_names = (uint32_t)pb->n_names;
+        to->min_bytes = from->min_bytes;
+        to->max_bytes = from->max_bytes;
+        to->total_bytes = from->total_bytes;
+        to->held_bytes = from->held_bytes;
+        to->is_group = from->is_group;
+    }
+    ret->tenants.n = (uint32_t)pb->n_tenants;
     ret->tenants.more = pb->more;
     return 0;
 }

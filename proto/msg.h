@@ -117,6 +117,12 @@ struct msg_request {
     };
 };
 
+struct msg_tenant {
+    char name[TENANT_NAME_BYTES];
+    uint64_t min_bytes, max_bytes, total_bytes, held_bytes;
+    bool is_group;
+};
+
 struct msg_reply {
     uint64_t serial;
     int32_t error;
@@ -152,9 +158,9 @@ struct msg_reply {
             char mode[16]; /* "system" or "user" */
         } status;
         struct {
-            uint32_t n_names;
+            uint32_t n;
             bool more;
-            char names[MSG_TENANTS_MAX][TENANT_NAME_BYTES];
+            struct msg_tenant all[MSG_TENANTS_MAX];
         } tenants;
         struct {
             uint64_t heap_id;

@@ -50,7 +50,6 @@ enum check_kind {
     CHECK_GRANTED_BYTES,
     CHECK_CHARGED,
     CHECK_SEALED,
-    CHECK_MAX,
     CHECK_KINDS
 };
 
@@ -102,7 +101,7 @@ struct check_client {
 struct check_sums {
     const struct check_client *clients; /* CLIENT_IDS */
     uint64_t counted_units, said_units, control_granted_bytes;
-    uint64_t file_bytes, charged_bytes, control_sealed_bytes, max_bytes;
+    uint64_t file_bytes, charged_bytes, control_sealed_bytes;
 };
 int check_sums(const struct check_sums *sums, check_fn fn, void *ctx);
 

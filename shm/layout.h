@@ -215,14 +215,15 @@ struct control_header {
     uint32_t pages_wanted;          /* 156  what the tenant is to have */
     uint32_t pages_possible;        /* 160  what the system gave when the heap was made */
     uint32_t reserved_too;          /* 164 */
-    uint8_t reserved[3928];         /* 168 */
+    uint64_t min_bytes;             /* 168  promised to the tenant */
+    uint8_t reserved[3920];         /* 176 */
 };
 static_assert(sizeof(struct control_header) == 4096, "layout");
 static_assert(offsetof(struct control_header, granted_bytes) == 48, "layout");
 static_assert(offsetof(struct control_header, tenant) == 72, "layout");
 static_assert(offsetof(struct control_header, ready_bytes) == 136, "layout");
 static_assert(offsetof(struct control_header, pages) == 152, "layout");
-static_assert(offsetof(struct control_header, reserved) == 168, "layout");
+static_assert(offsetof(struct control_header, reserved) == 176, "layout");
 
 struct control_segment {
     uint64_t size_bytes; /*  0  0: slot unused, or inside a segment that began before it */

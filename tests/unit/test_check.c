@@ -625,7 +625,7 @@ static void figures_of_a_tenant(void **state)
 {
     (void)state;
     static const struct check_client clients[CLIENT_IDS];
-    const struct check_sums well = {clients, 2, 2, 2 * UNIT_BYTES, 70, 70, 70, 80};
+    const struct check_sums well = {clients, 2, 2, 2 * UNIT_BYTES, 70, 70, 70};
     struct check_sums s = well;
     assert_int_equal(check_sums(&s, note, NULL), 0);
     assert_int_equal(f.n_found, 0);
@@ -644,10 +644,6 @@ static void figures_of_a_tenant(void **state)
     s.control_sealed_bytes = 69;
     (void)check_sums(&s, note, NULL);
     assert_figure(CHECK_SEALED, 69, 70);
-    s = well;
-    s.max_bytes = 69;
-    (void)check_sums(&s, note, NULL);
-    assert_figure(CHECK_MAX, 70, 69);
 }
 
 /* ---- whatever there is ---- */

@@ -271,13 +271,19 @@ static void test_the_largest_replies_fit_the_packet_and_the_arena(void **state)
 {
     (void)state;
     static struct msg_reply reply = {.serial = UINT64_MAX, .op = MSG_TENANTS};
-    reply.tenants.n_names = MSG_TENANTS_MAX;
+    reply.tenants.n = MSG_TENANTS_MAX;
     reply.tenants.more = true;
-    for (uint32_t i = 0; i < MSG_TENANTS_MAX; i++)
-        memset(reply.tenants.names[i], 'a' + (int)(i % 26), TENANT_NAME_BYTES - 1);
+    for (uint32_t i = 0; i < MSG_TENANTS_MAX; i++) {
+        memset(&reply.tenants.all[i], 0xff, sizeof(reply.tenants.all[i]));
+        memset(reply.tenants.all[i].name, 'a' + (int)(i % 26), TENANT_NAME_BYTES - 1);
+        reply.tenants.all[i].name[TENANT_NAME_BYTES - 1] = 0;
+        reply.tenants.all[i].is_group = true;
+    }
     struct msg_reply got = reply_back(&reply);
-    assert_int_equal(got.tenants.n_names, MSG_TENANTS_MAX);
-    assert_string_equal(got.tenants.names[63], reply.tenants.names[63]);
+    assert_int_equal(got.tenants.n, MSG_TENANTS_MAX);
+    assert_string_equal(got.tenants.all[63].name, reply.tenants.all[63].name);
+    assert_int_equal(got.tenants.all[63].held_bytes, UINT64_MAX);
+    assert_true(got.tenants.all[63].is_group);
 
     struct msg_reply error = {.serial = 9, .error = -ENOMEM};
     memset(error.text, 'x', MSG_TEXT_BYTES - 1);

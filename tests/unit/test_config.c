@@ -105,7 +105,20 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
     refused("tenant \"a\" {\n max = \"1M\"\n users = {\"no-such-user-here\"}\n}\n", 3, "no user");
     refused("tenant \"a\" {\n max = \"1M\"\n groups = {\"no-such-group-here\"}\n}\n", 3,
             "no group");
-    refused("tenant \"a/b\" {\n max = \"1M\"\n}\n", 3, "cannot be a tenant's name");
+    refused("tenant \"a b\" {\n max = \"1M\"\n}\n", 3, "cannot be a tenant's name");
+    refused("tenant \"a//b\" {\n max = \"1M\"\n}\n", 3, "cannot be a tenant's name");
+    refused("tenant \"a/.b\" {\n max = \"1M\"\n}\n", 3, "cannot be a tenant's name");
+    refused("tenant \"/a\" {\n max = \"1M\"\n}\n", 3, "cannot be a tenant's name");
+    refused("tenant \"a/\" {\n max = \"1M\"\n}\n", 3, "cannot be a tenant's name");
+    refused("tenant \"a\" {\n max = \"1M\"\n min = \"2M\"\n}\n", 4, "more min than its max");
+    refused("\ntenant \"a/b\" {\n max = \"1M\"\n}\n", 4, "\"a/b\" is in no group");
+    refused("tenant \"a/b\" { max = \"1M\" }\n"
+            "tenant \"a\" { max = \"1M\" users = {\"*\"} }\n",
+            2, "\"a\" is a group (others are below it): it can have min and max only");
+    refused("tenant \"a\" { max = \"3M\" }\n"
+            "tenant \"a/b\" { max = \"2M\" min = \"2M\" }\n"
+            "tenant \"a/c\" { max = \"2M\" min = \"2M\" }\n",
+            1, "more min in all than its max");
     refused("tenant \"a\" {\n}\n", 2, "has no max");
     refused("capacity = \"1G\"\ncolour = \"red\"\n", 2, "colour");
     refused("tenant \"a\" { max = \"1M\"\n", 3, "ends inside");
@@ -119,6 +132,25 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
             "than the capacity");
     refused("tenant \"a\" {\n max = \"1M\"\n pages = \"huge\"\n}\n", 3,
             "neither \"4k\" nor \"thp\"");
+}
+
+static void test_groups_come_before_who_is_in_them_and_promises_add_up(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(read_text(&c, "tenant \"team/app\" { max = \"1G\" min = \"20M\" }\n"
+                                   "tenant \"team-x\" { max = \"1G\" min = \"1M\" }\n"
+                                   "tenant \"team\" { max = \"2G\" min = \"10M\" }\n"
+                                   "tenant \"team/app/db\" { max = \"1G\" min = \"5M\" }\n"
+                                   "tenant \"team/web\" { max = \"1G\" min = \"30M\" }\n"),
+                     0);
+    static const char *const names[] = {"team", "team-x", "team/app", "team/app/db", "team/web"};
+    for (uint32_t i = 0; i < ARRAY_LEN(names); i++)
+        assert_string_equal(c.tenants[i].name, names[i]);
+    assert_true(c.tenants[0].is_group && c.tenants[2].is_group);
+    assert_false(c.tenants[1].is_group || c.tenants[3].is_group || c.tenants[4].is_group);
+    assert_int_equal(c.min_bytes, MIB(1 + 20 + 30));
+    config_deinit(&c);
 }
 
 static void test_memory_can_be_ready_and_its_pages_huge(void **state)
@@ -243,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_sizes_have_suffixes_and_bounds),
         cmocka_unit_test(test_a_file_says_capacity_tenants_and_who_may),
         cmocka_unit_test(test_what_is_wrong_is_said_in_a_sentence_with_its_line),
+        cmocka_unit_test(test_groups_come_before_who_is_in_them_and_promises_add_up),
         cmocka_unit_test(test_memory_can_be_ready_and_its_pages_huge),
         cmocka_unit_test(test_a_tenant_twice_is_refused),
         cmocka_unit_test(test_a_file_that_is_not_there_is_an_error),

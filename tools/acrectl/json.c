@@ -114,12 +114,17 @@ static json_t *memory_of(const struct survey_tenant *t)
 {
     if (t->error)
         return error_of(t->name, t->error, t->why);
-    return json_pack(
-        "{s:o, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "name", name_of(t->name), "max_bytes",
-        (json_int_t)t->max_bytes, "granted_bytes", (json_int_t)t->granted_bytes, "sealed_bytes",
-        (json_int_t)t->sealed_bytes, "ready_bytes", (json_int_t)t->ready_bytes, "prepared_bytes",
-        (json_int_t)t->prepared_bytes, "pages", survey_pages(t->pages), "pages_wanted",
-        survey_pages(t->pages_wanted), "pages_possible", survey_pages(t->pages_possible));
+    if (t->is_group)
+        return json_pack("{s:o, s:b, s:I, s:I, s:I}", "name", name_of(t->name), "group", 1,
+                         "min_bytes", (json_int_t)t->min_bytes, "max_bytes",
+                         (json_int_t)t->max_bytes, "sealed_bytes", (json_int_t)t->sealed_bytes);
+    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "name", name_of(t->name),
+                     "min_bytes", (json_int_t)t->min_bytes, "max_bytes", (json_int_t)t->max_bytes,
+                     "granted_bytes", (json_int_t)t->granted_bytes, "sealed_bytes",
+                     (json_int_t)t->sealed_bytes, "ready_bytes", (json_int_t)t->ready_bytes,
+                     "prepared_bytes", (json_int_t)t->prepared_bytes, "pages",
+                     survey_pages(t->pages), "pages_wanted", survey_pages(t->pages_wanted),
+                     "pages_possible", survey_pages(t->pages_possible));
 }
 
 int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket,

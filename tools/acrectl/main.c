@@ -101,7 +101,8 @@ static void add_pages(struct table *table, const struct survey_tenant *t)
 
 static void print_memory(const struct survey *survey)
 {
-    static const char *const heads[] = {"<TENANT", "MAX", "GRANTED", "READY", "PREPARED", "<PAGES"};
+    static const char *const heads[] = {"<TENANT", "MIN",   "MAX",      "SEALED",
+                                        "GRANTED", "READY", "PREPARED", "<PAGES"};
     struct table table;
     char text[TABLE_CELL_BYTES];
 
@@ -111,7 +112,14 @@ static void print_memory(const struct survey *survey)
         if (t->error)
             continue;
         table_add(&table, "%s", table_printable(text, sizeof(text), t->name));
+        table_add_bytes(&table, t->min_bytes);
         table_add_bytes(&table, t->max_bytes);
+        table_add_bytes(&table, t->sealed_bytes);
+        if (t->is_group) {
+            for (int k = 0; k < 4; k++)
+                table_add(&table, k < 3 ? "-" : "(all below it)");
+            continue;
+        }
         table_add_bytes(&table, t->granted_bytes);
         table_add_bytes(&table, t->ready_bytes);
         table_add_bytes(&table, t->prepared_bytes);
@@ -335,16 +343,18 @@ static int cmd_check(struct peer *peer, const struct options *options)
     const char *only = options->n_words == 2 ? options->words[1] : options->only;
     struct survey survey;
     struct verify *verifies = NULL;
+    size_t n = 0;
     int code, r = survey_take(&survey, peer, only, true);
 
     if (r == 0)
         verifies = calloc(survey.n_tenants + 1, sizeof(*verifies));
     for (size_t i = 0; r == 0 && verifies && i < survey.n_tenants; i++)
-        r = verify_tenant(&verifies[i], peer, survey.tenants[i].name);
+        if (!survey.tenants[i].is_group)
+            r = verify_tenant(&verifies[n++], peer, survey.tenants[i].name);
     if (r < 0)
         code = complain(peer);
     else
-        code = verifies ? print_verifies(verifies, survey.n_tenants, options->json) : EXIT_FINDING;
+        code = verifies ? print_verifies(verifies, n, options->json) : EXIT_FINDING;
     free(verifies);
     survey_deinit(&survey);
     return code;

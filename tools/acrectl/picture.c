@@ -228,7 +228,6 @@ int picture_take(struct picture *p, bool *ret_still)
         r = picture_still(p, ret_still);
     p->sums.control_granted_bytes = header.granted_bytes;
     p->sums.control_sealed_bytes = header.sealed_bytes;
-    p->sums.max_bytes = header.max_bytes;
     return r;
 }
 

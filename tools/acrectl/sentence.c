@@ -164,7 +164,6 @@ static const struct {
                        "the segments have %" PRIu64 " bytes, the ledger charges %" PRIu64},
     [CHECK_SEALED] = {"sealed",
                       "the control page says %" PRIu64 " bytes in segments, the ledger %" PRIu64},
-    [CHECK_MAX] = {"max", "the ledger charges %" PRIu64 " bytes, and max is %" PRIu64},
 };
 
 const char *verify_kind(enum check_kind kind)

@@ -42,6 +42,7 @@ static int read_header(const struct look *l)
     r = control_read(l, &h, sizeof(h), 0);
     if (r < 0)
         return r;
+    l->tenant->min_bytes = h.min_bytes;
     l->tenant->max_bytes = h.max_bytes;
     l->tenant->granted_bytes = h.granted_bytes;
     l->tenant->sealed_bytes = h.sealed_bytes;
@@ -212,18 +213,41 @@ static int survey_tenant(struct survey_tenant *tenant, struct peer *peer, bool b
     return 0;
 }
 
-static int add_tenant(struct survey *survey, struct peer *peer, const char *name)
+static struct survey_tenant *new_tenant(struct survey *survey, const char *name)
 {
     struct survey_tenant *more =
         reallocarray(survey->tenants, survey->n_tenants + 1, sizeof(*more));
 
     if (!more)
-        return peer_fail(peer, -ENOMEM, "out of memory");
+        return NULL;
     survey->tenants = more;
     more += survey->n_tenants++;
     *more = (struct survey_tenant){.n_clients = 0};
     (void)snprintf(more->name, sizeof(more->name), "%s", name);
-    return survey_tenant(more, peer, survey->is_brief);
+    return more;
+}
+
+static int add_tenant(struct survey *survey, struct peer *peer, const char *name)
+{
+    struct survey_tenant *t = new_tenant(survey, name);
+
+    return t ? survey_tenant(t, peer, survey->is_brief) : peer_fail(peer, -ENOMEM, "out of memory");
+}
+
+/* Groups have limits and no heap: a matter of the brief picture. */
+static int add_group(struct survey *survey, struct peer *peer, const struct msg_tenant *what)
+{
+    struct survey_tenant *t = survey->is_brief ? new_tenant(survey, what->name) : NULL;
+
+    if (survey->is_brief && !t)
+        return peer_fail(peer, -ENOMEM, "out of memory");
+    if (t) {
+        t->is_group = true;
+        t->min_bytes = what->min_bytes;
+        t->max_bytes = what->max_bytes;
+        t->sealed_bytes = what->total_bytes;
+    }
+    return 0;
 }
 
 static int add_tenants(struct survey *survey, struct peer *peer)
@@ -234,11 +258,14 @@ static int add_tenants(struct survey *survey, struct peer *peer)
 
     do {
         r = peer_call(peer, &req, &reply, NULL);
-        if (r < 0 || reply.tenants.n_names == 0)
+        if (r < 0 || reply.tenants.n == 0)
             return r;
-        for (uint32_t i = 0; r == 0 && i < reply.tenants.n_names; i++)
-            r = add_tenant(survey, peer, reply.tenants.names[i]);
-        memcpy(req.tenants.after, reply.tenants.names[reply.tenants.n_names - 1],
+        for (uint32_t i = 0; r == 0 && i < reply.tenants.n; i++) {
+            const struct msg_tenant *what = &reply.tenants.all[i];
+            r = what->is_group ? add_group(survey, peer, what)
+                               : add_tenant(survey, peer, what->name);
+        }
+        memcpy(req.tenants.after, reply.tenants.all[reply.tenants.n - 1].name,
                sizeof(req.tenants.after));
     } while (r == 0 && reply.tenants.more);
     return r;

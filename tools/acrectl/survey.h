@@ -24,7 +24,9 @@ struct survey_tenant {
     char name[TENANT_NAME_BYTES];
     int error; /* then nothing below is known, and why says it */
     char why[MSG_TEXT_BYTES];
-    uint64_t max_bytes, granted_bytes, sealed_bytes, resident_bytes;
+    bool is_group; /* of tenants: only what follows in this line is known */
+    uint64_t min_bytes, max_bytes, sealed_bytes;
+    uint64_t granted_bytes, resident_bytes;
     uint64_t ready_bytes, prepared_bytes;
     uint32_t pages, pages_wanted, pages_possible; /* enum pages_kind, or of a newer daemon */
     struct census census;

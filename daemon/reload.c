@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reloading, theory. Limits are intents: nothing that is there is taken by force.
+ *
+ *   max lowered      below what is charged: nothing more is granted, the rest stays until its owners
+ *                    give it back
+ *   min raised       what others have already of it is missing until they give it back; nobody gets
+ *                    anything new before that (ledger.c)
+ *   tenant gone      its clients go on with what they have; nobody new may attach, and it cannot
+ *                    grow. Named again, it is what it was
+ *   pages            from the next heap on
+ *
+ * All that can fail (memory for new tenants) comes first, so that a configuration is carried out
+ * whole or not at all.
+ */
+#include "daemon/reload.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "daemon/log.h"
+#include "daemon/machine.h"
+#include "daemon/memory.h"
+#include "daemon/tenant.h"
+
+/* ---- reading ---- */
+
+static unsigned long long mib(uint64_t bytes)
+{
+    return bytes >> 20;
+}
+
+/* What the machine has to do with it. */
+static int check_sums(const struct config *config)
+{
+    uint64_t ready_bytes = 0;
+    for (uint32_t i = 0; i < config->n_tenants; i++)
+        ready_bytes += config->tenants[i].wish.ready_bytes;
+    if (config->asked_bytes > 0)
+        log_line(LOG_WARNING,
+                 "a capacity of %llu MiB is more than the machine or this cgroup can back: it is "
+                 "%llu MiB",
+                 mib(config->asked_bytes), mib(config->capacity_bytes));
+    if (ready_bytes > config->capacity_bytes)
+        log_line(LOG_WARNING, "the tenants have %llu MiB ready, and the capacity is %llu MiB",
+                 mib(ready_bytes), mib(config->capacity_bytes));
+    if (config->min_bytes <= config->capacity_bytes)
+        return 0;
+    log_line(LOG_ERROR,
+             "the tenants are promised %llu MiB in all (min), and the capacity is %llu MiB",
+             mib(config->min_bytes), mib(config->capacity_bytes));
+    return -EINVAL;
+}
+
+int reload_read(const struct config_source *source, bool quiet, struct config *ret)
+{
+    char text[512];
+    const char *path = source->path;
+    if (!path && !source->is_user && access(RELOAD_DEFAULT, F_OK) == 0)
+        path = RELOAD_DEFAULT;
+    *ret = (struct config){0};
+    int r = path ? config_read(ret, path, text, sizeof(text)) : 0;
+    if (r < 0) {
+        log_line(LOG_ERROR, "%s", text);
+        return r;
+    }
+    if (source->capacity_bytes != 0)
+        ret->capacity_bytes = source->capacity_bytes;
+    r = config_complete(ret, machine_memory_bytes());
+    return r < 0 || quiet ? r : check_sums(ret);
+}
+
+/* ---- carrying out ---- */
+
+static const struct config_tenant *find_plan(const struct config *config, const char *name)
+{
+    for (uint32_t i = 0; i < config->n_tenants; i++)
+        if (strcmp(config->tenants[i].name, name) == 0)
+            return &config->tenants[i];
+    return NULL;
+}
+
+static void say_change(const struct tenant *t, const char *what, uint64_t from_bytes,
+                       uint64_t to_bytes)
+{
+    if (from_bytes != to_bytes)
+        log_line(LOG_NOTICE, "tenant %s: %s %" PRIu64 " KiB, was %" PRIu64 " KiB", t->name, what,
+                 to_bytes >> 10, from_bytes >> 10);
+}
+
+static void change(struct tenant *t, const struct tenant_wish *wish)
+{
+    if (!t->is_forgotten) {
+        say_change(t, "min", t->budget.min_bytes, wish->min_bytes);
+        say_change(t, "max", t->budget.max_bytes, wish->max_bytes);
+        say_change(t, "ready", t->ready_units * UNIT_BYTES, wish->ready_bytes);
+    }
+    t->is_forgotten = false;
+    tenant_set(t, wish);
+    if (t->budget.total_bytes > wish->max_bytes)
+        log_line(LOG_WARNING, "tenant %s has %" PRIu64 " KiB more than its max: it cannot grow",
+                 t->name, (t->budget.total_bytes - wish->max_bytes) >> 10);
+}
+
+static const struct tenant_wish nothing;
+
+static void forget(struct tenant *t)
+{
+    struct access_list nobody = {0};
+    if (t->is_forgotten)
+        return;
+    log_line(LOG_WARNING, "tenant %s is not in the configuration any more%s", t->name,
+             t->is_open ? ": its heap stays until it is dropped" : "");
+    t->is_forgotten = true;
+    tenant_let_in(t, &nobody);
+    tenant_set(t, &nothing);
+}
+
+static void carry_out(struct core *core, struct config *config)
+{
+    core->ledger.capacity_bytes = config->capacity_bytes;
+    for (uint32_t i = 0; i < core->n_tenants; i++)
+        if (!find_plan(config, core->tenants[i]->name))
+            forget(core->tenants[i]);
+    for (uint32_t i = 0; i < config->n_tenants; i++) {
+        struct config_tenant *plan = &config->tenants[i];
+        struct tenant *t = core_find_tenant(core, plan->name);
+        t->is_group = plan->is_group;
+        tenant_let_in(t, &plan->access);
+        change(t, &plan->wish);
+    }
+    core_changed(core);
+    memory_wake_all(core);
+}
+
+int reload_apply(struct core *core, struct config *config)
+{
+    for (uint32_t i = 0; i < config->n_tenants; i++) {
+        struct access_list nobody = {0};
+        if (core_find_tenant(core, config->tenants[i].name))
+            continue;
+        int r = core_add_tenant(core, config->tenants[i].name, &nothing, &nobody);
+        if (r < 0)
+            return r; /* those before are there, and nobody can tell */
+        core_find_tenant(core, config->tenants[i].name)->is_forgotten = true;
+    }
+    carry_out(core, config);
+    return 0;
+}
+
+/* ---- again ---- */
+
+struct reload_job {
+    struct job job;
+    const struct config_source *source;
+    struct config config;
+    int error;
+};
+
+static bool is_running, is_wanted; /* one at a time: the parser is the process's */
+
+static void reload_work(struct job *job)
+{
+    struct reload_job *j = (struct reload_job *)job;
+    j->error = reload_read(j->source, false, &j->config);
+}
+
+static void reload_done(struct core *core, struct job *job)
+{
+    struct reload_job *j = (struct reload_job *)job;
+    int r = j->error == 0 && !core->is_stopping ? reload_apply(core, &j->config) : j->error;
+    if (r < 0)
+        log_line(LOG_ERROR, "the configuration stays as it was: %s", strerror(-r));
+    else
+        log_line(LOG_NOTICE, "the configuration was read again: %u tenants, capacity %llu MiB",
+                 j->config.n_tenants, mib(core->ledger.capacity_bytes));
+    config_deinit(&j->config);
+    is_running = false;
+    if (is_wanted && !core->is_stopping)
+        reload_again(core, j->source);
+    free(j);
+}
+
+void reload_again(struct core *core, const struct config_source *source)
+{
+    struct reload_job *j = is_running ? NULL : malloc(sizeof(*j));
+    is_wanted = !j;
+    if (!j)
+        return;
+    is_running = true;
+    *j = (struct reload_job){.job = {reload_work, reload_done}, .source = source};
+    core_submit(core, &j->job);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* reload.h - the configuration is read and carried out: at the start, and again on SIGHUP. */
+#ifndef ACRE_DAEMON_RELOAD_H
+#define ACRE_DAEMON_RELOAD_H
+
+#include "daemon/config.h"
+#include "daemon/core.h"
+
+struct config_source {
+    const char *path;        /* NULL: RELOAD_DEFAULT, if it is there */
+    bool is_user;            /* NULL: none */
+    uint64_t capacity_bytes; /* of the command line: goes before the file's; 0: the file's */
+};
+#define RELOAD_DEFAULT "/etc/acre.conf"
+
+/* What the source says, complete. Logs what is wrong, with the place, unless quiet. -EINVAL, -ENOMEM,
+ * or why it cannot be read. */
+int reload_read(const struct config_source *source, bool quiet, struct config *ret);
+/* Takes the access lists. Whole or not at all: -ENOMEM. */
+int reload_apply(struct core *core, struct config *config);
+
+/* Both, later, from a running loop: the file is read by a worker. The source stays. */
+void reload_again(struct core *core, const struct config_source *source);
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Many users of one memory: promises (min), groups, and limits that change while all are at work. */
+#include "tests/system/harness.h"
+
+#include <jansson.h>
+
+#define MIB   (1u << 20)
+#define PIECE (256u << 10)
+#define MANY  400
+
+/* ---- helpers ---- */
+
+/* So many pieces as there are, at most n. */
+static int take(struct acre_heap *heap, void **blocks, int n)
+{
+    int i = 0;
+    while (i < n && (blocks[i] = acre_alloc(heap, PIECE)))
+        i++;
+    return i;
+}
+
+static void give_all_back(struct acre_heap *heap, void **blocks, int n)
+{
+    while (n > 0)
+        acre_free(heap, blocks[--n]);
+    assert_int_equal(acre_trim(heap), 0);
+}
+
+static void configure(const char *text)
+{
+    FILE *f = fopen(the_daemon.config, "w");
+    assert_true(f && fputs(text, f) >= 0 && fclose(f) == 0);
+    assert_int_equal(kill(the_daemon.pid, SIGHUP), 0);
+}
+
+/* A figure of `acrectl status` for a tenant; -1: there is no such tenant. */
+static long long figure(const char *tenant, const char *key)
+{
+    json_t *status = acrectl_json(&the_daemon, "status"), *t;
+    long long value = -1;
+    size_t i;
+    json_array_foreach(json_object_get(status, "memory"), i,
+                       t) if (strcmp(json_string_value(json_object_get(t, "name")), tenant) == 0)
+        value = json_integer_value(json_object_get(t, key));
+    json_decref(status);
+    return value;
+}
+
+static void expect_figure(const char *tenant, const char *key, long long value)
+{
+    for (unsigned tries = 0; figure(tenant, key) != value; tries++) {
+        if (tries == 400)
+            fail_msg("%s of %s is %lld, not %lld", key, tenant, figure(tenant, key), value);
+        pause_us(20000);
+    }
+}
+
+static int each_down(void **state)
+{
+    (void)state;
+    daemon_down(&the_daemon);
+    return 0;
+}
+
+/* ---- promises and groups ---- */
+
+static void a_min_is_there_whatever_others_have_taken(void **state)
+{
+    static void *ours[MANY], *theirs[MANY];
+    (void)state;
+    daemon_up(&the_daemon, "capacity = \"64M\"\n"
+                           "tenant \"promised\" { max = \"64M\" min = \"24M\" }\n"
+                           "tenant \"greedy\" { max = \"64M\" ready = \"40M\" }\n");
+    struct acre_heap *greedy = heap_open(&the_daemon, "greedy");
+    int n_theirs = take(greedy, theirs, MANY);
+    assert_in_range(n_theirs, 4 * 36, 4 * 40);
+    struct acre_heap *heap = heap_open(&the_daemon, "promised");
+    int n_ours = take(heap, ours, MANY);
+    assert_in_range(n_ours, 4 * 21, 4 * 24);
+    assert_int_equal(errno, ENOMEM);
+    assert_null(acre_alloc(greedy, PIECE));
+    give_all_back(heap, ours, n_ours);
+    assert_null(acre_alloc(greedy, 2 * PIECE)); /* it stays promised */
+    give_all_back(greedy, theirs, n_theirs);
+    acre_close(heap);
+    acre_close(greedy);
+}
+
+static void a_group_shares_one_max(void **state)
+{
+    static void *ours[MANY], *theirs[MANY];
+    (void)state;
+    daemon_up(&the_daemon, "capacity = \"256M\"\n"
+                           "tenant \"team/a\" { max = \"32M\" }\n"
+                           "tenant \"team/b\" { max = \"32M\" min = \"8M\" }\n"
+                           "tenant \"team\" { max = \"32M\" }\n");
+    struct acre_heap *heap, *a = heap_open(&the_daemon, "team/a");
+    struct acre_heap *b = heap_open(&the_daemon, "team/b");
+    int n_ours = take(a, ours, MANY);
+    assert_in_range(n_ours, 4 * 21, 4 * 24);
+    int n_theirs = take(b, theirs, MANY);
+    assert_in_range(n_theirs, 4 * 6, 4 * 8);
+    assert_true(figure("team", "sealed_bytes") <= 32 * MIB);
+    assert_int_equal(figure("team", "sealed_bytes"),
+                     figure("team/a", "sealed_bytes") + figure("team/b", "sealed_bytes"));
+    assert_int_equal(acre_open(&heap, the_daemon.socket, "team"), -ENOENT);
+    assert_non_null(strstr(acre_last_error(), "is a group"));
+    give_all_back(a, ours, n_ours);
+    give_all_back(b, theirs, n_theirs);
+    acre_close(a);
+    acre_close(b);
+}
+
+/* ---- limits that change ---- */
+
+static void a_max_is_lowered_and_raised_while_its_memory_is_used(void **state)
+{
+    static void *blocks[MANY];
+    (void)state;
+    daemon_up(&the_daemon, "capacity = \"256M\"\ntenant \"a\" { max = \"64M\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "a");
+    int n = take(heap, blocks, 120);
+    assert_int_equal(n, 120);
+    for (int i = 0; i < n; i++)
+        memset(blocks[i], i, PIECE);
+    configure("capacity = \"256M\"\ntenant \"a\" { max = \"8M\" }\n");
+    expect_figure("a", "max_bytes", 8 << 20);
+    assert_null(acre_alloc(heap, 40u << 20));
+    assert_int_equal(errno, ENOMEM);
+    assert_non_null(strstr(acre_last_error(), "it has 32768 KiB of its max of 8192 KiB"));
+    for (int i = 0; i < n; i++)
+        assert_int_equal(((unsigned char *)blocks[i])[PIECE - 1], i);
+    kill(daemon_worker(&the_daemon), SIGKILL); /* the next one finds more than max, too */
+    expect_figure("a", "max_bytes", 8 << 20);
+    assert_null(acre_alloc(heap, 40u << 20));
+    expect_checked(&the_daemon);
+    configure("capacity = \"256M\"\ntenant \"a\" { max = \"128M\" }\n");
+    expect_figure("a", "max_bytes", 128 << 20);
+    void *large = acre_alloc(heap, 40u << 20);
+    assert_non_null(large);
+    acre_free(heap, large);
+    give_all_back(heap, blocks, n);
+    acre_close(heap);
+}
+
+static void tenants_come_and_go_with_the_configuration(void **state)
+{
+    (void)state;
+    struct acre_heap *heap, *again, *other;
+    daemon_up(&the_daemon, "tenant \"a\" { max = \"64M\" }\ntenant \"b\" { max = \"64M\" }\n");
+    heap = heap_open(&the_daemon, "b");
+    char *block = acre_alloc(heap, 100);
+    strcpy(block, "of b");
+    configure("tenant \"a\" { max = \"64M\" }\ntenant \"c\" { max = \"16M\" min = \"4M\" }\n");
+    expect_figure("c", "min_bytes", 4 << 20);
+    expect_figure("b", "max_bytes", 0);
+    other = heap_open(&the_daemon, "c");
+    assert_non_null(acre_alloc(other, PIECE));
+    acre_close(other);
+    assert_string_equal(block, "of b");
+    acre_free(heap, block);
+    assert_non_null(acre_alloc(heap, 100)); /* what it has it may use */
+    assert_null(acre_alloc(heap, 20u << 20));
+    acre_close(heap);
+    expect_settled(&the_daemon, "b", 0, 0);
+    assert_int_equal(acre_open(&again, the_daemon.socket, "b"), -ENOENT);
+    assert_non_null(strstr(acre_last_error(), "not in the configuration any more"));
+    configure("tenant \"a\" { max = \"64M\" }\ntenant \"b\" { max = \"64M\" }\n");
+    expect_figure("b", "max_bytes", 64 << 20);
+    again = heap_open(&the_daemon, "b");
+    assert_non_null(acre_alloc(again, 20u << 20));
+    acre_close(again);
+}
+
+static void a_wrong_configuration_changes_nothing(void **state)
+{
+    (void)state;
+    daemon_up(&the_daemon, "capacity = \"128M\"\ntenant \"a\" { max = \"64M\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "a");
+    static const char *const wrong[] = {
+        "capacity = \"128M\"\ntenant \"a\" { max = \"32M\" }\ntenant \"b\" {}\n",
+        "capacity = \"128M\"\ntenant \"a\" { max = \"32M\" min = \"33M\" }\n",
+        "capacity = \"32M\"\ntenant \"a\" { max = \"64M\" min = \"33M\" }\n", /* more than there is */
+        "tenant \"a\" { max = \"32M\" ",
+    };
+    for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        configure(wrong[i]);
+        pause_us(100000);
+        assert_int_equal(figure("a", "max_bytes"), 64 << 20);
+        assert_int_equal(figure("b", "max_bytes"), -1);
+    }
+    configure("capacity = \"128M\"\ntenant \"a\" { max = \"32M\" }\n");
+    expect_figure("a", "max_bytes", 32 << 20);
+    assert_non_null(acre_alloc(heap, PIECE));
+    acre_close(heap);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(a_min_is_there_whatever_others_have_taken, each_down),
+        cmocka_unit_test_teardown(a_group_shares_one_max, each_down),
+        cmocka_unit_test_teardown(a_max_is_lowered_and_raised_while_its_memory_is_used, each_down),
+        cmocka_unit_test_teardown(tenants_come_and_go_with_the_configuration, each_down),
+        cmocka_unit_test_teardown(a_wrong_configuration_changes_nothing, each_down),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
