@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -216,7 +218,61 @@ static int barrier(const struct store *store)
     return r;
 }
 
+/* One after the other: a barrier answers for what was sent just before it. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- drops, for which nobody waits: those that the socket does not take just now ---- */
+
+struct late {
+    STAILQ_ENTRY(late) in_queue;
+    char text[TEXT_BYTES];
+};
+static STAILQ_HEAD(, late) late_drops = STAILQ_HEAD_INITIALIZER(late_drops);
+static pthread_mutex_t late_lock = PTHREAD_MUTEX_INITIALIZER; /* after the other, if both */
+static sem_t are_late;
+
+static struct late *take_late(void)
+{
+    (void)pthread_mutex_lock(&late_lock);
+    struct late *late = STAILQ_FIRST(&late_drops);
+    if (late)
+        STAILQ_REMOVE_HEAD(&late_drops, in_queue);
+    (void)pthread_mutex_unlock(&late_lock);
+    return late;
+}
+
+/* With the lock held, so that no put of the same name comes in between. */
+static void send_late(const struct store *store)
+{
+    for (struct late *late; (late = take_late()); free(late))
+        (void)say(store, late->text, -1);
+}
+
+static void *send_late_ones(void *store)
+{
+    for (;;) {
+        while (sem_wait(&are_late) < 0)
+            ;
+        (void)pthread_mutex_lock(&lock);
+        send_late(store);
+        (void)pthread_mutex_unlock(&lock);
+    }
+    return NULL;
+}
+
+static void start_thread(const struct store *store)
+{
+    static bool is_there;
+    pthread_t thread;
+
+    if (is_there)
+        return;
+    (void)sem_init(&are_late, 0, 0);
+    /* Without it they wait for the next put. */
+    is_there = pthread_create(&thread, NULL, send_late_ones, (void *)store) == 0;
+    if (is_there)
+        (void)pthread_detach(thread);
+}
 
 int store_put(const struct store *store, const char *name, int fd)
 {
@@ -225,8 +281,8 @@ int store_put(const struct store *store, const char *name, int fd)
     if (store->sock < 0)
         return 0;
     (void)snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\n", name);
-    /* One after the other: a barrier answers for what was sent just before it. */
     (void)pthread_mutex_lock(&lock);
+    send_late(store);
     int r = say(store, text, fd);
     if (r == 0)
         r = barrier(store);
@@ -236,12 +292,21 @@ int store_put(const struct store *store, const char *name, int fd)
 
 void store_drop(const struct store *store, const char *name)
 {
-    char text[TEXT_BYTES];
+    struct late *late = store->sock < 0 ? NULL : calloc(1, sizeof(*late));
 
-    if (store->sock < 0)
+    if (!late) /* what is not dropped is dropped by the next worker */
         return;
-    (void)snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s\n", name);
-    (void)say(store, text, -1); /* what is not dropped is dropped by the next worker */
+    (void)snprintf(late->text, sizeof(late->text), "FDSTOREREMOVE=1\nFDNAME=%s\n", name);
+    (void)pthread_mutex_lock(&late_lock);
+    bool is_first = STAILQ_EMPTY(&late_drops);
+    if (is_first && wire_send_now(store->sock, late->text, strlen(late->text)) != -EAGAIN) {
+        free(late);
+    } else {
+        start_thread(store);
+        STAILQ_INSERT_TAIL(&late_drops, late, in_queue);
+        (void)sem_post(&are_late);
+    }
+    (void)pthread_mutex_unlock(&late_lock);
 }
 
 void store_say(const struct store *store, const char *state)

@@ -44,6 +44,7 @@ void store_items_free(struct store_items *items);
 /* From any thread. Returns when it is kept; fd stays the caller's. -ETIMEDOUT: no answer within 5
  * s; -EIO: it is not, and the keeper says so; others of the socket. 0 if nobody keeps anything. */
 int store_put(const struct store *store, const char *name, int fd);
+/* From any thread; never waits. A later put of the same name comes after it. */
 void store_drop(const struct store *store, const char *name);
 /* "READY=1", "STOPPING=1" */
 void store_say(const struct store *store, const char *state);

@@ -60,6 +60,11 @@ int wire_send(int sock, const void *buf, size_t n, int fd)
     return send_packet(sock, buf, n, fd, 0);
 }
 
+int wire_send_now(int sock, const void *buf, size_t n)
+{
+    return send_packet(sock, buf, n, -1, MSG_DONTWAIT);
+}
+
 static void collect_fds(struct msghdr *msg, struct wire_fds *ret)
 {
     ret->n = 0;

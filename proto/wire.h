@@ -15,6 +15,8 @@
  * -EAGAIN socket full (non-blocking sockets); -EPIPE, -ECONNRESET peer gone; other negative errno.
  */
 int wire_send(int sock, const void *buf, size_t n, int fd);
+/* The same without a descriptor, and -EAGAIN also if the socket is blocking. */
+int wire_send_now(int sock, const void *buf, size_t n);
 
 /*
  * Receives one packet into buf (WIRE_PACKET_MAX bytes), descriptors with CLOEXEC. *ret_n is its

@@ -18,7 +18,8 @@
 #include "daemon/store.h"
 #include "proto/wire.h"
 
-#define MANY 9000u /* long names: more than an environment variable holds */
+#define DROPS 2000u
+#define MANY  9000u /* long names: more than an environment variable holds */
 
 static void name_of(unsigned i, char ret[STORE_NAME_BYTES])
 {
@@ -70,6 +71,38 @@ static int drop_or_miss(void)
     return store_take(&items, "a") >= 0 ? 4 : store_take(&items, "b") < 0 ? 5 : 0;
 }
 
+/* The keeper does not run while more is dropped than its socket holds. */
+static int drop_while_it_stops(void)
+{
+    struct store store;
+    struct store_items items;
+    char name[STORE_NAME_BYTES];
+    if (store_open(&store, &items) < 0)
+        return 2;
+    bool is_first = items.n <= 3;
+    int fd = is_first ? memfd_create("kept", MFD_CLOEXEC) : -1;
+    for (unsigned i = 0; i < DROPS; i++) {
+        name_of(i, name);
+        if (is_first ? store_put(&store, name, fd) < 0
+                     : (store_take(&items, name) >= 0) != (i == 7))
+            return 3;
+    }
+    if (!is_first)
+        return 0;
+    (void)alarm(60); /* nothing may wait */
+    (void)kill(getppid(), SIGSTOP);
+    for (unsigned i = 0; i < DROPS; i++) {
+        name_of(i, name);
+        store_drop(&store, name);
+    }
+    (void)kill(getppid(), SIGCONT);
+    name_of(7, name);
+    if (store_put(&store, name, fd) < 0) /* comes after its drop */
+        return 4;
+    store_say(&store, "READY=1");
+    return raise(SIGKILL);
+}
+
 /* Dies with a question on its way: nobody reads the answer. */
 static int ask_and_die(void)
 {
@@ -87,6 +120,17 @@ static int ask_and_die(void)
     if (wire_send(store.sock, "BARRIER=1", 9, ends[1]) < 0)
         return 4;
     return raise(SIGKILL);
+}
+
+static int work(const char *how)
+{
+    if (strcmp(how, "drop") == 0)
+        return drop_or_miss();
+    if (strcmp(how, "stop") == 0)
+        return drop_while_it_stops();
+    if (strcmp(how, "ask") == 0)
+        return ask_and_die();
+    return deposit_or_find(strcmp(how, "many") == 0 ? MANY : 10);
 }
 
 /* ---- tests ---- */
@@ -128,6 +172,12 @@ static void test_who_dies_before_the_answer_gets_another_worker(void **state)
     run("ask");
 }
 
+static void test_a_drop_waits_for_nobody(void **state)
+{
+    (void)state;
+    run("stop");
+}
+
 static void test_what_is_dropped_is_gone_also_if_it_was_put_twice(void **state)
 {
     (void)state;
@@ -140,12 +190,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_few_are_kept_and_handed_over),
         cmocka_unit_test(test_more_are_kept_than_an_environment_variable_can_name),
         cmocka_unit_test(test_who_dies_before_the_answer_gets_another_worker),
+        cmocka_unit_test(test_a_drop_waits_for_nobody),
         cmocka_unit_test(test_what_is_dropped_is_gone_also_if_it_was_put_twice),
     };
     if (argc > 1)
-        return strcmp(argv[1], "drop") == 0 ? drop_or_miss()
-               : strcmp(argv[1], "ask") == 0
-                   ? ask_and_die()
-                   : deposit_or_find(strcmp(argv[1], "many") == 0 ? MANY : 10);
+        return work(argv[1]);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
