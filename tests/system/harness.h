@@ -45,6 +45,7 @@ bool harness_listens(const char *path);
 pid_t daemon_worker(const struct daemon *on);
 /* What the worker has open and mapped (entries of /proc/PID/fd and lines of maps). */
 unsigned daemon_fds(const struct daemon *on);
+unsigned pid_fds(pid_t pid);
 unsigned daemon_maps(const struct daemon *on);
 
 /* The daemon of a file's tests: of all, or of each that has harness_up and harness_down around
@@ -97,6 +98,11 @@ void *shared_page(size_t bytes);
 
 /* Opens or fails the test. */
 struct acre_heap *heap_open(const struct daemon *on, const char *tenant);
+
+/* Words counting up from a key; whoever reads finds out by the first word alone. */
+void pattern_fill(void *block, size_t bytes, uint64_t key);
+bool pattern_is_whole(const void *block, size_t bytes);
+#define PATTERN 0x9e3779b97f4a7c15ull
 
 /* xorshift: seeded, the same everywhere. */
 static inline uint64_t rnd(uint64_t *state)
