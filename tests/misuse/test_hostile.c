@@ -8,7 +8,13 @@
  */
 #include "tests/misuse/hostile.h"
 
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define N_HOSTILE 4
 #define N_KILLS   80
@@ -246,9 +252,76 @@ static void one_user_cannot_shut_out_the_others(void **state)
     daemon_down(&the_daemon);
 }
 
+/* ---- a life page whose inode is locked for as long as its owner likes ---- */
+
+struct stuck {
+    int fd;
+    void *source; /* of a write that waits for a page nobody provides; root may wait so */
+    uint32_t is_writing, has_handed_over;
+};
+
+static void *write_for_ever(void *arg)
+{
+    struct stuck *s = arg;
+    __atomic_store_n(&s->is_writing, 1, __ATOMIC_SEQ_CST);
+    (void)!write(s->fd, s->source, 4096);
+    return NULL;
+}
+
+static bool lock_inode(struct stuck *s)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    pthread_t thread;
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    s->source = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uffdio_register range = {.range = {(uintptr_t)s->source, 4096},
+                                    .mode = UFFDIO_REGISTER_MODE_MISSING};
+    CHECK(fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 && ioctl(fd, UFFDIO_REGISTER, &range) == 0);
+    CHECK(pthread_create(&thread, NULL, write_for_ever, s) == 0);
+    while (!__atomic_load_n(&s->is_writing, __ATOMIC_SEQ_CST))
+        usleep(1000);
+    usleep(50000);
+    return true;
+}
+
+static bool hand_over_locked(void *arg)
+{
+    struct stuck *s = arg;
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 2, .attach = {.tenant = "bad"}};
+    uint8_t buf[WIRE_PACKET_MAX];
+    int sock = -1;
+    s->fd = memfd_create("locked", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK(s->fd >= 0 && ftruncate(s->fd, 4096) == 0 && lock_inode(s));
+    CHECK(wire_hello(the_daemon.socket, wire_now_ns() + 5000000000ull, &sock, NULL) == 0);
+    CHECK(wire_send(sock, buf, codec_pack_request(&req, buf), s->fd) == 0);
+    __atomic_store_n(&s->has_handed_over, 1, __ATOMIC_SEQ_CST);
+    pause();
+    return true;
+}
+
+static void a_locked_life_page_stalls_its_own_tenant_alone(void **state)
+{
+    (void)state;
+    struct stuck *s = shared_page(sizeof(*s));
+    if (geteuid() != 0)
+        skip();
+    daemon_up(&the_daemon, config);
+    pid_t pid = child_start(hand_over_locked, s);
+    while (!__atomic_load_n(&s->has_handed_over, __ATOMIC_SEQ_CST))
+        usleep(1000);
+    usleep(100000);
+    struct acre_heap *heap = heap_open(&the_daemon, "good");
+    assert_non_null(acre_alloc(heap, 100));
+    acre_close(heap);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(child_signal(pid), SIGKILL);
+    daemon_down(&the_daemon);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_locked_life_page_stalls_its_own_tenant_alone),
         cmocka_unit_test(hostile_clients_harm_nobody_else),
         cmocka_unit_test(one_user_cannot_shut_out_the_others),
     };
