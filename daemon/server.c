@@ -44,6 +44,7 @@ struct server {
     uv_prepare_t prepare;
     struct peer_list peers;
     struct closer *closer;
+    struct workers *workers;
     const struct store *store;
     int listen_fd;
     uint32_t n_peers, n_peers_max, n_fds_max;
@@ -82,9 +83,9 @@ uint32_t server_count_uid(const struct server *server, uid_t uid)
     return n;
 }
 
-static void submit(void *ctx, struct job *job)
+static void submit(void *server, struct job *job)
 {
-    worker_submit(ctx, job);
+    workers_submit(((struct server *)server)->workers, job);
 }
 
 void server_close_foreign(void *server, int fd, uid_t uid)
@@ -190,8 +191,8 @@ static void close_handle(uv_handle_t *handle, void *arg)
 {
     const struct server *s = arg;
     (void)s;
-    /* Peers close themselves; what is left here is the server's own. */
-    if (!uv_is_closing(handle))
+    /* Peers and workers close themselves; what is left here is the server's own. */
+    if (!uv_is_closing(handle) && handle->type != UV_ASYNC)
         uv_close(handle, NULL);
 }
 
@@ -206,7 +207,8 @@ static void stop(struct server *s)
         next = peer_next(p);
         peer_close(p);
     }
-    uv_walk(&s->loop, close_handle, s); /* the loop ends when the jobs are done */
+    uv_walk(&s->loop, close_handle, s);
+    workers_stop(s->workers); /* the loop ends when the jobs are done */
 }
 
 static void on_signal(uv_signal_t *signal, int number)
@@ -316,6 +318,23 @@ static void init_handles(struct server *s)
     s->deadline.data = s->idle.data = s->accept_pause.data = s->prepare.data = s;
 }
 
+static int init_loop(struct server *s)
+{
+    int r = uv_loop_init(&s->loop);
+    if (r == 0 && (r = workers_new(&s->workers, s)) < 0)
+        (void)uv_loop_close(&s->loop);
+    return r;
+}
+
+/* Nothing is in it but the workers, who have no job. */
+static void end_loop(struct server *s)
+{
+    workers_stop(s->workers);
+    (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(&s->loop);
+    workers_free(s->workers);
+}
+
 int server_new(struct server **ret_server, const struct server_options *options)
 {
     struct server *s = calloc(1, sizeof(*s));
@@ -329,9 +348,6 @@ int server_new(struct server **ret_server, const struct server_options *options)
                          .open_pidfd = peer_io_open_pidfd,
                          .keep = keep,
                          .drop = drop};
-    /* Questions to hostile pages can keep a thread for 160 ms: one tenant keeps one thread at
-     * most. */
-    (void)setenv("UV_THREADPOOL_SIZE", "8", 0);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN); /* nothing to reload yet; a terminal's end is no reason to go */
     s->listen_fd = options->listen_fd;
@@ -344,9 +360,12 @@ int server_new(struct server **ret_server, const struct server_options *options)
         free(s);
         return r;
     }
-    r = core_init(&s->core, &io, options->capacity_bytes, options->mode, wire_now_ns());
-    if (r == 0 && (r = uv_loop_init(&s->loop)) < 0)
-        core_deinit(&s->core);
+    r = init_loop(s);
+    if (r == 0) {
+        r = core_init(&s->core, &io, options->capacity_bytes, options->mode, wire_now_ns());
+        if (r < 0)
+            end_loop(s);
+    }
     if (r < 0) {
         closer_leave(s->closer);
         free(s);
@@ -384,6 +403,7 @@ void server_free(struct server *s)
     }
     int r = uv_loop_close(&s->loop);
     acre_assert(r == 0);
+    workers_free(s->workers);
     core_deinit(&s->core);
     closer_leave(s->closer);
     free(s);

@@ -254,7 +254,10 @@ static void one_user_cannot_shut_out_the_others(void **state)
 
 /* ---- a life page whose inode is locked for as long as its owner likes ---- */
 
+#define N_STUCK 9u /* more than a pool of threads may have */
+
 struct stuck {
+    char tenant[TENANT_NAME_BYTES];
     int fd;
     void *source; /* of a write that waits for a page nobody provides; root may wait so */
     uint32_t is_writing, has_handed_over;
@@ -287,9 +290,10 @@ static bool lock_inode(struct stuck *s)
 static bool hand_over_locked(void *arg)
 {
     struct stuck *s = arg;
-    struct msg_request req = {.op = MSG_ATTACH, .serial = 2, .attach = {.tenant = "bad"}};
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 2};
     uint8_t buf[WIRE_PACKET_MAX];
     int sock = -1;
+    memcpy(req.attach.tenant, s->tenant, sizeof(req.attach.tenant));
     s->fd = memfd_create("locked", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     CHECK(s->fd >= 0 && ftruncate(s->fd, 4096) == 0 && lock_inode(s));
     CHECK(wire_hello(the_daemon.socket, wire_now_ns() + 5000000000ull, &sock, NULL) == 0);
@@ -299,29 +303,44 @@ static bool hand_over_locked(void *arg)
     return true;
 }
 
-static void a_locked_life_page_stalls_its_own_tenant_alone(void **state)
+static pid_t start_stuck(struct stuck *s, unsigned i)
 {
-    (void)state;
-    struct stuck *s = shared_page(sizeof(*s));
-    if (geteuid() != 0)
-        skip();
-    daemon_up(&the_daemon, config);
+    snprintf(s->tenant, sizeof(s->tenant), "bad%u", i);
     pid_t pid = child_start(hand_over_locked, s);
     while (!__atomic_load_n(&s->has_handed_over, __ATOMIC_SEQ_CST))
         usleep(1000);
+    return pid;
+}
+
+static void locked_life_pages_stall_their_own_tenants_alone(void **state)
+{
+    (void)state;
+    struct stuck *s = shared_page(N_STUCK * sizeof(*s));
+    char text[1024] = "tenant good { max = \"48M\" }\n";
+    pid_t pids[N_STUCK];
+    if (geteuid() != 0)
+        skip();
+    for (unsigned i = 0; i < N_STUCK; i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text),
+                 "tenant bad%u { max = \"1M\" }\n", i);
+    daemon_up(&the_daemon, text);
+    for (unsigned i = 0; i < N_STUCK; i++)
+        pids[i] = start_stuck(&s[i], i);
     usleep(100000);
     struct acre_heap *heap = heap_open(&the_daemon, "good");
     assert_non_null(acre_alloc(heap, 100));
     acre_close(heap);
-    assert_int_equal(kill(pid, SIGKILL), 0);
-    assert_int_equal(child_signal(pid), SIGKILL);
+    for (unsigned i = 0; i < N_STUCK; i++) {
+        assert_int_equal(kill(pids[i], SIGKILL), 0);
+        assert_int_equal(child_signal(pids[i]), SIGKILL);
+    }
     daemon_down(&the_daemon);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_locked_life_page_stalls_its_own_tenant_alone),
+        cmocka_unit_test(locked_life_pages_stall_their_own_tenants_alone),
         cmocka_unit_test(hostile_clients_harm_nobody_else),
         cmocka_unit_test(one_user_cannot_shut_out_the_others),
     };
