@@ -12,6 +12,7 @@
  */
 #include "daemon/server.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -291,6 +292,14 @@ static void on_bells(uv_poll_t *poll, int status, int events)
 
 /* ---- life ---- */
 
+/* The kernel doubles the table of descriptors when it is full, and if there are threads it waits for
+ * all CPUs then: 12 ms of the loop's time seen. So it has its full size from the start. */
+static void reserve_fds(int fd, int n)
+{
+    int last = fcntl(fd, F_DUPFD_CLOEXEC, n - 1);
+    close_fd(&last);
+}
+
 static void raise_limits(struct server *s)
 {
     struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
@@ -298,6 +307,7 @@ static void raise_limits(struct server *s)
     limit.rlim_cur = MAX(limit.rlim_cur, MIN(limit.rlim_max, NOFILE_WANTED));
     (void)setrlimit(RLIMIT_NOFILE, &limit);
     uint32_t n = (uint32_t)MIN(limit.rlim_cur, NOFILE_WANTED);
+    reserve_fds(s->listen_fd, (int)n);
     s->n_fds_max = n - MIN(NOFILE_RESERVE_MAX, n / 4);
     s->n_peers_max = s->n_fds_max / (FDS_PER_PEER + FDS_PER_CLIENT);
 }

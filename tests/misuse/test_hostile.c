@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -252,6 +253,20 @@ static void one_user_cannot_shut_out_the_others(void **state)
     daemon_down(&the_daemon);
 }
 
+/* ---- the daemon's table of descriptors ---- */
+
+static void the_table_of_descriptors_never_grows(void **state)
+{
+    (void)state;
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    daemon_up(&the_daemon, config);
+    long n = pid_status(daemon_worker(&the_daemon), "FDSize:");
+    printf("%ld descriptors\n", n);
+    assert_true((rlim_t)n >= MIN(limit.rlim_max, 65536u));
+    daemon_down(&the_daemon);
+}
+
 /* ---- a life page whose inode is locked for as long as its owner likes ---- */
 
 #define N_STUCK 9u /* more than a pool of threads may have */
@@ -340,6 +355,7 @@ static void locked_life_pages_stall_their_own_tenants_alone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table_of_descriptors_never_grows),
         cmocka_unit_test(locked_life_pages_stall_their_own_tenants_alone),
         cmocka_unit_test(hostile_clients_harm_nobody_else),
         cmocka_unit_test(one_user_cannot_shut_out_the_others),

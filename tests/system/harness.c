@@ -175,6 +175,20 @@ unsigned pid_fds(pid_t pid)
     return n;
 }
 
+long pid_status(pid_t pid, const char *key)
+{
+    char path[48], line[256];
+    long value = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, key, strlen(key)) == 0)
+            value = strtol(line + strlen(key) + 1, NULL, 10);
+    if (f)
+        fclose(f);
+    return value;
+}
+
 unsigned daemon_fds(const struct daemon *on)
 {
     return pid_fds(daemon_worker(on));

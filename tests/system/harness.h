@@ -45,8 +45,10 @@ bool harness_listens(const char *path);
 pid_t daemon_worker(const struct daemon *on);
 /* What the worker has open and mapped (entries of /proc/PID/fd and lines of maps). */
 unsigned daemon_fds(const struct daemon *on);
-unsigned pid_fds(pid_t pid);
 unsigned daemon_maps(const struct daemon *on);
+/* Of any process: entries of /proc/PID/fd; the number behind a key in status, 0 without one. */
+unsigned pid_fds(pid_t pid);
+long pid_status(pid_t pid, const char *key);
 
 /* The daemon of a file's tests: of all, or of each that has harness_up and harness_down around
  * it. */
