@@ -12,7 +12,7 @@
 #include "proto/wire.h"
 #include "shm/segment.h"
 
-#define HOSTILE_SLOTS     6u
+#define HOSTILE_SLOTS     12u
 #define HOSTILE_GRANTS    64u
 #define HOSTILE_DEEDS_MAX 64u
 

@@ -9,9 +9,9 @@
  *
  * WHAT MUST HOLD. Each CHECK_S, with good and probe held still and evil going on: what they hold is
  * what acrectl says, to the byte; acrectl check finds nothing; evil is within its max. Each REST_S
- * evil is killed as a whole, its heap dropped: then the daemon has as many descriptors, mappings
- * and threads as before evil came, and no more private memory than it had at an earlier rest, but
- * for GROWTH_KIB. Always: the same daemon.
+ * evil is killed as a whole, its heap dropped: then daemon and keeper have as many descriptors and
+ * mappings as before evil came, threads for as many jobs as there can be at once, and no more
+ * private memory than at an early rest, but for GROWTH_KIB. Always: the same daemon.
  *
  * THE TIME OF A REQUEST on a busy machine with few CPUs is mostly waiting for one. So it is given
  * three times: as timed; less what daemon and probe waited for a CPU meanwhile (soak_probe.c), which
@@ -37,6 +37,7 @@
 #define SETTLE_TRIES 600u /* of 50 ms */
 #define GROWTH_KIB   2048l
 #define CLIENTS      (SOAK_GOODS + 1) /* that mean well */
+#define THREADS_MAX  (1 + 3 * 6)      /* the loop, and a tenant's kinds of jobs */
 
 static const char *const config = "capacity = \"512M\"\n"
                                   "tenant evil { max = \"128M\" users = {\"*\"} }\n"
@@ -267,20 +268,6 @@ struct rest {
     long private_kib, cpu_ms;
 };
 
-static long status_of(pid_t pid, const char *key)
-{
-    char path[48], line[256];
-    long value = 0;
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-    FILE *f = fopen(path, "r");
-    while (f && fgets(line, sizeof(line), f))
-        if (strncmp(line, key, strlen(key)) == 0)
-            value = strtol(line + strlen(key) + 1, NULL, 10);
-    if (f)
-        fclose(f);
-    return value;
-}
-
 static long cpu_ms_of(pid_t pid)
 {
     char path[48];
@@ -299,16 +286,16 @@ static struct rest look(void)
     return (struct rest){.at_s = (double)(wire_now_ns() - soak->began_ns) / 1e9,
                          .n_fds = daemon_fds(&the_daemon),
                          .n_maps = daemon_maps(&the_daemon),
-                         .n_threads = (unsigned)status_of(soak->worker, "Threads:"),
+                         .n_threads = (unsigned)pid_status(soak->worker, "Threads:"),
                          .n_keeper_fds = pid_fds(the_daemon.pid),
-                         .private_kib = status_of(soak->worker, "RssAnon:"),
+                         .private_kib = pid_status(soak->worker, "RssAnon:"),
                          .cpu_ms = cpu_ms_of(soak->worker)};
 }
 
 static bool is_as(const struct rest *now, const struct rest *base)
 {
     return now->n_fds <= base->n_fds && now->n_maps <= base->n_maps &&
-           now->n_threads <= base->n_threads && now->n_keeper_fds <= base->n_keeper_fds;
+           now->n_threads <= THREADS_MAX && now->n_keeper_fds <= base->n_keeper_fds;
 }
 
 /* Without evil: its clients have been reaped, its heap has gone. */
@@ -350,15 +337,19 @@ static void print_times(const char *what, const struct times *t)
            (unsigned long long)t->n_late);
 }
 
-static void print_lates(void)
+static void print_busy(void)
 {
-    for (uint32_t i = 0; i < MIN(soak->n_lates, SOAK_LATES); i++) {
-        const struct soak_late *l = &soak->lates[i];
-        printf("  at %.3f s %s %.1f ms: loop on its CPU %.1f, waiting for one %.1f, probe %.1f\n",
-               (double)l->at_ns / 1e9, l->is_grow ? "grow or release" : "status",
-               (double)l->took_ns / 1e6, (double)l->daemon_cpu_ns / 1e6,
-               (double)l->daemon_waits_ns / 1e6, (double)l->probe_waits_ns / 1e6);
+    for (uint32_t i = 0; i < MIN(soak->n_busy, SOAK_BUSY); i++) {
+        const struct soak_busy *b = &soak->busy[i];
+        printf("  at %.3f s %s took %.1f ms: its loop ran for %.1f, waited for a CPU for %.1f; the "
+               "probe for %.1f\n",
+               (double)b->at_ns / 1e9, b->is_status ? "a status" : "a grow or release",
+               (double)b->took_ns / 1e6, (double)b->loop_ran_ns / 1e6,
+               (double)b->loop_waited_ns / 1e6, (double)b->probe_waited_ns / 1e6);
     }
+    printf("%llu of the %llu requests over 10 ms waited for a CPU, and else took less than that\n",
+           (unsigned long long)(soak->raw.n_late - soak->own.n_late),
+           (unsigned long long)soak->raw.n_late);
 }
 
 static void print_rest(const char *what, const struct rest *r)
@@ -384,7 +375,7 @@ static void report(const struct rest *base, const struct rest *early, const stru
     print_times("probe's requests", &soak->raw);
     print_times("  less waiting for a CPU", &soak->own);
     print_times("two processes without a daemon", &soak->echo);
-    print_lates();
+    print_busy();
     printf("\n%-22s %8s %8s %6s %6s %8s %11s %8s\n", "daemon", "at s", "KiB", "fds", "maps",
            "threads", "keeper fds", "loop ms");
     print_rest("before evil came", base);

@@ -7,8 +7,9 @@
 
 #define SOAK_GOODS  2u
 #define SOAK_SLOTS  256u
-#define SOAK_LATES  64u
+#define SOAK_BUSY   32u
 #define LATE_NS     10000000u
+#define BUSY_NS     5000000u
 #define TIMES_STEPS 16u /* to a doubling: 6 % */
 #define TIMES_MAX   (40u * TIMES_STEPS)
 
@@ -21,11 +22,11 @@ void times_add(struct times *times, uint64_t ns);
 /* At most so much for this share of all, in [0, 1]. */
 double times_ms(const struct times *times, double share);
 
-/* A request that took longer than LATE_NS. */
-struct soak_late {
+/* A request that took longer than BUSY_NS without what its two ends waited for a CPU. */
+struct soak_busy {
     uint64_t at_ns, took_ns;
-    uint64_t daemon_cpu_ns, daemon_waits_ns, probe_waits_ns; /* meanwhile: of its loop; of CPUs */
-    bool is_grow;
+    uint64_t loop_ran_ns, loop_waited_ns, probe_waited_ns; /* meanwhile */
+    bool is_status;
 };
 
 struct soak_worker {
@@ -40,8 +41,8 @@ struct soak {
     struct soak_worker goods[SOAK_GOODS], probe;
     uint64_t board[SOAK_SLOTS], board_bytes;
     struct times raw, own, echo; /* of the probe's requests; of two processes without a daemon */
-    uint32_t n_lates;
-    struct soak_late lates[SOAK_LATES];
+    uint32_t n_busy;
+    struct soak_busy busy[SOAK_BUSY];
     uint64_t n_deaths;
     struct hostile_orders orders;
 };

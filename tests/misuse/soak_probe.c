@@ -150,40 +150,54 @@ static bool request(struct probe *p, uint64_t k)
     return p->run.n_units ? release(p, &p->run) : grow(p, &p->run);
 }
 
-static void note(const struct probe *p, uint64_t at_ns, uint64_t took_ns, const struct cpu *from,
-                 const struct cpu *to, bool is_grow)
+struct moment {
+    uint64_t at_ns;
+    struct cpu loop, probe;
+};
+
+static struct moment now(const struct probe *p)
 {
-    uint64_t daemon_ns = to[0].waited_ns - from[0].waited_ns;
-    uint64_t probe_ns = to[1].waited_ns - from[1].waited_ns;
-    (void)p;
+    struct cpu loop = cpu_read(p->daemon_fd), probe = cpu_read(p->own_fd);
+    return (struct moment){wire_now_ns(), loop, probe};
+}
+
+static void note(const struct moment *from, uint64_t took_ns, const struct moment *to,
+                 bool is_status)
+{
+    struct soak_busy b = {.at_ns = from->at_ns - soak->began_ns,
+                          .took_ns = took_ns,
+                          .loop_ran_ns = to->loop.ran_ns - from->loop.ran_ns,
+                          .loop_waited_ns = to->loop.waited_ns - from->loop.waited_ns,
+                          .probe_waited_ns = to->probe.waited_ns - from->probe.waited_ns,
+                          .is_status = is_status};
+    uint64_t own_ns = took_ns - MIN(took_ns, b.loop_waited_ns + b.probe_waited_ns);
     times_add(&soak->raw, took_ns);
-    times_add(&soak->own, took_ns - MIN(took_ns, daemon_ns + probe_ns));
-    if (took_ns <= LATE_NS)
+    times_add(&soak->own, own_ns);
+    if (own_ns > BUSY_NS)
+        soak->busy[soak->n_busy++ % SOAK_BUSY] = b;
+}
+
+/* So much is given back that what it holds is what it says. */
+static void be_held(struct probe *p, uint64_t *at_ns)
+{
+    if (!__atomic_load_n(&soak->hold, __ATOMIC_SEQ_CST))
         return;
-    soak->lates[soak->n_lates++ % SOAK_LATES] = (struct soak_late){at_ns - soak->began_ns,
-                                                                   took_ns,
-                                                                   to[0].ran_ns - from[0].ran_ns,
-                                                                   daemon_ns,
-                                                                   probe_ns,
-                                                                   is_grow};
+    if ((p->run.n_units == 0 || release(p, &p->run)) && soak_is_held(p->worker, p->held_bytes))
+        *at_ns = wire_now_ns();
 }
 
 static bool watch(struct probe *p)
 {
     uint64_t at_ns = wire_now_ns();
     for (uint64_t k = 0; !__atomic_load_n(&soak->stop, __ATOMIC_SEQ_CST); k++) {
-        if (__atomic_load_n(&soak->hold, __ATOMIC_SEQ_CST) &&
-            (p->run.n_units == 0 || release(p, &p->run)) && soak_is_held(p->worker, p->held_bytes))
-            at_ns = wire_now_ns();
+        be_held(p, &at_ns);
         next_ms(&at_ns);
-        struct cpu from[2] = {cpu_read(p->daemon_fd), cpu_read(p->own_fd)};
-        uint64_t began_ns = wire_now_ns();
-        bool is_grow = k % 2 == 0;
+        struct moment from = now(p);
         if (!request(p, k))
             return false;
-        uint64_t took_ns = wire_now_ns() - began_ns;
-        struct cpu to[2] = {cpu_read(p->daemon_fd), cpu_read(p->own_fd)};
-        note(p, began_ns, took_ns, from, to, is_grow);
+        uint64_t took_ns = wire_now_ns() - from.at_ns;
+        struct moment to = now(p);
+        note(&from, took_ns, &to, k % 2);
         p->worker->n_rounds++;
     }
     return true;
