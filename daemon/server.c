@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop around the core. A turn takes what the peers have sent (at most 16 packets each), the
- * jobs that are done and the bells that have rung; before it sleeps again, on_prepare() sets the
+ * The loop around the core. A turn takes what the peers have sent (at most 16 packets each, and of
+ * all of a user's no more when that has taken 2 ms: what is left is still there in the next turn),
+ * the jobs that are done and the bells that have rung; before it sleeps again, on_prepare() sets the
  * timers from what the core says is due.
  *
  * DESCRIPTORS. A peer costs its socket, a client its life page and a pidfd; a client can outlive
@@ -30,11 +31,17 @@
 #include "proto/wire.h"
 
 #define ACCEPTS_PER_TURN   64
+#define USER_TURN_NS       2000000u
 #define ACCEPT_PAUSE_MS    100
 #define NOFILE_WANTED      65536u
 #define NOFILE_RESERVE_MAX 1024u
 #define FDS_PER_PEER       2u
 #define FDS_PER_CLIENT     2u
+
+/* What a user's connections have cost in this turn. */
+struct user_turn {
+    uint64_t turn, spent_ns;
+};
 
 struct server {
     struct core core;
@@ -51,6 +58,8 @@ struct server {
     uint32_t n_peers, n_peers_max, n_fds_max;
     uint64_t idle_ns;
     bool is_touched, is_accepting, is_idling, is_stopping;
+    uint64_t turn;
+    struct user_turn users[64];
 };
 
 /* ---- what the others ask ---- */
@@ -82,6 +91,27 @@ uint32_t server_count_uid(const struct server *server, uid_t uid)
     for (const struct peer *p = LIST_FIRST(&server->peers); p; p = peer_next(p))
         n += peer_uid(p) == uid;
     return n;
+}
+
+/* ---- whose turn it is ---- */
+
+/* Users whose ids agree in the last bits share what is left of a turn, too. */
+static struct user_turn *turn_of(struct server *s, uid_t uid)
+{
+    struct user_turn *t = &s->users[uid % ARRAY_LEN(s->users)];
+    if (t->turn != s->turn)
+        *t = (struct user_turn){.turn = s->turn};
+    return t;
+}
+
+bool server_has_turn(struct server *server, uid_t uid)
+{
+    return turn_of(server, uid)->spent_ns < USER_TURN_NS;
+}
+
+void server_spend(struct server *server, uid_t uid, uint64_t ns)
+{
+    turn_of(server, uid)->spent_ns += ns;
 }
 
 static void submit(void *server, struct job *job)
@@ -269,6 +299,7 @@ static void set_deadline(struct server *s)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct server *s = prepare->data;
+    s->turn++;
     if (s->core.makes_room)
         _exit(KEEPER_EXIT_AGAIN); /* a death like any other: nothing is tidied */
     if (!s->is_touched || s->is_stopping)

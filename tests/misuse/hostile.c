@@ -49,6 +49,7 @@ const struct hostile_deed hostile_deeds[] = {
     {"process: exec", 2, crowd_exec},
     {"process: stopped, continued", 2, crowd_stop},
     {"limit: connections", 1, crowd_connections},
+    {"limit: all connections ask", 1, crowd_storm},
     {"limit: clients", 1, crowd_clients},
     {"limit: extents", 2, crowd_extents},
     {"limit: roots", 1, crowd_roots},

@@ -98,6 +98,24 @@ void crowd_connections(struct hostile *h)
         close(crowd[--n]);
 }
 
+/* All at once, each as much as it is served in one turn. */
+void crowd_storm(struct hostile *h)
+{
+    static int crowd[ALL];
+    unsigned n = 0, n_wanted = how_many(h);
+    for (; n < n_wanted; n++)
+        if (wire_hello(the_daemon.socket, wire_now_ns() + 100000000u, &crowd[n], NULL) < 0)
+            break;
+    struct hostile one = *h;
+    for (unsigned i = 0; i < n; i++) {
+        one.sock = crowd[i];
+        hostile_flood(&one, 16);
+    }
+    hostile_rest(h, 50000);
+    while (n > 0)
+        close(crowd[--n]);
+}
+
 /* Each is mapped and hung up, so that it lives on: only their number tells. */
 void crowd_clients(struct hostile *h)
 {

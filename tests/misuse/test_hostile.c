@@ -11,9 +11,11 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -253,6 +255,119 @@ static void one_user_cannot_shut_out_the_others(void **state)
     daemon_down(&the_daemon);
 }
 
+/* ---- one user's many connections ---- */
+
+#define N_STORM      200u
+#define STORM_EACH   16u
+#define STORM_ROUNDS 5u
+
+struct storm {
+    struct hostile_orders orders;
+    uint32_t round, n_asked, n_counted; /* rounds: wanted; sent; answers counted */
+    uint32_t is_ready, n_answers;
+};
+
+static void ask_all(const int *socks)
+{
+    uint8_t buf[WIRE_PACKET_MAX];
+    for (unsigned i = 0; i < N_STORM * STORM_EACH; i++) {
+        struct msg_request req = {.op = MSG_STATUS, .serial = 2 + i};
+        (void)wire_send(socks[i % N_STORM], buf, codec_pack_request(&req, buf), -1);
+    }
+}
+
+static uint32_t count_answers(const int *socks)
+{
+    uint8_t buf[WIRE_PACKET_MAX];
+    uint32_t n = 0;
+    for (unsigned i = 0; i < N_STORM; i++)
+        while (recv(socks[i], buf, sizeof(buf), MSG_DONTWAIT) > 0)
+            n++;
+    return n;
+}
+
+static void await(const uint32_t *word, uint32_t value)
+{
+    while (__atomic_load_n(word, __ATOMIC_SEQ_CST) < value)
+        usleep(1000);
+}
+
+static bool storm(void *arg)
+{
+    struct storm *s = arg;
+    int socks[N_STORM];
+    hostile_become_nobody(&s->orders);
+    for (unsigned i = 0; i < N_STORM; i++)
+        CHECK(wire_hello(the_daemon.socket, wire_now_ns() + 5000000000ull, &socks[i], NULL) == 0);
+    __atomic_store_n(&s->is_ready, 1, __ATOMIC_SEQ_CST);
+    for (uint32_t round = 1; round <= STORM_ROUNDS; round++) {
+        await(&s->round, 2 * round - 1);
+        ask_all(socks);
+        __atomic_store_n(&s->n_asked, round, __ATOMIC_SEQ_CST);
+        await(&s->round, 2 * round);
+        s->n_answers = count_answers(socks);
+        __atomic_store_n(&s->n_counted, round, __ATOMIC_SEQ_CST);
+    }
+    return true;
+}
+
+/* How many of theirs were answered when this one was, which came last. */
+static uint32_t answers_before(struct storm *s, const struct wire_call *call, uint32_t round)
+{
+    struct msg_request req = {.op = MSG_STATUS, .serial = 1 + round};
+    struct msg_reply reply;
+    uint8_t buf[WIRE_PACKET_MAX];
+    pid_t worker = daemon_worker(&the_daemon);
+    size_t n = codec_pack_request(&req, buf);
+    assert_int_equal(kill(worker, SIGSTOP), 0);
+    __atomic_store_n(&s->round, 2 * round - 1, __ATOMIC_SEQ_CST);
+    await(&s->n_asked, round);
+    assert_int_equal(wire_send(call->sock, buf, n, -1), 0);
+    assert_int_equal(kill(worker, SIGCONT), 0);
+    assert_true(recv(call->sock, buf, sizeof(buf), 0) > 0);
+    assert_int_equal(kill(worker, SIGSTOP), 0);
+    __atomic_store_n(&s->round, 2 * round, __ATOMIC_SEQ_CST);
+    await(&s->n_counted, round);
+    assert_int_equal(kill(worker, SIGCONT), 0);
+    req.serial += 100;
+    assert_int_equal(wire_call(call, &req, -1, &reply, NULL), 0);
+    return s->n_answers;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Late, this process would see more than was answered before: so it runs before all others. */
+static void one_users_connections_share_a_turn(void **state)
+{
+    (void)state;
+    struct storm *s = shared_page(sizeof(*s));
+    uint32_t n[STORM_ROUNDS];
+    if (geteuid() != 0)
+        skip();
+    daemon_up(&the_daemon, config);
+    assert_int_equal(chmod(the_daemon.dir, 0755), 0);
+    s->orders.as_nobody = true;
+    struct wire_call call = {.deadline_ns = wire_now_ns() + 60000000000ull};
+    assert_int_equal(wire_hello(the_daemon.socket, call.deadline_ns, &call.sock, NULL), 0);
+    pid_t pid = child_start(storm, s);
+    await(&s->is_ready, 1);
+    (void)sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1});
+    for (uint32_t round = 1; round <= STORM_ROUNDS; round++)
+        n[round - 1] = answers_before(s, &call, round);
+    (void)sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+    assert_true(child_ok(pid));
+    qsort(n, STORM_ROUNDS, sizeof(n[0]), by_value);
+    printf("%u of %u requests were answered before one of another user's\n", n[STORM_ROUNDS / 2],
+           N_STORM * STORM_EACH);
+    assert_true(n[STORM_ROUNDS / 2] < N_STORM * STORM_EACH / 2);
+    close(call.sock);
+    daemon_down(&the_daemon);
+}
+
 /* ---- the daemon's table of descriptors ---- */
 
 static void the_table_of_descriptors_never_grows(void **state)
@@ -356,6 +471,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_table_of_descriptors_never_grows),
+        cmocka_unit_test(one_users_connections_share_a_turn),
         cmocka_unit_test(locked_life_pages_stall_their_own_tenants_alone),
         cmocka_unit_test(hostile_clients_harm_nobody_else),
         cmocka_unit_test(one_user_cannot_shut_out_the_others),
