@@ -33,7 +33,8 @@
 #define LANES        3u
 #define SECONDS      6u
 #define CHECK_S      10u
-#define REST_S       60u
+#define REST_S       60.0 /* less in a short run */
+#define REST_S_MIN   5.0
 #define SETTLE_TRIES 600u /* of 50 ms */
 #define GROWTH_KIB   2048l
 #define CLIENTS      (SOAK_GOODS + 1) /* that mean well */
@@ -454,7 +455,7 @@ static void run(double all_s)
     double at_s = 0;
     bool ok = check_all();
     for (unsigned n_rests = 0; ok && at_s < all_s; n_rests++) {
-        at_s = MIN(at_s + REST_S, all_s);
+        at_s = MIN(at_s + MAX(MIN(REST_S, all_s / 6), REST_S_MIN), all_s);
         ok = round_of_evil(at_s, all_s);
         if (!ok)
             break;
@@ -494,10 +495,14 @@ int main(int argc, char **argv)
     daemon_up(&the_daemon, config);
     (void)chmod(the_daemon.dir, 0755);
     run(all_s);
+    stop_all();
     if (n_faults == 0) {
-        stop_all();
         expect_settled(&the_daemon, "good", (long long)soak->board_bytes, 0);
         daemon_down(&the_daemon);
+        return 0;
     }
-    return n_faults > 0;
+    (void)kill(the_daemon.pid, SIGTERM); /* no questions asked */
+    (void)waitpid(the_daemon.pid, NULL, 0);
+    daemon_remove(&the_daemon);
+    return 1;
 }
