@@ -27,6 +27,7 @@ const struct hostile_deed hostile_deeds[] = {
     {"scribble: life page", 16, scribble_life},
     {"scribble: intents and slots", 24, scribble_links},
     {"segment: holes punched", 8, scribble_holes},
+    {"segment: filled, punched", 1, scribble_filled},
     {"segment: size and seals", 8, scribble_file},
     {"packet: valid", 160, packet_valid},
     {"packet: mutated", 30, packet_mutated},

@@ -154,6 +154,16 @@ void scribble_holes(struct hostile *h)
     (void)madvise(p.base, SEG_HEADER_BYTES, MADV_REMOVE);
 }
 
+/* All of its pages are there, and go at once: who touches one meanwhile waits, the daemon too. */
+void scribble_filled(struct hostile *h)
+{
+    struct place p;
+    if (!pick(h, &p))
+        return;
+    (void)madvise(p.base, p.shape.size_bytes, MADV_POPULATE_WRITE);
+    (void)fallocate(p.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)p.shape.size_bytes);
+}
+
 void scribble_file(struct hostile *h)
 {
     struct place p;

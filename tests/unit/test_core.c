@@ -385,6 +385,26 @@ static void test_a_hang_up_while_the_page_is_asked_leaves_nothing(void **state)
     finish();
 }
 
+static void test_a_page_that_changes_its_size_before_it_is_sealed_is_refused(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
+    start(MIB(64), BIG_BYTES);
+    connect_as(&f, 0);
+    fake_make_page(&f);
+    strcpy(req.attach.tenant, "t");
+    dispatch_request(&w.core, &f.session, &req, 0, fcntl(f.life_fd, F_DUPFD_CLOEXEC, 0), w.now_ns);
+    assert_int_equal(ftruncate(f.life_fd, (off_t)MIB(1)), 0);
+    run_jobs();
+    assert_int_equal(f.reply.error, -EPROTO);
+    assert_int_equal(w.core.n_clients, 0);
+    assert_int_equal(ftruncate(f.life_fd, (off_t)sizeof(*f.page)), -1); /* and it stays so */
+    hang_up(&f);
+    fake_unmap_page(&f);
+    finish();
+}
+
 static void test_attaches_that_wait_are_forgotten_with_their_connections(void **state)
 {
     (void)state;
@@ -2566,6 +2586,7 @@ int main(void)
         cmocka_unit_test(test_access_and_unknown_tenants_have_their_errors),
         cmocka_unit_test(test_another_version_or_layout_is_told_apart),
         cmocka_unit_test(test_a_hang_up_while_the_page_is_asked_leaves_nothing),
+        cmocka_unit_test(test_a_page_that_changes_its_size_before_it_is_sealed_is_refused),
         cmocka_unit_test(test_attaches_that_wait_are_forgotten_with_their_connections),
         cmocka_unit_test(test_a_descriptor_must_be_acknowledged_and_one_request_may_wait_for_it),
         cmocka_unit_test(test_segments_are_writable_for_clients_and_read_only_for_lookers),
