@@ -4,15 +4,23 @@
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #define FDS_MAX 256u
 
-/* Does the packet ask the daemon to make room for another, and may this user ask for that? */
+/* Root and the daemon's own user may. */
+static bool is_admin(void)
+{
+    struct stat st;
+    return geteuid() == 0 || stat(the_daemon.dir, &st) < 0 || geteuid() == st.st_uid;
+}
+
+/* Does the packet ask the daemon to make room for another, and would it? */
 static bool replaces_daemon(const void *buf, size_t n)
 {
     struct msg_request req;
-    return geteuid() == 0 && n > 0 && n <= WIRE_PACKET_MAX &&
-           codec_unpack_request(buf, n, &req) == 0 && req.op == MSG_UPGRADE;
+    return n > 0 && n <= WIRE_PACKET_MAX && codec_unpack_request(buf, n, &req) == 0 &&
+           req.op == MSG_UPGRADE && is_admin();
 }
 
 void hostile_send(struct hostile *h, int sock, const void *buf, size_t n, const int *fds,
