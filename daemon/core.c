@@ -27,6 +27,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     core->tick_at_ns = UINT64_MAX;
     core->n_user_clients_max = UINT32_MAX;
     LIST_INIT(&core->sessions);
+    TAILQ_INIT(&core->releasing);
     LIST_INIT(&core->users);
     ledger_init(&core->ledger, capacity_bytes);
     core->bell_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -143,7 +144,7 @@ static void arm_tick(struct core *core)
 uint64_t core_deadline(const struct core *core)
 {
     arm_tick((struct core *)core);
-    uint64_t deadline_ns = core->tick_at_ns;
+    uint64_t deadline_ns = TAILQ_EMPTY(&core->releasing) ? core->tick_at_ns : core->now_ns;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
         bool is_due = t->search.is_hungry || t->n_to_wake > 0;
@@ -185,6 +186,7 @@ void core_tick(struct core *core, uint64_t now_ns)
     core->now_ns = now_ns;
     if (now_ns >= core->tick_at_ns)
         tick(core);
+    memory_release_more(core);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
         reaper_tick(t);

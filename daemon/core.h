@@ -58,6 +58,7 @@ enum wait {
     WAIT_NONE,
     WAIT_ATTACH,   /* for a life page's answer: its own, or of the client it wants to be again */
     WAIT_MEMORY,   /* in tenant->waiters, until something that is under way has given memory back */
+    WAIT_RELEASE,  /* in core->releasing, for the next turn */
     WAIT_POPULATE, /* for its grant's pages */
     WAIT_PUBLISH,  /* for the sweep */
     WAIT_DETACH,   /* for its client's reaping */
@@ -77,11 +78,14 @@ struct session {
     uint64_t ack_nonce;       /* != 0: a descriptor is unacknowledged */
     struct msg_request *held; /* sent before the Ack */
     int held_fd;
-    struct msg_request grow; /* WAIT_MEMORY: the request, to be tried again */
-    uint64_t grow_round;     /* and the search that it waits for, 0 none yet */
-    struct attach *attach;   /* WAIT_ATTACH */
-    struct client *client;   /* attached */
-    struct tenant *looking;  /* or looks at */
+    struct msg_request
+        request;         /* WAIT_MEMORY: to be tried again; WAIT_RELEASE: to be gone on with */
+    uint32_t n_released; /* of its runs */
+    int release_error;
+    uint64_t grow_round;    /* and the search that it waits for, 0 none yet */
+    struct attach *attach;  /* WAIT_ATTACH */
+    struct client *client;  /* attached */
+    struct tenant *looking; /* or looks at */
     uint64_t looking_heap_id;
 };
 
@@ -107,8 +111,9 @@ struct core {
     struct user_list users;      /* that have clients */
     uint32_t n_user_clients_max; /* of a user who is no admin: a client outlives its connection */
     struct session_list sessions;
-    uint32_t n_jobs;         /* submitted, not done */
-    uint64_t yielding_bytes; /* orphaned in the ledger, and soon free; yield.c */
+    struct session_queue releasing; /* WAIT_RELEASE */
+    uint32_t n_jobs;                /* submitted, not done */
+    uint64_t yielding_bytes;        /* orphaned in the ledger, and soon free; yield.c */
     uint64_t now_ns, started_ns, tick_at_ns;
     uint32_t next_heap_no, next_life_no; /* of the kept descriptors; kept.h */
     int bell_fd;                         /* an epoll of pidfds, or -1 */

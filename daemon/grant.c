@@ -219,10 +219,18 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
 static void take_back_own(struct tenant *t, struct client *c, struct seg *seg, uint32_t unit,
                           uint32_t n)
 {
-    uint32_t step = seg->buddy ? 1 : n;
-    for (uint32_t u = unit; u < unit + n; u += step)
-        if (tenant_all_owned(t, seg, u, step, c->id))
-            tenant_take_back(t, seg, u, step, c->id);
+    uint32_t end = unit + n, from = unit, len;
+    if (!seg->buddy) {
+        if (tenant_all_owned(t, seg, unit, n, c->id))
+            tenant_take_back(t, seg, unit, n, c->id);
+        return;
+    }
+    while ((from = books_next_owned(t->books, seg->slot, from, end, c->id)) < end) {
+        for (len = 1; from + len < end && tenant_owner(t, seg, from + len) == c->id;)
+            len++;
+        tenant_take_back(t, seg, from, len, c->id);
+        from += len;
+    }
 }
 
 void grant_undo(struct tenant *t, struct client *c, const struct grant *grant)
@@ -234,20 +242,16 @@ void grant_undo(struct tenant *t, struct client *c, const struct grant *grant)
     take_back_own(t, c, grant->seg, grant->unit, grant->n_units); /* some were perhaps before */
 }
 
-int grant_release(struct tenant *t, struct client *c, const struct msg_run *runs, uint32_t n_runs)
+int grant_release(struct tenant *t, struct client *c, const struct msg_run *run)
 {
-    int r = 0;
-    for (uint32_t i = 0; i < n_runs; i++) {
-        uint32_t unit, n = runs[i].n_units;
-        struct seg *seg = tenant_locate(t, runs[i].off, false, &unit);
-        if (!seg || !seg_contains(seg, unit, n)) {
-            r = -EINVAL;
-        } else if (tenant_all_owned(t, seg, unit, n, c->id)) {
-            tenant_take_back(t, seg, unit, n, c->id);
-        } else { /* repeated, perhaps: an earlier daemon was killed at half of it */
-            take_back_own(t, c, seg, unit, n);
-            r = -EINVAL;
-        }
+    uint32_t unit, n = run->n_units;
+    struct seg *seg = tenant_locate(t, run->off, false, &unit);
+    if (!seg || !seg_contains(seg, unit, n))
+        return -EINVAL;
+    if (tenant_all_owned(t, seg, unit, n, c->id)) {
+        tenant_take_back(t, seg, unit, n, c->id);
+        return 0;
     }
-    return r;
+    take_back_own(t, c, seg, unit, n); /* repeated, perhaps: a daemon was killed at half of it */
+    return -EINVAL;
 }

@@ -30,9 +30,8 @@ void grant_undo(struct tenant *tenant, struct client *client, const struct grant
 uint32_t grant_ahead(struct tenant *tenant, unsigned order, uint64_t n_units,
                      struct grant *ret_grants, uint32_t n_max);
 
-/* Each run that is wholly the client's comes back; -EINVAL if some was not. */
-int grant_release(struct tenant *tenant, struct client *client, const struct msg_run *runs,
-                  uint32_t n_runs);
+/* What of the run is the client's comes back; -EINVAL if not all of it was. */
+int grant_release(struct tenant *tenant, struct client *client, const struct msg_run *run);
 
 /* A large block whose tag is 0, whoever held it. -EINVAL if it is none. */
 int grant_free_large(struct tenant *tenant, uint64_t off);

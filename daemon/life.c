@@ -10,9 +10,15 @@
 /* A page is a page: what is larger could cost the daemon time when the last descriptor goes. */
 #define LIFE_BYTES_MAX KIB(64)
 
-int life_check_descriptor(int fd, const char **ret_why)
+static bool has_page_size(int fd)
 {
     struct stat st;
+    return fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(struct life_page) &&
+           st.st_size <= (off_t)LIFE_BYTES_MAX;
+}
+
+int life_check_descriptor(int fd, const char **ret_why)
+{
     /* First: of all kinds of files only memory files answer this, and none of them blocks in what
      * follows. */
     int seals = fcntl(fd, F_GET_SEALS);
@@ -24,14 +30,18 @@ int life_check_descriptor(int fd, const char **ret_why)
         *ret_why = "the life page's descriptor is not writable";
     else if (seals & F_SEAL_WRITE)
         *ret_why = "the life page is sealed already";
-    else if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
-        *ret_why = "the life page's size cannot be sealed";
-    else if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(struct life_page) ||
-             st.st_size > (off_t)LIFE_BYTES_MAX)
+    else if (!has_page_size(fd))
         *ret_why = "the life page has a wrong size";
     else
         return 0;
     return -EPROTO;
+}
+
+int life_fix_size(int fd)
+{
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
+        return -errno;
+    return has_page_size(fd) ? 0 : -EPROTO;
 }
 
 enum life_answer life_ask(int fd)

@@ -4,8 +4,9 @@
  *
  * The kernel refuses F_SEAL_WRITE (EBUSY) as long as anybody maps the memfd writable, and that is
  * the client alone. Success is final: the page can never be mapped writable again. Functions here
- * may block (pages pinned by vmsplice: 160 ms): worker threads only, but for
- * life_check_descriptor() and life_process_gone().
+ * may block: worker threads only, but for life_check_descriptor() and life_process_gone(). Pages
+ * pinned by vmsplice: 160 ms. Any seal waits for the inode's lock, which a write() holds while it
+ * waits for the memory that it is to copy: for as long as the client likes.
  */
 #ifndef ACRE_DAEMON_LIFE_H
 #define ACRE_DAEMON_LIFE_H
@@ -22,6 +23,8 @@ enum life_answer {
 /* Is the foreign descriptor a memfd that may become a life page? Never blocks. -EPROTO with
  * *ret_why if not. */
 int life_check_descriptor(int fd, const char **ret_why);
+/* From now on it has the size of a page for good. -EPROTO: it had another; others of sealing. */
+int life_fix_size(int fd);
 
 enum life_answer life_ask(int fd);
 /* Has the process of the pidfd exited? false for pidfd < 0. */

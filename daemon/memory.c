@@ -15,6 +15,7 @@
 
 #define KIB_PER_UNIT       ((uint64_t)(UNIT_BYTES / 1024))
 #define WAKES_MAX          16u /* of a tenant in one turn: the first fit in a fragmented heap is 0.5 ms */
+#define RELEASE_STEPS      ((uint32_t)SLOT_UNITS)             /* units in one turn: 0.5 ms */
 #define POPULATE_UNITS_MAX ((uint32_t)(MIB(16) / UNIT_BYTES)) /* 15 ms */
 
 static void reply_grant(struct core *core, struct session *s, const struct grant *g)
@@ -200,7 +201,7 @@ void memory_wake_more(struct tenant *t)
     t->n_to_wake = MIN(t->n_to_wake, t->n_waiters);
     for (unsigned i = 0; i < WAKES_MAX && t->n_to_wake > 0; i++, t->n_to_wake--) {
         struct session *s = TAILQ_FIRST(&t->waiters);
-        struct msg_request req = s->grow;
+        struct msg_request req = s->request;
         session_stop_waiting(s);
         memory_grow(t->core, s, &req);
     }
@@ -219,16 +220,42 @@ void memory_wake_all(struct core *core)
             memory_wake(core->tenants[i]);
 }
 
-void memory_release(struct core *core, struct session *s, const struct msg_request *req)
+/* Some runs: what a packet can name, all units of a heap 64 times, would take the loop 40 ms. */
+static void release(struct core *core, struct session *s)
 {
+    const struct msg_request *req = &s->request;
     struct tenant *t = s->client->tenant;
-    int r = grant_release(t, s->client, req->release.runs, req->release.n_runs);
-    if (r < 0)
-        session_fail(core, s, r, "some of the %u runs given back are not the client's",
-                     req->release.n_runs);
+    for (uint32_t steps = 0; s->n_released < req->release.n_runs && steps < RELEASE_STEPS;) {
+        const struct msg_run *run = &req->release.runs[s->n_released++];
+        int r = grant_release(t, s->client, run);
+        s->release_error = r < 0 ? r : s->release_error;
+        steps += MIN(run->n_units, RELEASE_STEPS);
+    }
+    if (s->n_released < req->release.n_runs)
+        session_wait_release(s);
+    else if (s->release_error < 0)
+        session_fail(core, s, s->release_error,
+                     "some of the %u runs given back are not the client's", req->release.n_runs);
     else
         session_ok(core, s);
     memory_wake(t);
+}
+
+void memory_release(struct core *core, struct session *s, const struct msg_request *req)
+{
+    s->request = *req;
+    s->n_released = 0;
+    s->release_error = 0;
+    release(core, s);
+}
+
+void memory_release_more(struct core *core)
+{
+    struct session *s = TAILQ_FIRST(&core->releasing); /* one: they take turns */
+    if (!s)
+        return;
+    session_stop_waiting(s);
+    release(core, s);
 }
 
 void memory_free_large(struct core *core, struct session *s, const struct msg_request *req)

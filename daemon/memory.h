@@ -10,6 +10,9 @@ void memory_grow(struct core *core, struct session *session, const struct msg_re
 void memory_release(struct core *core, struct session *session, const struct msg_request *req);
 void memory_free_large(struct core *core, struct session *session, const struct msg_request *req);
 
+/* What is left of them, in the next turn: while core->releasing is not empty. */
+void memory_release_more(struct core *core);
+
 /* Memory may have come back to the tenant: tries the waiting Grows again. */
 void memory_wake(struct tenant *tenant);
 /* To the daemon. */

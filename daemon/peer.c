@@ -179,6 +179,19 @@ static bool receive(struct peer *p)
     return !p->is_closing && !p->out && p->session.wait == WAIT_NONE;
 }
 
+static void receive_some(struct peer *p)
+{
+    uint64_t began_ns = server_now_ns(p->server), now_ns = began_ns;
+    bool may_read = true;
+    p->is_receiving = true;
+    for (int i = 0; may_read && i < PACKETS_PER_TURN && now_ns < began_ns + TURN_NS; i++) {
+        may_read = receive(p);
+        now_ns = server_now_ns(p->server);
+    }
+    p->is_receiving = false;
+    server_spend(p->server, peer_uid(p), now_ns - began_ns);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct peer *p = poll->data;
@@ -188,12 +201,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     }
     if ((events & UV_WRITABLE) && p->out)
         send_outgoing(p);
-    bool may_read = !p->out && p->session.wait == WAIT_NONE;
-    uint64_t until_ns = server_now_ns(p->server) + TURN_NS;
-    p->is_receiving = true;
-    for (int i = 0; may_read && i < PACKETS_PER_TURN; i++)
-        may_read = receive(p) && server_now_ns(p->server) < until_ns;
-    p->is_receiving = false;
+    if (!p->out && p->session.wait == WAIT_NONE && server_has_turn(p->server, peer_uid(p)))
+        receive_some(p);
     /* What it has sent before it hung up is served first; a busy peer has nothing to be served any
      * more. */
     if ((events & UV_DISCONNECT) && !p->is_closing && (p->out || p->session.wait != WAIT_NONE))

@@ -101,6 +101,8 @@ static void ask_work(struct job *job)
     struct ask_job *j = (struct ask_job *)job;
     for (uint32_t i = 0; i < j->n; i++) {
         struct ask *a = &j->asks[i];
+        if (a->core && life_fix_size(a->life_fd) < 0)
+            continue; /* as if it were not mapped */
         a->answer = life_ask(a->life_fd);
         if (a->answer == LIFE_SILENT && life_process_gone(a->pidfd))
             a->answer = LIFE_GONE;
@@ -192,6 +194,7 @@ static void add_attach(struct ask_job *j, struct attach *a)
 {
     struct ask *ask = &j->asks[j->n++];
     *ask = (struct ask){.attach = a, .life_fd = a->life_fd, .pidfd = -1};
+    ask->answer = LIFE_GONE;
     ask->pid = a->session->creds.pid;
     ask->core = a->resume == 0 ? a->tenant->core : NULL;
     ask->life_no = a->life_no;

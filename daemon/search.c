@@ -56,9 +56,10 @@ static void collect_uncut(struct tenant *t, struct seg *seg, const struct client
 
 void search_take_uncut(struct tenant *t, const struct client *of)
 {
-    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
-        struct seg *seg = t->segs[slot];
-        for (uint32_t u = seg ? seg->shape.n_meta : 0; seg && u < seg->shape.n_table; u++)
+    for (uint32_t i = of->n_holdings; i-- > 0;) { /* one that goes is replaced by the last */
+        struct holding h = of->holdings[i];
+        struct seg *seg = t->segs[h.slot];
+        for (uint32_t u = h.lo; u < MIN(h.hi, seg->shape.n_table); u++)
             if (tenant_owner(t, seg, u) == of->id)
                 take_if_uncut(t, seg, u, of->id);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop around the core. A turn takes what the peers have sent (at most 16 packets each), the
- * jobs that are done and the bells that have rung; before it sleeps again, on_prepare() sets the
+ * The loop around the core. A turn takes what the peers have sent (at most 16 packets each, and of
+ * all of a user's no more when that has taken 2 ms: what is left is still there in the next turn),
+ * the jobs that are done and the bells that have rung; before it sleeps again, on_prepare() sets the
  * timers from what the core says is due.
  *
  * DESCRIPTORS. A peer costs its socket, a client its life page and a pidfd; a client can outlive
@@ -12,6 +13,7 @@
  */
 #include "daemon/server.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -29,11 +31,17 @@
 #include "proto/wire.h"
 
 #define ACCEPTS_PER_TURN   64
+#define USER_TURN_NS       2000000u
 #define ACCEPT_PAUSE_MS    100
 #define NOFILE_WANTED      65536u
 #define NOFILE_RESERVE_MAX 1024u
 #define FDS_PER_PEER       2u
 #define FDS_PER_CLIENT     2u
+
+/* What a user's connections have cost in this turn. */
+struct user_turn {
+    uint64_t turn, spent_ns;
+};
 
 struct server {
     struct core core;
@@ -44,6 +52,7 @@ struct server {
     uv_prepare_t prepare;
     struct peer_list peers;
     struct closer *closer;
+    struct workers *workers;
     const struct store *store;
     int listen_fd;
     uint32_t n_peers, n_peers_max, n_fds_max;
@@ -51,6 +60,8 @@ struct server {
     void (*hangup)(struct core *core, const void *ctx);
     const void *hangup_ctx;
     bool is_touched, is_accepting, is_idling, is_stopping;
+    uint64_t turn;
+    struct user_turn users[64];
 };
 
 /* ---- what the others ask ---- */
@@ -84,9 +95,30 @@ uint32_t server_count_uid(const struct server *server, uid_t uid)
     return n;
 }
 
-static void submit(void *ctx, struct job *job)
+/* ---- whose turn it is ---- */
+
+/* Users whose ids agree in the last bits share what is left of a turn, too. */
+static struct user_turn *turn_of(struct server *s, uid_t uid)
 {
-    worker_submit(ctx, job);
+    struct user_turn *t = &s->users[uid % ARRAY_LEN(s->users)];
+    if (t->turn != s->turn)
+        *t = (struct user_turn){.turn = s->turn};
+    return t;
+}
+
+bool server_has_turn(struct server *server, uid_t uid)
+{
+    return turn_of(server, uid)->spent_ns < USER_TURN_NS;
+}
+
+void server_spend(struct server *server, uid_t uid, uint64_t ns)
+{
+    turn_of(server, uid)->spent_ns += ns;
+}
+
+static void submit(void *server, struct job *job)
+{
+    workers_submit(((struct server *)server)->workers, job);
 }
 
 void server_close_foreign(void *server, int fd, uid_t uid)
@@ -192,8 +224,8 @@ static void close_handle(uv_handle_t *handle, void *arg)
 {
     const struct server *s = arg;
     (void)s;
-    /* Peers close themselves; what is left here is the server's own. */
-    if (!uv_is_closing(handle))
+    /* Peers and workers close themselves; what is left here is the server's own. */
+    if (!uv_is_closing(handle) && handle->type != UV_ASYNC)
         uv_close(handle, NULL);
 }
 
@@ -208,7 +240,8 @@ static void stop(struct server *s)
         next = peer_next(p);
         peer_close(p);
     }
-    uv_walk(&s->loop, close_handle, s); /* the loop ends when the jobs are done */
+    uv_walk(&s->loop, close_handle, s);
+    workers_stop(s->workers); /* the loop ends when the jobs are done */
 }
 
 static void on_signal(uv_signal_t *signal, int number)
@@ -276,6 +309,7 @@ static void set_deadline(struct server *s)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct server *s = prepare->data;
+    s->turn++;
     if (s->core.makes_room)
         _exit(KEEPER_EXIT_AGAIN); /* a death like any other: nothing is tidied */
     if (!s->is_touched || s->is_stopping)
@@ -299,6 +333,14 @@ static void on_bells(uv_poll_t *poll, int status, int events)
 
 /* ---- life ---- */
 
+/* The kernel doubles the table of descriptors when it is full, and if there are threads it waits for
+ * all CPUs then: 12 ms of the loop's time seen. So it has its full size from the start. */
+static void reserve_fds(int fd, int n)
+{
+    int last = fcntl(fd, F_DUPFD_CLOEXEC, n - 1);
+    close_fd(&last);
+}
+
 static void raise_limits(struct server *s)
 {
     struct rlimit limit = {.rlim_cur = 1024, .rlim_max = 1024};
@@ -306,6 +348,7 @@ static void raise_limits(struct server *s)
     limit.rlim_cur = MAX(limit.rlim_cur, MIN(limit.rlim_max, NOFILE_WANTED));
     (void)setrlimit(RLIMIT_NOFILE, &limit);
     uint32_t n = (uint32_t)MIN(limit.rlim_cur, NOFILE_WANTED);
+    reserve_fds(s->listen_fd, (int)n);
     s->n_fds_max = n - MIN(NOFILE_RESERVE_MAX, n / 4);
     s->n_peers_max = s->n_fds_max / (FDS_PER_PEER + FDS_PER_CLIENT);
 }
@@ -327,6 +370,23 @@ static void init_handles(struct server *s)
     s->deadline.data = s->idle.data = s->accept_pause.data = s->prepare.data = s;
 }
 
+static int init_loop(struct server *s)
+{
+    int r = uv_loop_init(&s->loop);
+    if (r == 0 && (r = workers_new(&s->workers, s)) < 0)
+        (void)uv_loop_close(&s->loop);
+    return r;
+}
+
+/* Nothing is in it but the workers, who have no job. */
+static void end_loop(struct server *s)
+{
+    workers_stop(s->workers);
+    (void)uv_run(&s->loop, UV_RUN_DEFAULT);
+    (void)uv_loop_close(&s->loop);
+    workers_free(s->workers);
+}
+
 int server_new(struct server **ret_server, const struct server_options *options)
 {
     struct server *s = calloc(1, sizeof(*s));
@@ -340,9 +400,6 @@ int server_new(struct server **ret_server, const struct server_options *options)
                          .open_pidfd = peer_io_open_pidfd,
                          .keep = keep,
                          .drop = drop};
-    /* Questions to hostile pages can keep a thread for 160 ms: one tenant keeps one thread at
-     * most. */
-    (void)setenv("UV_THREADPOOL_SIZE", "8", 0);
     (void)signal(SIGPIPE, SIG_IGN);
     s->listen_fd = options->listen_fd;
     s->store = options->store;
@@ -356,9 +413,12 @@ int server_new(struct server **ret_server, const struct server_options *options)
         free(s);
         return r;
     }
-    r = core_init(&s->core, &io, options->capacity_bytes, options->mode, wire_now_ns());
-    if (r == 0 && (r = uv_loop_init(&s->loop)) < 0)
-        core_deinit(&s->core);
+    r = init_loop(s);
+    if (r == 0) {
+        r = core_init(&s->core, &io, options->capacity_bytes, options->mode, wire_now_ns());
+        if (r < 0)
+            end_loop(s);
+    }
     if (r < 0) {
         closer_leave(s->closer);
         free(s);
@@ -410,6 +470,7 @@ void server_free(struct server *s)
     }
     int r = uv_loop_close(&s->loop);
     acre_assert(r == 0);
+    workers_free(s->workers);
     core_deinit(&s->core);
     closer_leave(s->closer);
     free(s);

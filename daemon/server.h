@@ -34,6 +34,9 @@ void server_close_connection(struct server *server, int sock, uid_t uid);
 void server_close_foreign(void *server, int fd, uid_t uid);
 /* Something has happened: set timers anew at the end of the turn. */
 void server_touch(struct server *server);
+/* May more of the user's packets be read in this turn? What reading took. */
+bool server_has_turn(struct server *server, uid_t uid);
+void server_spend(struct server *server, uid_t uid, uint64_t ns);
 /* Peers of the uid that are connected. */
 uint32_t server_count_uid(const struct server *server, uid_t uid);
 

@@ -57,17 +57,27 @@ void session_wait_memory(struct session *s, const struct msg_request *req)
 {
     struct tenant *t = s->client->tenant;
     s->wait = WAIT_MEMORY;
-    s->grow = *req;
+    s->request = *req;
     TAILQ_INSERT_TAIL(&t->waiters, s, in_waiters);
     t->n_waiters++;
 }
 
+void session_wait_release(struct session *s)
+{
+    s->wait = WAIT_RELEASE;
+    TAILQ_INSERT_TAIL(&s->core->releasing, s, in_waiters);
+}
+
 void session_stop_waiting(struct session *s)
 {
-    if (s->wait != WAIT_MEMORY)
+    if (s->wait == WAIT_RELEASE) {
+        TAILQ_REMOVE(&s->core->releasing, s, in_waiters);
+    } else if (s->wait == WAIT_MEMORY) {
+        TAILQ_REMOVE(&s->client->tenant->waiters, s, in_waiters);
+        s->client->tenant->n_waiters--;
+    } else {
         return;
-    TAILQ_REMOVE(&s->client->tenant->waiters, s, in_waiters);
-    s->client->tenant->n_waiters--;
+    }
     s->wait = WAIT_NONE;
 }
 

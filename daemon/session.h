@@ -24,6 +24,8 @@ void session_abandon(struct session *session);
 
 /* In the tenant's queue until memory_wake(). */
 void session_wait_memory(struct session *session, const struct msg_request *req);
+/* For the next turn, with what session->request says. */
+void session_wait_release(struct session *session);
 void session_stop_waiting(struct session *session);
 
 /* A descriptor (or -1) from the peer. */

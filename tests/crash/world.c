@@ -12,7 +12,6 @@
 #include "shm/census.h"
 
 #define WAIT_MS      20000u
-#define PATTERN      0x9e3779b97f4a7c15ull
 #define BURST        12u
 #define SOIL         40u
 #define SOIL_LARGE   4u
@@ -28,24 +27,6 @@ static __attribute__((format(printf, 2, 3))) bool bad(struct world *w, const cha
     vsnprintf(w->why, sizeof(w->why), format, args);
     va_end(args);
     return false;
-}
-
-void pattern_fill(void *block, size_t bytes, uint64_t key)
-{
-    uint64_t *word = block;
-
-    for (size_t i = 0; i < bytes / sizeof(*word); i++)
-        word[i] = key + i * PATTERN;
-}
-
-bool pattern_is_whole(const void *block, size_t bytes)
-{
-    const uint64_t *word = block;
-
-    for (size_t i = 1; i < bytes / sizeof(*word); i++)
-        if (word[i] != word[0] + i * PATTERN)
-            return false;
-    return true;
 }
 
 /* Sleeps a little longer each time; false when the time is over. */

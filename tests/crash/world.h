@@ -100,8 +100,4 @@ void world_abandon(struct world *w);
 size_t world_shadow_bytes(const struct world *w);
 bool world_has_changed(const struct world *w, char *shadow);
 
-/* Words counting up from a key; whoever reads finds out by the first word alone. */
-void pattern_fill(void *block, size_t bytes, uint64_t key);
-bool pattern_is_whole(const void *block, size_t bytes);
-
 #endif

@@ -6,418 +6,30 @@
  * the other tenant does checked work. It must not notice; at the end its books are right and the
  * daemon holds what it held at the beginning.
  */
-#include "tests/system/harness.h"
+#include "tests/misuse/hostile.h"
 
 #include <fcntl.h>
-#include <grp.h>
-#include <poll.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
-#include "proto/codec.h"
-#include "proto/wire.h"
-#include "shm/segment.h"
-#include "shm/sizeclass.h"
-
-#define N_HOSTILE  4
-#define N_KILLS    80
-#define SLOTS_USED 6
-#define CALL_NS    300000000ull
+#define N_HOSTILE 4
+#define N_KILLS   80
 
 static const char *const config = "capacity = \"512M\"\n"
                                   "tenant bad { max = \"48M\" users = {\"*\"} }\n"
                                   "tenant good { max = \"48M\" users = {\"*\"} }\n";
 
-/* ---- a hostile client ---- */
-
-struct hostile {
-    uint64_t rng, serial, client;
-    int sock;
-    struct life_page *page;
-    struct {
-        char *base;
-        uint64_t bytes;
-        int fd;
-    } segs[SLOTS_USED];
-    uint64_t offs[64]; /* of grants */
-    uint32_t n_units[64];
-};
-
-static uint64_t below(struct hostile *h, uint64_t n)
-{
-    return rnd(&h->rng) % n;
-}
-
-static bool call(struct hostile *h, struct msg_request *req, int fd, struct msg_reply *reply,
-                 int *ret_fd)
-{
-    struct wire_call c = {.sock = h->sock, .deadline_ns = wire_now_ns() + CALL_NS};
-    req->serial = ++h->serial;
-    return wire_call(&c, req, fd, reply, ret_fd) == 0 && reply->error == 0;
-}
-
-/* One of the things that are no life page, or nearly one; and sometimes one. */
-static int any_descriptor(struct hostile *h)
-{
-    int pair[2], fd;
-    switch (below(h, 12)) {
-    case 0:
-        return eventfd(0, EFD_CLOEXEC);
-    case 1:
-        return epoll_create1(EPOLL_CLOEXEC);
-    case 2:
-        return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    case 3:
-        return open("/", O_PATH | O_CLOEXEC);
-    case 4:
-        return open("/dev/zero", O_RDWR | O_CLOEXEC);
-    case 5:
-        (void)!pipe2(pair, O_CLOEXEC);
-        close(pair[1]);
-        return pair[0];
-    case 6: /* itself: the connection lies in its own queue */
-        return fcntl(h->sock, F_DUPFD_CLOEXEC, 0);
-    case 7: /* a connection with a descriptor in it */
-        (void)!socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
-        (void)wire_send(pair[1], "x", 1, h->sock);
-        close(pair[1]);
-        return pair[0];
-    case 8: /* a segment, or nothing */
-        fd = h->segs[0].fd;
-        return fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
-    case 9:
-        fd = memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        (void)!ftruncate(fd, (off_t)1 << 40);
-        return fd;
-    case 10:
-        fd = memfd_create("unmapped", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        (void)!ftruncate(fd, 4096);
-        return fd;
-    default:
-        fd = memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        (void)!ftruncate(fd, 4096);
-        (void)fcntl(fd, F_ADD_SEALS, 1 << below(h, 5));
-        return fd;
-    }
-}
-
-/* A packet with any number of descriptors. */
-static void send_many(int sock, const void *buf, size_t n, const int *fds, unsigned n_fds)
-{
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(16 * sizeof(int))];
-    } control = {0};
-    struct iovec iov = {(void *)buf, n};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (n_fds > 0) {
-        msg.msg_control = control.bytes;
-        msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-        memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
-    }
-    (void)sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-static uint64_t any_number(struct hostile *h)
-{
-    static const uint64_t chosen[] = {0, 1, 2, 8192, 65535, 65536, 131071, UINT32_MAX, UINT64_MAX};
-    uint64_t k = below(h, 16);
-    return k < 9 ? chosen[k] : k < 12 ? h->offs[below(h, 64)] : rnd(&h->rng) >> below(h, 60);
-}
-
-static void any_request(struct hostile *h, struct msg_request *req)
-{
-    static const enum msg_op ops[] = {
-        MSG_GROW,    MSG_GROW,    MSG_GROW,        MSG_RELEASE, MSG_FREE_LARGE, MSG_ROOT,
-        MSG_STATUS,  MSG_TENANTS, MSG_MAP_SEGMENT, MSG_RELEASE, MSG_LOOK,       MSG_PUBLISH_ALL,
-        MSG_EXTENTS, MSG_HOLDERS, MSG_TENANT_DROP, MSG_DETACH};
-    memset(req, 0, sizeof(*req));
-    req->op = ops[below(h, 14 + (below(h, 8) == 0) * 2)];
-    req->serial = ++h->serial;
-    switch (req->op) {
-    case MSG_GROW:
-        req->grow.n_units = (uint32_t)(below(h, 8) ? 1 + below(h, 300) : any_number(h));
-        req->grow.exact = below(h, 2);
-        req->grow.align_order = (uint32_t)(below(h, 4) ? 0 : below(h, 20));
-        req->grow.class_plus_1 = (uint32_t)below(h, 42);
-        break;
-    case MSG_RELEASE:
-        req->release.n_runs = (uint32_t)below(h, MSG_RUNS_MAX + 1);
-        for (uint32_t i = 0; i < req->release.n_runs; i++) {
-            uint64_t k = below(h, 64);
-            req->release.runs[i] = (struct msg_run){h->offs[k], h->n_units[k]};
-            if (below(h, 4) == 0)
-                req->release.runs[i].n_units = (uint32_t)any_number(h);
-            if (below(h, 8) == 0)
-                req->release.runs[i].off = any_number(h);
-        }
-        break;
-    case MSG_FREE_LARGE:
-        req->free_large.off = any_number(h) & ~(below(h, 4) ? 8191ull : 0ull);
-        break;
-    case MSG_ROOT:
-        req->root.op = (enum root_op)below(h, 4);
-        snprintf(req->root.name, sizeof(req->root.name), "root %d", (int)below(h, 2000));
-        req->root.desired = any_number(h);
-        req->root.expected = below(h, 2) ? 0 : any_number(h);
-        break;
-    case MSG_MAP_SEGMENT:
-        req->map_segment.slot = (uint32_t)(below(h, 2) ? below(h, 8) : any_number(h));
-        break;
-    case MSG_EXTENTS:
-        req->extents.slot = (uint32_t)(below(h, 2) ? below(h, 8) : any_number(h));
-        req->extents.unit = (uint32_t)(below(h, 2) ? below(h, SLOT_UNITS) : any_number(h));
-        break;
-    case MSG_HOLDERS:
-        req->holders.after = (tag_t)below(h, CLIENT_ID_MAX + 1);
-        break;
-    case MSG_LOOK:
-    case MSG_TENANT_DROP:
-        strcpy(req->look.tenant, "bad");
-        break;
-    default:
-        break;
-    }
-}
-
-static void map_segments(struct hostile *h)
-{
-    for (uint32_t slot = 0; slot < SLOTS_USED; slot++) {
-        struct msg_request req = {.op = MSG_MAP_SEGMENT};
-        struct msg_reply reply;
-        int fd = -1;
-        req.map_segment.slot = slot;
-        if (h->segs[slot].base || !call(h, &req, -1, &reply, &fd) || fd < 0)
-            continue;
-        char *base =
-            mmap(NULL, reply.map_segment.size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (base == MAP_FAILED) {
-            close(fd);
-            continue;
-        }
-        h->segs[slot].base = base;
-        h->segs[slot].bytes = reply.map_segment.size_bytes;
-        h->segs[slot].fd = fd;
-    }
-}
-
-static uint64_t any_entry(struct hostile *h, const struct segment_shape *s)
-{
-    uint32_t token = holder_token((tag_t)below(h, 40), (unsigned)below(h, 3));
-    unsigned geo = (unsigned)below(h, N_GEOS + 4);
-    switch (below(h, 6)) {
-    case 0:
-        return rnd(&h->rng);
-    case 1:
-        return unit_entry_large((uint32_t)below(h, s->n_units), (tag_t)below(h, 40));
-    case 2:
-        return unit_entry_large((uint32_t)below(h, 4), (tag_t)below(h, 40));
-    case 3:
-        return unit_entry_plain((enum unit_state)below(h, 9), token);
-    default:
-        return unit_entry_slab(below(h, 2) ? U_PARKED : U_SLAB, geo, (unsigned)below(h, 4), token);
-    }
-}
-
-/* Over header, tables and the tags of slabs; sparsely, so that some of it goes on making sense. */
-static void scribble(struct hostile *h)
-{
-    unsigned slot = (unsigned)below(h, SLOTS_USED);
-    char *base = h->segs[slot].base;
-    if (!base)
-        return;
-    struct segment_shape s = segment_shape((uint32_t)(h->segs[slot].bytes / UNIT_BYTES));
-    uint32_t unit = (uint32_t)below(h, s.n_units),
-             n = (uint32_t)MIN(below(h, 64), s.n_units - unit);
-    uint64_t size = UNIT_BYTES;
-    for (uint32_t u = unit; u < unit + n; u++) {
-        switch (below(h, 8)) {
-        case 0:
-        case 1:
-        case 2:
-            segment_entries(base, &s)[u] = any_entry(h, &s);
-            break;
-        case 3:
-            segment_tags(base, &s)[u] = (tag_t)(below(h, 2) ? below(h, 40) : below(h, 2) * 65535);
-            break;
-        case 4:
-            segment_hints(base, &s)[u] = (uint8_t)below(h, 256);
-            break;
-        case 5:
-            memset(base + u * size, (int)below(h, 40), below(h, UNIT_BYTES));
-            break;
-        case 6: /* little endian tags of few clients */
-            for (unsigned i = 0; i < 256; i++)
-                ((tag_t *)(void *)(base + u * size))[i] = (tag_t)below(h, 40);
-            break;
-        default:
-            base[below(h, SEG_HEADER_BYTES)] = (char)below(h, 256);
-        }
-    }
-}
-
-static void send_nonsense(struct hostile *h)
-{
-    uint8_t buf[WIRE_PACKET_MAX + 64];
-    struct msg_request req;
-    int fds[16];
-    unsigned n_fds = below(h, 4) ? 0 : (unsigned)below(h, below(h, 4) ? 2 : 17);
-    any_request(h, &req);
-    size_t n = codec_pack_request(&req, buf);
-    switch (below(h, 4)) {
-    case 0: /* some bytes of it */
-        for (uint64_t k = below(h, 4) + 1; k > 0; k--)
-            buf[below(h, n)] ^= (uint8_t)(1u << below(h, 8));
-        break;
-    case 1: /* a part of it */
-        n = below(h, n) + 1;
-        break;
-    case 2: /* more than it, more than is allowed */
-        for (size_t i = n; i < sizeof(buf); i++)
-            buf[i] = (uint8_t)below(h, 256);
-        n = below(h, sizeof(buf)) + 1;
-        break;
-    default:
-        break;
-    }
-    for (unsigned i = 0; i < n_fds; i++) {
-        fds[i] = any_descriptor(h);
-        n_fds = fds[i] < 0 ? i : n_fds;
-    }
-    send_many(h->sock, buf, below(h, 50) ? n : 0, fds, n_fds);
-    for (unsigned i = 0; i < n_fds; i++)
-        close(fds[i]);
-}
-
-/* Asks and does not read. */
-static void flood(struct hostile *h)
-{
-    uint8_t buf[WIRE_PACKET_MAX];
-    struct msg_request req;
-    for (int i = 0; i < 300; i++) {
-        any_request(h, &req);
-        (void)!send(h->sock, buf, codec_pack_request(&req, buf), MSG_NOSIGNAL | MSG_DONTWAIT);
-    }
-}
-
-static bool greet(struct hostile *h)
-{
-    h->serial = 1;
-    return wire_hello(the_daemon.socket, wire_now_ns() + 5000000000ull, &h->sock, NULL) == 0;
-}
-
-/* A connection that attaches and does not wait for what comes of it. */
-static void half_a_conversation(struct hostile *h)
-{
-    uint8_t buf[WIRE_PACKET_MAX];
-    struct msg_request req = {.op = MSG_ATTACH, .serial = 2};
-    struct hostile other = {.rng = rnd(&h->rng) | 1, .sock = -1};
-    strcpy(req.attach.tenant, "bad");
-    if (below(h, 4) == 0) {
-        req.attach.resume_client = h->client;
-        if (h->page && below(h, 2))
-            memcpy(req.attach.secret, h->page->secret, sizeof(req.attach.secret));
-    }
-    if (!greet(&other))
-        return;
-    int fd = any_descriptor(h);
-    send_many(other.sock, buf, codec_pack_request(&req, buf), &fd, fd >= 0);
-    if (below(h, 2))
-        (void)poll(&(struct pollfd){.fd = other.sock, .events = POLLIN}, 1, 20);
-    if (below(h, 2))
-        flood(&other);
-    close_fd(&fd);
-    close(other.sock);
-}
-
-static bool attach(struct hostile *h)
-{
-    struct msg_request req = {.op = MSG_ATTACH};
-    struct msg_reply reply;
-    int control_fd = -1, fd = memfd_create("life", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    (void)!ftruncate(fd, sizeof(*h->page));
-    h->page = mmap(NULL, sizeof(*h->page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    h->page->magic = LIFE_MAGIC;
-    h->page->secret[3] = (uint8_t)below(h, 256);
-    strcpy(req.attach.tenant, "bad");
-    snprintf(req.attach.name, sizeof(req.attach.name), "%c%c%%n\"\n", (int)below(h, 255) + 1, 0xff);
-    bool ok = greet(h) && call(h, &req, fd, &reply, &control_fd);
-    if (ok)
-        h->client = reply.attach.client;
-    if (ok && below(h, 4) == 0)
-        (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL);
-    if (ok && below(h, 4) == 0) /* what is asked may change */
-        (void)!ftruncate(fd, (off_t)below(h, 1 << 20));
-    close_fd(&fd);
-    close_fd(&control_fd);
-    return ok;
-}
-
-static void live(struct hostile *h)
-{
-    struct msg_request req;
-    struct msg_reply reply;
-    for (int step = 0; step < 150; step++) {
-        switch (below(h, 10)) {
-        case 0:
-            map_segments(h);
-            break;
-        case 1:
-            send_nonsense(h);
-            break;
-        case 2:
-            if (below(h, 8) == 0)
-                flood(h);
-            else
-                half_a_conversation(h);
-            break;
-        case 3:
-        case 4:
-        case 5:
-            scribble(h);
-            break;
-        default:
-            any_request(h, &req);
-            if (call(h, &req, -1, &reply, NULL) && reply.op == MSG_GROW) {
-                uint64_t k = below(h, 64);
-                h->offs[k] = reply.grow.run.off;
-                h->n_units[k] = reply.grow.run.n_units;
-            }
-        }
-    }
-}
-
-/* Lives one after another in one process, until it is killed. */
 static bool be_hostile(void *arg)
 {
-    static const int for_ever = 1;
-    struct hostile h = {.rng = *(uint64_t *)arg ^ ((uint64_t)getpid() << 24)};
-    signal(SIGBUS, SIG_IGN);
-    sizeclass_init();
-    for (unsigned i = 0; i < SLOTS_USED; i++)
-        h.segs[i].fd = -1;
-    while (for_ever) {
-        h.sock = -1;
-        if (attach(&h))
-            live(&h);
-        close_fd(&h.sock);
-        if (below(&h, 8)) /* else the page stays mapped: it lives on without a connection */
-            munmap(h.page, sizeof(*h.page));
-        for (unsigned i = 0; i < SLOTS_USED; i++) {
-            if (h.segs[i].base)
-                munmap(h.segs[i].base, h.segs[i].bytes);
-            h.segs[i].base = NULL;
-            close_fd(&h.segs[i].fd);
-        }
-    }
-    return false;
+    struct hostile_orders *orders = arg;
+    hostile_be(orders, orders->seed ^ (uint64_t)getpid() << 24);
 }
 
 /* ---- the other tenant's client ---- */
@@ -500,13 +112,24 @@ static void drop_when_empty(const char *name)
     assert_int_equal(r, 0);
 }
 
+/* What goes on in the daemon after its clients have gone ends soon: it is seen resting. */
+static void rest_files(unsigned *ret_n_fds, unsigned *ret_n_maps)
+{
+    for (unsigned i = 0, n_same = 0; i < 300 && n_same < 25; i++) {
+        unsigned n_fds = daemon_fds(&the_daemon), n_maps = daemon_maps(&the_daemon);
+        n_same = n_fds == *ret_n_fds && n_maps == *ret_n_maps ? n_same + 1 : 0;
+        *ret_n_fds = n_fds;
+        *ret_n_maps = n_maps;
+        usleep(20000);
+    }
+}
+
 static void expect_files(unsigned n_fds, unsigned n_maps)
 {
     for (unsigned i = 0;
-         i < 300 && (daemon_fds(&the_daemon) != n_fds || daemon_maps(&the_daemon) != n_maps); i++)
+         i < 300 && (daemon_fds(&the_daemon) > n_fds || daemon_maps(&the_daemon) > n_maps); i++)
         usleep(20000);
-    assert_int_equal(daemon_fds(&the_daemon), n_fds);
-    assert_int_equal(daemon_maps(&the_daemon), n_maps);
+    assert_true(daemon_fds(&the_daemon) <= n_fds && daemon_maps(&the_daemon) <= n_maps);
 }
 
 /* Finds fault, as it should; but it comes to an end, and the good ones are as they were. */
@@ -526,21 +149,24 @@ static void hostile_clients_harm_nobody_else(void **state)
 {
     (void)state;
     struct good *g = shared_page(sizeof(*g));
-    uint64_t *seed = shared_page(sizeof(*seed));
+    struct hostile_orders *orders = shared_page(sizeof(*orders));
     pid_t hostile[N_HOSTILE];
-    uint64_t rng = *seed = g->seed = test_seed(11);
+    unsigned n_fds = 0, n_maps = 0;
+    uint64_t rng = orders->seed = g->seed = test_seed(11);
 
+    strcpy(orders->tenant, "bad");
+    orders->as_nobody = true;
     daemon_up(&the_daemon, config);
+    assert_int_equal(chmod(the_daemon.dir, 0755), 0);
     acre_close(heap_open(&the_daemon, "good"));
     acre_close(heap_open(&the_daemon, "bad"));
     drop_when_empty("good");
     drop_when_empty("bad");
-    usleep(100000);
-    unsigned n_fds = daemon_fds(&the_daemon), n_maps = daemon_maps(&the_daemon);
+    rest_files(&n_fds, &n_maps);
 
     pid_t worker = child_start(do_good, g);
     for (unsigned i = 0; i < N_HOSTILE; i++)
-        hostile[i] = child_start(be_hostile, seed);
+        hostile[i] = child_start(be_hostile, orders);
     for (unsigned k = 0; k < N_KILLS; k++) {
         usleep(rnd(&rng) % 100000);
         if (k % 16 == 7)
@@ -548,7 +174,7 @@ static void hostile_clients_harm_nobody_else(void **state)
         unsigned i = rnd(&rng) % N_HOSTILE;
         assert_int_equal(kill(hostile[i], SIGKILL), 0);
         assert_int_equal(child_signal(hostile[i]), SIGKILL);
-        hostile[i] = child_start(be_hostile, seed);
+        hostile[i] = child_start(be_hostile, orders);
     }
     for (unsigned i = 0; i < N_HOSTILE; i++) {
         assert_int_equal(kill(hostile[i], SIGKILL), 0);
@@ -569,15 +195,21 @@ static void hostile_clients_harm_nobody_else(void **state)
 
 /* ---- what one user may hold ---- */
 
+struct hoard {
+    unsigned n;
+    struct hostile_orders orders;
+};
+
 /* Attaches, hangs up and stays mapped, until it is refused. */
 static bool hoard(void *arg)
 {
-    unsigned *n = arg;
-    struct hostile h = {.rng = 5, .sock = -1};
-    CHECK(setgroups(0, NULL) == 0 && setgid(65534) == 0 && setuid(65534) == 0);
-    while (*n < 1000 && attach(&h)) {
-        close_fd(&h.sock);
-        (*n)++;
+    struct hoard *hoard = arg;
+    struct hostile h;
+    hostile_become_nobody(&hoard->orders);
+    hostile_init(&h, &hoard->orders, 5);
+    while (hoard->n < 1000 && hostile_attach(&h, "hoard")) {
+        hostile_leave(&h, true);
+        hoard->n++;
     }
     pause();
     return true;
@@ -604,14 +236,16 @@ static void limited_daemon_up(void)
 static void one_user_cannot_shut_out_the_others(void **state)
 {
     (void)state;
-    unsigned *n = shared_page(sizeof(*n));
+    struct hoard *h = shared_page(sizeof(*h));
     if (geteuid() != 0)
         skip();
     limited_daemon_up();
-    pid_t hoarder = child_start(hoard, n);
-    for (unsigned last = ~0u; *n == 0 || *n != last; usleep(300000))
-        last = *n;
-    printf("%u clients of one user\n", *n);
+    strcpy(h->orders.tenant, "bad");
+    h->orders.as_nobody = true;
+    pid_t hoarder = child_start(hoard, h);
+    for (unsigned last = ~0u; h->n == 0 || h->n != last; usleep(300000))
+        last = h->n;
+    printf("%u clients of one user\n", h->n);
     struct acre_heap *heap = heap_open(&the_daemon, "good");
     assert_non_null(acre_alloc(heap, 100));
     acre_close(heap);
@@ -621,9 +255,224 @@ static void one_user_cannot_shut_out_the_others(void **state)
     daemon_down(&the_daemon);
 }
 
+/* ---- one user's many connections ---- */
+
+#define N_STORM      200u
+#define STORM_EACH   16u
+#define STORM_ROUNDS 5u
+
+struct storm {
+    struct hostile_orders orders;
+    uint32_t round, n_asked, n_counted; /* rounds: wanted; sent; answers counted */
+    uint32_t is_ready, n_answers;
+};
+
+static void ask_all(const int *socks)
+{
+    uint8_t buf[WIRE_PACKET_MAX];
+    for (unsigned i = 0; i < N_STORM * STORM_EACH; i++) {
+        struct msg_request req = {.op = MSG_STATUS, .serial = 2 + i};
+        (void)wire_send(socks[i % N_STORM], buf, codec_pack_request(&req, buf), -1);
+    }
+}
+
+static uint32_t count_answers(const int *socks)
+{
+    uint8_t buf[WIRE_PACKET_MAX];
+    uint32_t n = 0;
+    for (unsigned i = 0; i < N_STORM; i++)
+        while (recv(socks[i], buf, sizeof(buf), MSG_DONTWAIT) > 0)
+            n++;
+    return n;
+}
+
+static void await(const uint32_t *word, uint32_t value)
+{
+    while (__atomic_load_n(word, __ATOMIC_SEQ_CST) < value)
+        usleep(1000);
+}
+
+static bool storm(void *arg)
+{
+    struct storm *s = arg;
+    int socks[N_STORM];
+    hostile_become_nobody(&s->orders);
+    for (unsigned i = 0; i < N_STORM; i++)
+        CHECK(wire_hello(the_daemon.socket, wire_now_ns() + 5000000000ull, &socks[i], NULL) == 0);
+    __atomic_store_n(&s->is_ready, 1, __ATOMIC_SEQ_CST);
+    for (uint32_t round = 1; round <= STORM_ROUNDS; round++) {
+        await(&s->round, 2 * round - 1);
+        ask_all(socks);
+        __atomic_store_n(&s->n_asked, round, __ATOMIC_SEQ_CST);
+        await(&s->round, 2 * round);
+        s->n_answers = count_answers(socks);
+        __atomic_store_n(&s->n_counted, round, __ATOMIC_SEQ_CST);
+    }
+    return true;
+}
+
+/* How many of theirs were answered when this one was, which came last. */
+static uint32_t answers_before(struct storm *s, const struct wire_call *call, uint32_t round)
+{
+    struct msg_request req = {.op = MSG_STATUS, .serial = 1 + round};
+    struct msg_reply reply;
+    uint8_t buf[WIRE_PACKET_MAX];
+    pid_t worker = daemon_worker(&the_daemon);
+    size_t n = codec_pack_request(&req, buf);
+    assert_int_equal(kill(worker, SIGSTOP), 0);
+    __atomic_store_n(&s->round, 2 * round - 1, __ATOMIC_SEQ_CST);
+    await(&s->n_asked, round);
+    assert_int_equal(wire_send(call->sock, buf, n, -1), 0);
+    assert_int_equal(kill(worker, SIGCONT), 0);
+    assert_true(recv(call->sock, buf, sizeof(buf), 0) > 0);
+    assert_int_equal(kill(worker, SIGSTOP), 0);
+    __atomic_store_n(&s->round, 2 * round, __ATOMIC_SEQ_CST);
+    await(&s->n_counted, round);
+    assert_int_equal(kill(worker, SIGCONT), 0);
+    req.serial += 100;
+    assert_int_equal(wire_call(call, &req, -1, &reply, NULL), 0);
+    return s->n_answers;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Late, this process would see more than was answered before: so it runs before all others. */
+static void one_users_connections_share_a_turn(void **state)
+{
+    (void)state;
+    struct storm *s = shared_page(sizeof(*s));
+    uint32_t n[STORM_ROUNDS];
+    if (geteuid() != 0)
+        skip();
+    daemon_up(&the_daemon, config);
+    assert_int_equal(chmod(the_daemon.dir, 0755), 0);
+    s->orders.as_nobody = true;
+    struct wire_call call = {.deadline_ns = wire_now_ns() + 60000000000ull};
+    assert_int_equal(wire_hello(the_daemon.socket, call.deadline_ns, &call.sock, NULL), 0);
+    pid_t pid = child_start(storm, s);
+    await(&s->is_ready, 1);
+    (void)sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){.sched_priority = 1});
+    for (uint32_t round = 1; round <= STORM_ROUNDS; round++)
+        n[round - 1] = answers_before(s, &call, round);
+    (void)sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0});
+    assert_true(child_ok(pid));
+    qsort(n, STORM_ROUNDS, sizeof(n[0]), by_value);
+    printf("%u of %u requests were answered before one of another user's\n", n[STORM_ROUNDS / 2],
+           N_STORM * STORM_EACH);
+    assert_true(n[STORM_ROUNDS / 2] < N_STORM * STORM_EACH / 2);
+    close(call.sock);
+    daemon_down(&the_daemon);
+}
+
+/* ---- the daemon's table of descriptors ---- */
+
+static void the_table_of_descriptors_never_grows(void **state)
+{
+    (void)state;
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    daemon_up(&the_daemon, config);
+    long n = pid_status(daemon_worker(&the_daemon), "FDSize:");
+    printf("%ld descriptors\n", n);
+    assert_true((rlim_t)n >= MIN(limit.rlim_max, 65536u));
+    daemon_down(&the_daemon);
+}
+
+/* ---- a life page whose inode is locked for as long as its owner likes ---- */
+
+#define N_STUCK 9u /* more than a pool of threads may have */
+
+struct stuck {
+    char tenant[TENANT_NAME_BYTES];
+    int fd;
+    void *source; /* of a write that waits for a page nobody provides; root may wait so */
+    uint32_t is_writing, has_handed_over;
+};
+
+static void *write_for_ever(void *arg)
+{
+    struct stuck *s = arg;
+    __atomic_store_n(&s->is_writing, 1, __ATOMIC_SEQ_CST);
+    (void)!write(s->fd, s->source, 4096);
+    return NULL;
+}
+
+static bool lock_inode(struct stuck *s)
+{
+    struct uffdio_api api = {.api = UFFD_API};
+    pthread_t thread;
+    int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    s->source = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uffdio_register range = {.range = {(uintptr_t)s->source, 4096},
+                                    .mode = UFFDIO_REGISTER_MODE_MISSING};
+    CHECK(fd >= 0 && ioctl(fd, UFFDIO_API, &api) == 0 && ioctl(fd, UFFDIO_REGISTER, &range) == 0);
+    CHECK(pthread_create(&thread, NULL, write_for_ever, s) == 0);
+    while (!__atomic_load_n(&s->is_writing, __ATOMIC_SEQ_CST))
+        usleep(1000);
+    usleep(50000);
+    return true;
+}
+
+static bool hand_over_locked(void *arg)
+{
+    struct stuck *s = arg;
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 2};
+    uint8_t buf[WIRE_PACKET_MAX];
+    int sock = -1;
+    memcpy(req.attach.tenant, s->tenant, sizeof(req.attach.tenant));
+    s->fd = memfd_create("locked", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    CHECK(s->fd >= 0 && ftruncate(s->fd, 4096) == 0 && lock_inode(s));
+    CHECK(wire_hello(the_daemon.socket, wire_now_ns() + 5000000000ull, &sock, NULL) == 0);
+    CHECK(wire_send(sock, buf, codec_pack_request(&req, buf), s->fd) == 0);
+    __atomic_store_n(&s->has_handed_over, 1, __ATOMIC_SEQ_CST);
+    pause();
+    return true;
+}
+
+static pid_t start_stuck(struct stuck *s, unsigned i)
+{
+    snprintf(s->tenant, sizeof(s->tenant), "bad%u", i);
+    pid_t pid = child_start(hand_over_locked, s);
+    while (!__atomic_load_n(&s->has_handed_over, __ATOMIC_SEQ_CST))
+        usleep(1000);
+    return pid;
+}
+
+static void locked_life_pages_stall_their_own_tenants_alone(void **state)
+{
+    (void)state;
+    struct stuck *s = shared_page(N_STUCK * sizeof(*s));
+    char text[1024] = "tenant good { max = \"48M\" }\n";
+    pid_t pids[N_STUCK];
+    if (geteuid() != 0)
+        skip();
+    for (unsigned i = 0; i < N_STUCK; i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text),
+                 "tenant bad%u { max = \"1M\" }\n", i);
+    daemon_up(&the_daemon, text);
+    for (unsigned i = 0; i < N_STUCK; i++)
+        pids[i] = start_stuck(&s[i], i);
+    usleep(100000);
+    struct acre_heap *heap = heap_open(&the_daemon, "good");
+    assert_non_null(acre_alloc(heap, 100));
+    acre_close(heap);
+    for (unsigned i = 0; i < N_STUCK; i++) {
+        assert_int_equal(kill(pids[i], SIGKILL), 0);
+        assert_int_equal(child_signal(pids[i]), SIGKILL);
+    }
+    daemon_down(&the_daemon);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_table_of_descriptors_never_grows),
+        cmocka_unit_test(one_users_connections_share_a_turn),
+        cmocka_unit_test(locked_life_pages_stall_their_own_tenants_alone),
         cmocka_unit_test(hostile_clients_harm_nobody_else),
         cmocka_unit_test(one_user_cannot_shut_out_the_others),
     };

@@ -161,18 +161,37 @@ pid_t daemon_worker(const struct daemon *on)
     return worker;
 }
 
-unsigned daemon_fds(const struct daemon *on)
+unsigned pid_fds(pid_t pid)
 {
     char path[64];
     unsigned n = 0;
 
-    snprintf(path, sizeof(path), "/proc/%d/fd", (int)daemon_worker(on));
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
     DIR *dir = opendir(path);
     assert_non_null(dir);
     while (readdir(dir))
         n++;
     closedir(dir);
     return n;
+}
+
+long pid_status(pid_t pid, const char *key)
+{
+    char path[48], line[256];
+    long value = 0;
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof(line), f))
+        if (strncmp(line, key, strlen(key)) == 0)
+            value = strtol(line + strlen(key) + 1, NULL, 10);
+    if (f)
+        fclose(f);
+    return value;
+}
+
+unsigned daemon_fds(const struct daemon *on)
+{
+    return pid_fds(daemon_worker(on));
 }
 
 unsigned daemon_maps(const struct daemon *on)
@@ -216,7 +235,9 @@ json_t *acrectl_json(const struct daemon *on, const char *what)
 struct tenant_stats tenant_stats(const struct daemon *on, const char *tenant)
 {
     struct tenant_stats s = {0};
-    json_t *root = acrectl_json(on, "stats"), *t;
+    char command[96]; /* of the others, one may be scribbled over */
+    snprintf(command, sizeof(command), "stats --tenant %s", tenant);
+    json_t *root = acrectl_json(on, command), *t;
     size_t i;
     bool found = false;
 
@@ -306,6 +327,24 @@ struct acre_heap *heap_open(const struct daemon *on, const char *tenant)
     if (r < 0)
         fail_msg("acre_open: %d: %s", r, acre_last_error());
     return heap;
+}
+
+void pattern_fill(void *block, size_t bytes, uint64_t key)
+{
+    uint64_t *word = block;
+
+    for (size_t i = 0; i < bytes / sizeof(*word); i++)
+        word[i] = key + i * PATTERN;
+}
+
+bool pattern_is_whole(const void *block, size_t bytes)
+{
+    const uint64_t *word = block;
+
+    for (size_t i = 1; i < bytes / sizeof(*word); i++)
+        if (word[i] != word[0] + i * PATTERN)
+            return false;
+    return true;
 }
 
 uint64_t test_seed(uint64_t fallback)

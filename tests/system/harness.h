@@ -46,6 +46,9 @@ pid_t daemon_worker(const struct daemon *on);
 /* What the worker has open and mapped (entries of /proc/PID/fd and lines of maps). */
 unsigned daemon_fds(const struct daemon *on);
 unsigned daemon_maps(const struct daemon *on);
+/* Of any process: entries of /proc/PID/fd; the number behind a key in status, 0 without one. */
+unsigned pid_fds(pid_t pid);
+long pid_status(pid_t pid, const char *key);
 
 /* The daemon of a file's tests: of all, or of each that has harness_up and harness_down around
  * it. */
@@ -97,6 +100,11 @@ void *shared_page(size_t bytes);
 
 /* Opens or fails the test. */
 struct acre_heap *heap_open(const struct daemon *on, const char *tenant);
+
+/* Words counting up from a key; whoever reads finds out by the first word alone. */
+void pattern_fill(void *block, size_t bytes, uint64_t key);
+bool pattern_is_whole(const void *block, size_t bytes);
+#define PATTERN 0x9e3779b97f4a7c15ull
 
 /* xorshift: seeded, the same everywhere. */
 static inline uint64_t rnd(uint64_t *state)

@@ -385,6 +385,26 @@ static void test_a_hang_up_while_the_page_is_asked_leaves_nothing(void **state)
     finish();
 }
 
+static void test_a_page_that_changes_its_size_before_it_is_sealed_is_refused(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
+    start(MIB(64), BIG_BYTES);
+    connect_as(&f, 0);
+    fake_make_page(&f);
+    strcpy(req.attach.tenant, "t");
+    dispatch_request(&w.core, &f.session, &req, 0, fcntl(f.life_fd, F_DUPFD_CLOEXEC, 0), w.now_ns);
+    assert_int_equal(ftruncate(f.life_fd, (off_t)MIB(1)), 0);
+    run_jobs();
+    assert_int_equal(f.reply.error, -EPROTO);
+    assert_int_equal(w.core.n_clients, 0);
+    assert_int_equal(ftruncate(f.life_fd, (off_t)sizeof(*f.page)), -1); /* and it stays so */
+    hang_up(&f);
+    fake_unmap_page(&f);
+    finish();
+}
+
 static void test_attaches_that_wait_are_forgotten_with_their_connections(void **state)
 {
     (void)state;
@@ -1117,6 +1137,39 @@ static void test_a_search_through_many_orphans_takes_many_turns(void **state)
     kill_it(&b);
     kill_it(&c);
     kill_it(&last);
+    finish();
+}
+
+static void test_a_release_of_all_units_64_times_takes_turns(void **state)
+{
+    (void)state;
+    struct fake a;
+    struct block x, y;
+    struct msg_request req = {.op = MSG_RELEASE, .release = {.n_runs = MSG_RUNS_MAX}};
+    unsigned n_turns = 0;
+    start(GIB(1), GIB(1));
+    attach(&a);
+    assert_int_equal(grow_as(&a, 60000, true, 0, 0, &x), 0);
+    assert_int_equal(grow_as(&a, 1, true, 0, 0, &y), 0);
+    uint32_t unit = x.seg->shape.n_meta, n = x.seg->shape.n_units - unit;
+    for (uint32_t i = 0; i < MSG_RUNS_MAX; i++)
+        req.release.runs[i] = (struct msg_run){seg_off(x.seg, unit), n};
+    req.serial = 1000;
+    dispatch_request(&w.core, &a.session, &req, 0, -1, w.now_ns);
+    for (; a.session.wait == WAIT_RELEASE; n_turns++) {
+        assert_int_equal(core_deadline(&w.core), w.now_ns);
+        pass(1);
+    }
+    assert_int_equal(a.reply.error, -EINVAL);
+    assert_true(n_turns > 10 && n_turns < MSG_RUNS_MAX);
+    assert_int_equal(granted(), y.seg == x.seg ? 0 : 1);
+
+    a.session.serial = req.serial = 1001; /* and hung up in the midst of it */
+    dispatch_request(&w.core, &a.session, &req, 0, -1, w.now_ns);
+    assert_int_equal(a.session.wait, WAIT_RELEASE);
+    kill_it(&a);
+    assert_true(TAILQ_EMPTY(&w.core.releasing));
+    core_assert_valid(&w.core);
     finish();
 }
 
@@ -2533,6 +2586,7 @@ int main(void)
         cmocka_unit_test(test_access_and_unknown_tenants_have_their_errors),
         cmocka_unit_test(test_another_version_or_layout_is_told_apart),
         cmocka_unit_test(test_a_hang_up_while_the_page_is_asked_leaves_nothing),
+        cmocka_unit_test(test_a_page_that_changes_its_size_before_it_is_sealed_is_refused),
         cmocka_unit_test(test_attaches_that_wait_are_forgotten_with_their_connections),
         cmocka_unit_test(test_a_descriptor_must_be_acknowledged_and_one_request_may_wait_for_it),
         cmocka_unit_test(test_segments_are_writable_for_clients_and_read_only_for_lookers),
@@ -2559,6 +2613,7 @@ int main(void)
         cmocka_unit_test(test_many_large_orphans_cost_no_time),
         cmocka_unit_test(test_a_burial_of_many_slabs_takes_many_turns),
         cmocka_unit_test(test_a_search_through_many_orphans_takes_many_turns),
+        cmocka_unit_test(test_a_release_of_all_units_64_times_takes_turns),
         cmocka_unit_test(test_many_who_wait_are_tried_in_many_turns),
         cmocka_unit_test(test_large_blocks_whose_freer_died_are_found_before_a_refusal),
         cmocka_unit_test(test_what_the_dead_owned_comes_back_and_what_others_own_stays),
