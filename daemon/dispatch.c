@@ -66,7 +66,7 @@ static void do_map_segment(struct core *core, struct session *s, const struct te
 {
     struct msg_reply reply;
     struct seg *seg = tenant_seg(t, req->map_segment.slot);
-    if (!seg) {
+    if (!seg || (s->client && !seg->is_kept)) {
         session_fail(core, s, -ENOENT, "slot %u holds no segment", req->map_segment.slot);
         return;
     }

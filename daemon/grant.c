@@ -13,7 +13,7 @@
  *
  * FROM WHERE. 1. a parked slab of the class asked for. 2. free spans of existing segments, the
  * wanted size first, then smaller ones. 3. a new segment, for which what is only ready makes room
- * (yield.c). 4. what nobody uses: empty orphans, large blocks whose freer died before it told, and
+ * (yield.c), and which is kept before anything of it is granted (deposit.c). 4. what nobody uses: empty orphans, large blocks whose freer died before it told, and
  * units that others were granted but have not cut (search.c).
  *
  * TAKING BACK. A granted unit that its client has not cut says U_UNCUT. The client takes it by CAS
@@ -29,6 +29,7 @@
  */
 #include "daemon/grant.h"
 
+#include "daemon/deposit.h"
 #include "daemon/search.h"
 #include "daemon/yield.h"
 
@@ -42,6 +43,7 @@ struct want {
     unsigned align_order, order; /* not exact: a span of 2^order is wanted, 2^order_min is needed */
     unsigned order_min;
     bool exact;
+    bool ahead; /* for its pages only */
 };
 
 static unsigned log2_floor(uint64_t n)
@@ -72,7 +74,7 @@ static int make_want(const struct tenant *t, const struct client *c, const struc
 static bool hold_from(struct seg *seg, const struct want *want, unsigned order, struct grant *ret)
 {
     uint32_t unit, n = want->exact ? want->n_units : 1u << order;
-    if (seg_n_free(seg) < n)
+    if (seg_n_free(seg) < n || (!seg->is_kept && !want->ahead))
         return false;
     unit = want->exact ? seg_hold_run(seg, n, want->align_order) : seg_hold_span(seg, order);
     if (unit == BUDDY_NONE)
@@ -102,7 +104,7 @@ static bool hold_existing(struct tenant *t, const struct want *want, struct gran
 uint32_t grant_ahead(struct tenant *t, unsigned order, uint64_t n_units, struct grant *ret_grants,
                      uint32_t n_max)
 {
-    struct want want = {.n_units = 1, .order = order};
+    struct want want = {.n_units = 1, .order = order, .ahead = true};
     uint32_t n = 0;
     for (uint64_t sum = 0; n < n_max && sum < n_units; n++) {
         if (!hold_existing(t, &want, &ret_grants[n]))
@@ -115,19 +117,22 @@ uint32_t grant_ahead(struct tenant *t, unsigned order, uint64_t n_units, struct 
     return n;
 }
 
-static int hold_new(struct tenant *t, const struct want *want, struct grant *ret)
+/* -EINPROGRESS: one is on its way, or room for it. */
+static int make_new(struct tenant *t, const struct want *want)
 {
     struct seg *seg;
     uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
     unsigned align = want->exact ? want->align_order : want->order_min;
+    if (t->deposit_error < 0 && t->is_waking)
+        return t->deposit_error;
+    if (t->n_unkept > 0) {
+        deposit_again(t);
+        return -EINPROGRESS;
+    }
     int r = tenant_add_seg(t, n, align, &seg);
     if ((r == -ENOMEM || r == -ENOSPC) && yield_room(t, tenant_units_for(n, align)))
         return -EINPROGRESS;
-    if (r < 0)
-        return r;
-    bool held = hold_existing(t, want, ret);
-    acre_assert(held);
-    return 0;
+    return r == 0 ? -EINPROGRESS : r;
 }
 
 /* ---- what nobody uses ---- */
@@ -192,7 +197,7 @@ static int hold_searched(struct tenant *t, const struct client *c, const struct 
 int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req, uint64_t *round,
                struct grant *ret)
 {
-    struct want want;
+    struct want want = {0};
     int r = make_want(t, c, req, &want);
     if (r < 0)
         return r;
@@ -202,10 +207,10 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
         return 0;
     }
     if (!hold_existing(t, &want, ret)) {
-        r = hold_new(t, &want, ret);
+        r = make_new(t, &want);
         if (r == -EINPROGRESS)
             return r;
-        int searched = r < 0 ? hold_searched(t, c, &want, round, ret) : 0;
+        int searched = hold_searched(t, c, &want, round, ret);
         if (searched < 0)
             return searched == -EINPROGRESS || r == -ENOSPC ? searched : r;
     }

@@ -203,7 +203,9 @@ void memory_wake_more(struct tenant *t)
         struct session *s = TAILQ_FIRST(&t->waiters);
         struct msg_request req = s->request;
         session_stop_waiting(s);
+        t->is_waking = true;
         memory_grow(t->core, s, &req);
+        t->is_waking = false;
     }
 }
 

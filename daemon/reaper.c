@@ -31,6 +31,7 @@
 #include <sys/epoll.h>
 
 #include "daemon/attach.h"
+#include "daemon/deposit.h"
 #include "daemon/memory.h"
 #include "daemon/session.h"
 #include "daemon/grant.h"
@@ -62,6 +63,8 @@ struct ask {
 struct ask_job {
     struct job job;
     struct tenant *tenant;
+    bool is_heap_first; /* the heap is kept with its first client */
+    int heap_error;
     uint32_t n;
     struct ask asks[ASKS_MAX];
 };
@@ -99,6 +102,8 @@ void reaper_bells(struct core *core, uint64_t now_ns)
 static void ask_work(struct job *job)
 {
     struct ask_job *j = (struct ask_job *)job;
+    if (j->is_heap_first)
+        j->heap_error = deposit_heap(j->tenant);
     for (uint32_t i = 0; i < j->n; i++) {
         struct ask *a = &j->asks[i];
         if (a->core && life_fix_size(a->life_fd) < 0)
@@ -163,11 +168,12 @@ static void attaches_done(struct core *core, struct job *job)
     struct tenant *t = j->tenant;
     t->n_jobs--;
     t->is_asking_new = false;
+    t->is_kept |= j->is_heap_first && j->heap_error == 0;
     for (uint32_t i = 0; i < j->n; i++) {
         struct ask *a = &j->asks[i];
         TAILQ_REMOVE(&t->attaches, a->attach, in_queue);
         attach_answer(core, a->attach,
-                      a->is_not_kept                            ? -EIO
+                      a->is_not_kept || j->heap_error < 0       ? -EIO
                       : a->answer == LIFE_ALIVE && a->has_magic ? 0
                                                                 : -EPROTO,
                       a->other_cgroup);
@@ -234,6 +240,7 @@ static void pump_attaches(struct tenant *t)
     TAILQ_FOREACH (a, &t->attaches, in_queue)
         if (j->n < ASKS_MAX)
             add_attach(j, a);
+    j->is_heap_first = !t->is_kept;
     t->is_asking_new = submit_asks(t, j);
 }
 

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "daemon/deposit.h"
 #include "daemon/kept.h"
 #include "daemon/log.h"
 #include "daemon/machine.h"
@@ -150,17 +151,21 @@ static void begin(struct tenant *t)
 {
     struct control_header *h = &t->control->header;
     h->heap_id = t->heap_id;
+    h->sealed_bytes = 0; /* the segments of another daemon's that are in no books are no more */
+    h->n_slots = 0;
     tell_limits(t);
     strcpy(h->tenant, t->name);
     t->granted_units = 0;
     t->n_ticks = 0;
+    t->is_kept = false;
+    t->n_unkept = 0;
+    t->deposit_error = 0;
     t->search = (struct search){0};
     t->prepare = (struct prepare){0};
     t->tick_place = (struct orphan_place){0};
     t->is_open = true;
 }
 
-/* The books are kept last: a control segment without books was nobody's yet. */
 int tenant_open(struct tenant *t)
 {
     if (t->is_open)
@@ -176,10 +181,6 @@ int tenant_open(struct tenant *t)
         choose_pages(t);
         r = books_create(t->name, t->heap_id, t->heap_no, t->pages, &t->books_fd, &t->books);
     }
-    if (r == 0)
-        r = kept_put(t->core, kept_of(t, KEPT_CONTROL, 0), t->control_fd);
-    if (r == 0)
-        r = kept_put(t->core, kept_of(t, KEPT_BOOKS, 0), t->books_fd);
     if (r < 0) {
         release_heap(t);
         return r;
@@ -207,6 +208,7 @@ int tenant_open_kept(struct tenant *t, struct books *books, int books_fd, int co
     t->books_fd = books_fd;
     t->control_fd = control_fd;
     begin(t);
+    t->is_kept = true;
     return 0;
 }
 
@@ -363,21 +365,25 @@ int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct se
     int r = budget_charge(&t->budget, n_units * UNIT_BYTES);
     acre_assert(r == 0);
     r = seg_new(&seg, "acre-segment", find_slots(t, n_units), t->heap_id, (uint32_t)n_units);
-    if (r == 0) {
-        r = kept_put(t->core, kept_of(t, KEPT_SEGMENT, seg->slot), seg->fd);
-        if (r < 0)
-            seg_free(seg, NULL);
-    }
     if (r < 0) {
         budget_refund(&t->budget, n_units * UNIT_BYTES);
         return r;
     }
     add_seg(t, seg);
     t->n_changes++;
-    books_set_segment(t->books, seg->slot, seg->shape.size_bytes, seg->n_slots);
     list_seg(t, seg);
+    t->n_unkept++;
+    deposit_seg(t, seg);
     *ret_seg = seg;
     return 0;
+}
+
+void tenant_enter_seg(struct tenant *t, struct seg *seg)
+{
+    acre_assert(!seg->is_kept && !seg->is_known);
+    books_set_segment(t->books, seg->slot, seg->shape.size_bytes, seg->n_slots);
+    seg->is_kept = true;
+    t->n_unkept--;
 }
 
 int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
@@ -390,6 +396,7 @@ int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
     budget_restore(&t->budget, size_bytes);
     seg->span_units = t->books->segment[slot].span_units;
     seg->is_known = t->books->segment[slot].is_known;
+    seg->is_kept = true;
     add_seg(t, seg);
     list_seg(t, seg);
     return 0;
@@ -400,7 +407,7 @@ int tenant_drop_seg(struct tenant *t, struct seg *seg)
     struct control *c = t->control;
     uint64_t size_bytes = seg->shape.size_bytes;
     int fd;
-    acre_assert(!seg->is_known && t->segs[seg->slot] == seg);
+    acre_assert(seg->is_kept && !seg->is_known && t->segs[seg->slot] == seg);
     t->n_changes++;
     books_set_segment(t->books, seg->slot, 0, 0);
     kept_drop(t->core, kept_of(t, KEPT_SEGMENT, seg->slot)); /* the name may be needed again */

@@ -74,6 +74,11 @@ struct tenant {
 
     unsigned n_ticks; /* still to come: tenant_changed() */
 
+    bool is_kept;          /* for the next daemon; deposit.c */
+    uint32_t n_unkept;     /* segments that are not */
+    uint32_t n_depositing; /* of them, just now */
+    int deposit_error;     /* of the last one that failed, until it is tried again */
+
     /* what is under way; core.h and reaper.h */
     uint32_t n_jobs;               /* that use the heap's descriptors or mappings */
     struct client_queue rang;      /* clients to be asked again */
@@ -90,6 +95,7 @@ struct tenant {
     struct session_queue waiters;   /* WAIT_MEMORY */
     uint32_t n_waiters;
     uint32_t n_to_wake; /* of them, the first ones: to be tried in the next turns */
+    bool is_waking;     /* one of them just now */
 };
 
 /* Takes access. -ENOMEM. */
@@ -126,7 +132,8 @@ static inline uint64_t seg_off(const struct seg *seg, uint32_t unit)
 }
 
 /*
- * A new segment in which a run of n units aligned to 2^align_order fits. -ENOMEM: neither max nor
+ * A new segment in which a run of n units aligned to 2^align_order fits, and which is being kept
+ * (deposit.h). -ENOMEM: neither max nor
  * capacity leave room; -ENOSPC: no slot; -EMFILE and others: the system refused.
  */
 int tenant_add_seg(struct tenant *tenant, uint32_t n, unsigned align_order, struct seg **ret_seg);
@@ -135,6 +142,8 @@ int tenant_add_seg(struct tenant *tenant, uint32_t n, unsigned align_order, stru
 uint64_t tenant_units_for(uint32_t n, unsigned align_order);
 /* Are there slots in a row for so many? */
 bool tenant_has_slots(const struct tenant *tenant, uint64_t n_units);
+/* It is kept: from now on it is in the books, and may be granted from. */
+void tenant_enter_seg(struct tenant *tenant, struct seg *seg);
 /* A client is about to hear of it. */
 void tenant_tell_seg(const struct tenant *tenant, struct seg *seg);
 /* A segment that no client knows goes. Its charge is nobody's; its descriptor is the caller's. */

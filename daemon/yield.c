@@ -58,7 +58,7 @@ uint64_t yield_idle_bytes(const struct tenant *t)
 {
     uint64_t bytes = 0;
     for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot] && !t->segs[slot]->is_known)
+        if (t->segs[slot] && t->segs[slot]->is_kept && !t->segs[slot]->is_known)
             bytes += t->segs[slot]->shape.size_bytes;
     return bytes;
 }
@@ -84,7 +84,8 @@ static bool yield_best(struct core *core, const struct tenant *to, bool own, uin
         struct tenant *t = core->tenants[i];
         for (uint32_t slot = 0; slot < t->n_slots && may_yield(t, to, own); slot++) {
             struct seg *seg = t->segs[slot];
-            if (!seg || seg->is_known || (best && !is_better(seg, best, need_bytes)))
+            if (!seg || !seg->is_kept || seg->is_known ||
+                (best && !is_better(seg, best, need_bytes)))
                 continue;
             best = seg;
             owner = t;

@@ -48,6 +48,7 @@ static struct piece *get(struct client_twin *c, uint32_t n)
 {
     struct call call = grow_call(c, n, true);
     sim_call(&call);
+    serve(); /* the first segment is kept before it is granted from */
     struct piece *p = sim_any_piece(c, PIECE_UNCUT);
     p = p->at.n_units == n ? sim_split(c, p, 0, n) : NULL;
     twin_assert(p != NULL, "a script finds no piece");
@@ -139,14 +140,41 @@ static struct call script_grow(void)
     return grow_call(stays, 8, false);
 }
 
+/* A segment is made (0 jobs' parts are over), kept (1), entered and granted from (2). */
+static struct call until_kept(uint32_t n_units, uint32_t n_parts)
+{
+    struct call call = grow_call(stays, n_units, true);
+    if (n_parts == 0)
+        return call;
+    sim_call(&call);
+    if (n_parts == 2)
+        sim_step_job();
+    return (struct call){.kind = n_parts == 1 ? CALL_WORK : CALL_DONE, .fd = -1};
+}
+
 static struct call script_grow_segment(void)
 {
-    return grow_call(stays, 600, true);
+    return until_kept(600, 0);
 }
 
 static struct call script_grow_span(void)
 {
-    return grow_call(stays, SLOT_UNITS + 5, true);
+    return until_kept(SLOT_UNITS + 5, 0);
+}
+
+static struct call script_keep_segment(void)
+{
+    return until_kept(600, 1);
+}
+
+static struct call script_enter_segment(void)
+{
+    return until_kept(600, 2);
+}
+
+static struct call script_enter_span(void)
+{
+    return until_kept(SLOT_UNITS + 5, 2);
 }
 
 static struct call script_release(void)
@@ -267,11 +295,11 @@ static void run_script(struct call (*script)(void))
 void sim_scripts(void)
 {
     static struct call (*const scripts[])(void) = {
-        script_attach,   script_grow,        script_grow_segment, script_grow_span,
-        script_release,  script_free_large,  script_root_set,     script_root_change,
-        script_root_del, script_publish_all, script_death,        script_sweep,
-        script_burial,   script_collect,     script_orphan_grant, script_restore,
-        script_drop,
+        script_attach,       script_grow,          script_grow_segment, script_grow_span,
+        script_keep_segment, script_enter_segment, script_enter_span,   script_release,
+        script_free_large,   script_root_set,      script_root_change,  script_root_del,
+        script_publish_all,  script_death,         script_sweep,        script_burial,
+        script_collect,      script_orphan_grant,  script_restore,      script_drop,
     };
     for (uint32_t i = 0; i < ARRAY_LEN(scripts) && trap_possible(); i++) {
         sim.script = i;

@@ -36,6 +36,7 @@ static struct world {
     struct job *jobs[JOBS_MAX];
     unsigned n_jobs, n_submitted;
     bool shuffle;
+    int keep_error;
 } w;
 
 /* ---- the world ---- */
@@ -53,7 +54,7 @@ static int io_keep(void *ctx, const char *name, int fd)
     (void)ctx;
     (void)name;
     (void)fd;
-    return 0;
+    return w.keep_error;
 }
 
 static void io_drop(void *ctx, const char *name)
@@ -74,6 +75,13 @@ static void run_jobs(void)
 {
     while (w.n_jobs > 0)
         run_one_job(w.shuffle ? (unsigned)rand() % w.n_jobs : 0);
+}
+
+/* Nothing else: what else is to be done comes after. */
+static void keep_segs(void)
+{
+    while (w.tenant->n_depositing > 0)
+        run_one_job(0);
 }
 
 static void pass(uint64_t ns)
@@ -775,10 +783,11 @@ static void populate_three(enum pages_kind pages)
     start(BIG_BYTES, BIG_BYTES);
     assert_int_equal(tenant_open(w.tenant), 0);
     w.tenant->pages = pages;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3; i++)
         attach(&f[i]);
+    assert_int_equal(release(&f[0], grow(&f[0], 3 * 8192)), 0); /* a segment is there */
+    for (int i = 0; i < 3; i++)
         client_find(w.tenant, f[i].client)->populate = true;
-    }
     for (int i = 0; i < 3; i++) { /* 64 MiB, 64 MiB, 32 KiB */
         req.grow.n_units = i < 2 ? 8192 : 4;
         dispatch_request(&w.core, &f[i].session, &req, 0, -1, w.now_ns);
@@ -832,6 +841,63 @@ static void test_stopping_forgets_what_was_to_be_populated(void **state)
     finish();
     for (int i = 0; i < 2; i++)
         fake_unmap_page(&f[i]);
+}
+
+static void test_what_cannot_be_kept_is_granted_to_nobody(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    struct block x;
+    start(MIB(64), BIG_BYTES);
+    w.keep_error = -ETIMEDOUT;
+    connect_as(&a, 0);
+    fake_make_page(&a);
+    assert_int_equal(attach_page(&a), -EIO); /* not even the heap */
+    w.keep_error = 0;
+    assert_int_equal(attach_page(&a), 0);
+    attach(&b);
+    w.keep_error = -ETIMEDOUT;
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(grow_as(&a, 4, false, 0, 0, &x), -ETIMEDOUT);
+        assert_int_equal(granted(), 0);
+        assert_int_equal(w.tenant->n_unkept, 1); /* it is tried again, not made again */
+        core_assert_valid(&w.core);
+    }
+    w.keep_error = 0;
+    assert_int_equal(grow_as(&b, 4, false, 0, 0, &x), 0);
+    assert_int_equal(w.tenant->n_unkept, 0);
+    kill_it(&a);
+    kill_it(&b);
+    finish();
+}
+
+/* Who waits for the keeper is alone in that. */
+static void test_while_a_segment_is_being_kept_others_are_served(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    struct msg_request large = {.op = MSG_GROW, .grow = {.n_units = 2000, .exact = true}};
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    struct block x = grow(&a, 4);
+    assert_int_equal(release(&a, x), 0);
+    large.serial = a.session.serial + 1;
+    dispatch_request(&w.core, &a.session, &large, 0, -1, w.now_ns);
+    assert_int_equal(a.session.wait, WAIT_MEMORY);
+    assert_int_equal(w.tenant->n_depositing, 1);
+    struct msg_request small = {.op = MSG_GROW, .grow = {.n_units = 4}};
+    small.serial = b.session.serial + 1;
+    unsigned before = b.n_replies;
+    dispatch_request(&w.core, &b.session, &small, 0, -1, w.now_ns);
+    assert_int_equal(b.n_replies, before + 1);
+    assert_int_equal(b.reply.error, 0);
+    keep_segs();
+    assert_int_equal(a.session.wait, WAIT_NONE);
+    assert_int_equal(a.reply.grow.run.n_units, 2000);
+    kill_it(&a);
+    kill_it(&b);
+    finish();
 }
 
 static void test_max_is_a_wall_and_all_of_it_can_be_had(void **state)
@@ -1961,9 +2027,11 @@ static void test_a_huge_page_is_prepared_as_a_whole_and_not_punched_meanwhile(vo
     assert_int_equal(grow_as(&f, 16, true, 8, 0, &b), 0); /* the first units of a page */
     w.tenant->ready_units = MIB(32) / UNIT_BYTES;
     prepare_pump(w.tenant);
+    keep_segs();
     while (!bit(b.seg->busy, b.unit + 20)) {
         assert_int_equal(w.n_jobs, 1);
         run_one_job(0);
+        keep_segs();
     }
     assert_true(bit(b.seg->busy, b.unit) && bit(b.seg->busy, b.unit + HUGE_UNITS - 1));
     release_lazily(&f, b);
@@ -2122,9 +2190,12 @@ static void test_what_is_being_made_ready_yields_too(void **state)
     attach_to(&user, "other");
     w.tenant->ready_units = MIB(60) / UNIT_BYTES;
     prepare_pump(w.tenant);
+    keep_segs();
     assert_int_equal(w.n_jobs, 1);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         run_one_job(0);
+        keep_segs();
+    }
     unsigned before = user.n_replies;
     req.serial = user.session.serial + 1;
     dispatch_request(&w.core, &user.session, &req, 0, -1, w.now_ns);
@@ -2309,7 +2380,8 @@ static void test_pages_are_what_the_daemon_believes_of_them(void **state)
             } else if (w.n_jobs > 0) {
                 run_one_job((unsigned)rand() % w.n_jobs);
             }
-            assert_true(w.n_jobs <= 2); /* one that prepares, one that punches */
+            assert_true(w.n_jobs - w.tenant->n_depositing <=
+                        2); /* one that prepares, one that punches */
             for (uint32_t slot = 0; step % 20 == 0 && slot < w.tenant->n_slots; slot++)
                 check_pages(w.tenant->segs[slot]);
             if (step % 20 == 0)
@@ -2601,6 +2673,8 @@ int main(void)
         cmocka_unit_test(test_what_was_asked_in_vain_is_found_when_it_comes_back),
         cmocka_unit_test(test_populating_takes_one_worker_and_turns),
         cmocka_unit_test(test_stopping_forgets_what_was_to_be_populated),
+        cmocka_unit_test(test_what_cannot_be_kept_is_granted_to_nobody),
+        cmocka_unit_test(test_while_a_segment_is_being_kept_others_are_served),
         cmocka_unit_test(test_max_is_a_wall_and_all_of_it_can_be_had),
         cmocka_unit_test(test_the_capacity_is_a_wall_between_tenants),
         cmocka_unit_test(test_four_hundred_small_clients_fit_into_64_mib),
