@@ -36,7 +36,7 @@
 #define CHECK_S      10u
 #define REST_S       60.0 /* less in a short run */
 #define REST_S_MIN   5.0
-#define SETTLE_TRIES 600u /* of 50 ms */
+#define SETTLE_TRIES 200u /* of 50 ms */
 #define GROWTH_KIB   2048l
 #define CLIENTS      (SOAK_GOODS + 1) /* that mean well */
 #define THREADS_MAX  (1 + 3 * 6)      /* the loop, and a tenant's kinds of jobs */

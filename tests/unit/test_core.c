@@ -400,7 +400,7 @@ static void test_many_deaths_at_once_are_buried_in_turns(void **state)
         dispatch_hangup(&w.core, &f[i].session, w.now_ns);
         f[i].is_open = false;
     }
-    for (void (*ask)(struct job * job) = w.jobs[0]->work; w.n_jobs > 0 && w.core.n_clients > 0;) {
+    for (void (*asks)(struct job * job) = w.jobs[0]->work; w.n_jobs > 0 && w.core.n_clients > 0;) {
         unsigned i = 0;
         while (i < w.n_jobs && w.jobs[i]->work != asks)
             i++;
