@@ -22,8 +22,8 @@
  *
  * COST. 1 and 2: microseconds. 3: a scan of the tenant's owner maps, once for all that died
  * meanwhile. 4: the dead client's own units (its holdings say where), not the heap's. Each slab's
- * map is read once more, so that 100,000 slabs are 100 ms: a burial stops after BURIAL_STEPS and
- * goes on when the others had their turn. The next sweep waits for it.
+ * map is read once more, so that 100,000 slabs are 100 ms, and 2,400 clients that held nothing are
+ * 20: a burial stops after BURIAL_STEPS and goes on when the others had their turn. The next sweep waits for it.
  */
 #include "daemon/reaper.h"
 
@@ -47,6 +47,7 @@
 #define BELLS_MAX       64
 #define BURIAL_STEPS    65536u /* a unit is one, a slab's map SLAB_STEPS: 2 ms */
 #define SLAB_STEPS      32u
+#define CLIENT_STEPS    256u /* three descriptors, and a word to the keeper */
 
 struct ask {
     struct client *client; /* or */
@@ -377,10 +378,11 @@ static void pump_burial(struct tenant *t)
         return;
     while ((c = TAILQ_FIRST(&t->dying)) && c->state == CLIENT_SWEEPING) {
         reap_units(c, &steps);
-        if (c->n_holdings > 0)
+        if (c->n_holdings > 0 || steps >= BURIAL_STEPS)
             return; /* to be continued */
         acre_assert(c->n_units == 0);
         bury(c);
+        steps += CLIENT_STEPS;
     }
     t->is_burying = t->is_sweeping = false;
     memory_wake(t);

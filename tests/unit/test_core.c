@@ -393,6 +393,39 @@ static void test_a_hang_up_while_the_page_is_asked_leaves_nothing(void **state)
     finish();
 }
 
+/* All others are asked before the first one's sweep is done: the next one serves them all. */
+static void test_many_deaths_at_once_are_buried_in_turns(void **state)
+{
+    (void)state;
+    enum { N = 600 };
+    static struct fake f[N];
+    uint32_t most = 0, n_before;
+    start(MIB(64), BIG_BYTES);
+    for (int i = 0; i < N; i++)
+        attach(&f[i]);
+    for (int i = 0; i < N; i++) {
+        fake_unmap_page(&f[i]);
+        dispatch_hangup(&w.core, &f[i].session, w.now_ns);
+        f[i].is_open = false;
+    }
+    for (void (*asks)(struct job * job) = w.jobs[0]->work; w.n_jobs > 0 && w.core.n_clients > 0;) {
+        unsigned i = 0;
+        while (i < w.n_jobs && w.jobs[i]->work != asks)
+            i++;
+        n_before = w.core.n_clients;
+        run_one_job(i < w.n_jobs ? i : 0);
+        most = MAX(most, n_before - w.core.n_clients);
+    }
+    while (w.core.n_clients > 0) {
+        assert_int_equal(core_deadline(&w.core), w.now_ns);
+        n_before = w.core.n_clients;
+        pass(1);
+        most = MAX(most, n_before - w.core.n_clients);
+    }
+    assert_in_range(most, 1, N / 2);
+    finish();
+}
+
 static void test_a_page_that_changes_its_size_before_it_is_sealed_is_refused(void **state)
 {
     (void)state;
@@ -2658,6 +2691,7 @@ int main(void)
         cmocka_unit_test(test_access_and_unknown_tenants_have_their_errors),
         cmocka_unit_test(test_another_version_or_layout_is_told_apart),
         cmocka_unit_test(test_a_hang_up_while_the_page_is_asked_leaves_nothing),
+        cmocka_unit_test(test_many_deaths_at_once_are_buried_in_turns),
         cmocka_unit_test(test_a_page_that_changes_its_size_before_it_is_sealed_is_refused),
         cmocka_unit_test(test_attaches_that_wait_are_forgotten_with_their_connections),
         cmocka_unit_test(test_a_descriptor_must_be_acknowledged_and_one_request_may_wait_for_it),
