@@ -43,7 +43,8 @@
 #define N_PASSED       64u
 #define N_THREADS      3u /* of every other worker */
 #define DEATHS_DEFAULT 300u
-#define MAX_MIB        128u
+#define MAX_MIB        192u
+#define DEADLINE_MS    60000 /* nobody is to fail because the machine is slow */
 
 struct worker {
     acre_client client; /* 0: has not attached yet */
@@ -290,6 +291,19 @@ static bool unlink_block(struct self *s, struct own *o)
     return true;
 }
 
+static bool enter(struct self *s)
+{
+    struct acre_options o = {.size = sizeof(o),
+                             .address = board->socket,
+                             .tenant = WORLD_TENANT,
+                             .deadline_ms = DEADLINE_MS};
+
+    CHECK(acre_open_with(&s->heap, &o) == 0);
+    s->client = acre_self(s->heap);
+    __atomic_store_n(&s->worker->client, s->client, __ATOMIC_RELEASE);
+    return true;
+}
+
 static bool seldom(struct self *s)
 {
     int e;
@@ -308,9 +322,7 @@ static bool seldom(struct self *s)
         __atomic_store_n(&s->worker->client, 0, __ATOMIC_RELEASE);
         acre_close(s->heap);
         memset(s->own, 0, sizeof(s->own));
-        CHECK(acre_open(&s->heap, board->socket, WORLD_TENANT) == 0);
-        s->client = acre_self(s->heap);
-        __atomic_store_n(&s->worker->client, s->client, __ATOMIC_RELEASE);
+        CHECK(enter(s));
     }
     return true;
 }
@@ -375,9 +387,7 @@ static bool work(uint32_t index)
                        .index = index,
                        .n_threads = threads_of(index),
                        .rng = board->seed ^ (uint64_t)getpid() << 20};
-    CHECK(acre_open(&s->heap, board->socket, WORLD_TENANT) == 0);
-    s->client = acre_self(s->heap);
-    __atomic_store_n(&s->worker->client, s->client, __ATOMIC_RELEASE);
+    CHECK(enter(s));
     for (uint32_t i = 1; i < s->n_threads; i++) {
         threads[i] = *s;
         threads[i].thread = i;
