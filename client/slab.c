@@ -21,30 +21,19 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
+#if defined(__SANITIZE_THREAD__)
+#define SCAN_BY_TAG 1
+#elif defined(__SSE2__)
 #include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#else
+#define SCAN_BY_TAG 1
 #endif
 
 /* ---- a window of tags as a mask: bit i set if tag i is 0, for the first n of them ---- */
 
-#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__)
-static uint64_t scan16(const __m128i *v)
-{
-    __m128i zero = _mm_setzero_si128();
-    __m128i lo = _mm_cmpeq_epi16(_mm_load_si128(v), zero);
-    __m128i hi = _mm_cmpeq_epi16(_mm_load_si128(v + 1), zero);
-    return (uint64_t)(unsigned)_mm_movemask_epi8(_mm_packs_epi16(lo, hi));
-}
-
-/* Also looks at what lies behind the map, other threads' bytes maybe, and forgets it. */
-static uint64_t window_scan(const _Atomic tag_t *tags, uint32_t n)
-{
-    const __m128i *v = (const __m128i *)(const void *)tags;
-    uint64_t mask = scan16(v) | scan16(v + 2) << 16 | scan16(v + 4) << 32 | scan16(v + 6) << 48;
-    atomic_thread_fence(memory_order_acquire);
-    return n >= WINDOW ? mask : mask & ((1ull << n) - 1);
-}
-#else
+#if defined(SCAN_BY_TAG)
 static uint64_t window_scan(const _Atomic tag_t *tags, uint32_t n)
 {
     uint64_t mask = 0;
@@ -52,6 +41,36 @@ static uint64_t window_scan(const _Atomic tag_t *tags, uint32_t n)
     for (unsigned i = 0; i < MIN(n, WINDOW); i++)
         mask |= (uint64_t)(atomic_load_explicit(&tags[i], memory_order_acquire) == 0) << i;
     return mask;
+}
+#else
+#if defined(__SSE2__)
+static uint64_t scan16(const tag_t *tags)
+{
+    const __m128i *v = (const __m128i *)(const void *)tags;
+    __m128i zero = _mm_setzero_si128();
+    __m128i lo = _mm_cmpeq_epi16(_mm_load_si128(v), zero);
+    __m128i hi = _mm_cmpeq_epi16(_mm_load_si128(v + 1), zero);
+    return (uint64_t)(unsigned)_mm_movemask_epi8(_mm_packs_epi16(lo, hi));
+}
+#else
+/* A vector's elements are loaded each as a whole, as single tags are. */
+static uint64_t scan16(const tag_t *tags)
+{
+    static const uint8_t bits[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    uint8x8_t lo = vmovn_u16(vceqzq_u16(vld1q_u16(tags)));
+    uint8x8_t hi = vmovn_u16(vceqzq_u16(vld1q_u16(tags + 8)));
+    uint8x16_t set = vandq_u8(vcombine_u8(lo, hi), vld1q_u8(bits));
+    return vaddv_u8(vget_low_u8(set)) | (uint64_t)vaddv_u8(vget_high_u8(set)) << 8;
+}
+#endif
+
+/* Also looks at what lies behind the map, other threads' bytes maybe, and forgets it. */
+static uint64_t window_scan(const _Atomic tag_t *tags, uint32_t n)
+{
+    const tag_t *t = (const tag_t *)(const void *)tags;
+    uint64_t mask = scan16(t) | scan16(t + 16) << 16 | scan16(t + 32) << 32 | scan16(t + 48) << 48;
+    atomic_thread_fence(memory_order_acquire);
+    return n >= WINDOW ? mask : mask & ((1ull << n) - 1);
 }
 #endif
 

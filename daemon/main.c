@@ -17,6 +17,7 @@
 #include "daemon/version.h"
 #include "proto/address.h"
 #include "proto/wire.h"
+#include "shm/segment.h"
 
 enum { OPT_USER = 256, OPT_BACKGROUND, OPT_IDLE, OPT_CAPACITY, OPT_CHECK };
 
@@ -305,6 +306,18 @@ static int run(struct arguments *a, const struct store *store, struct store_item
     return r;
 }
 
+/* Clients map the tables in a segment, which begin on pages of this size (shm/layout.h). */
+static bool pages_fit(void)
+{
+    long bytes = sysconf(_SC_PAGESIZE);
+
+    if (bytes == SEGMENT_PAGE_BYTES)
+        return true;
+    log_line(LOG_ERROR, "this kernel has pages of %ld bytes: Acre needs pages of %u", bytes,
+             SEGMENT_PAGE_BYTES);
+    return false;
+}
+
 static uint64_t default_idle(const struct arguments *a)
 {
     const char *env = getenv("ACRE_IDLE");
@@ -341,6 +354,8 @@ int main(int argc, char **argv)
     hold_hangups();
     argp_err_exit_status = 2;
     (void)argp_parse(&argp, argc, argv, 0, NULL, &a);
+    if (!pages_fit())
+        return 1;
     if (a.idle_s == UINT64_MAX)
         a.idle_s = default_idle(&a);
     if (a.socket && strlen(a.socket) >= ADDRESS_BYTES) {

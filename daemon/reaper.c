@@ -130,8 +130,8 @@ static void die(struct client *c)
     c->state = CLIENT_DYING;
     t->n_changes++;
     books_set_client_state(t->books, c->id, BOOKS_CLIENT_DIES);
-    /* Pairs with who gives: it stores the tag, fences, reads gen; the sweep's membarrier comes
-     * after this. */
+    /* Pairs with who gives: it reads gen, then stores the tag. Who has read it before this is seen
+     * by the sweep, whose membarrier comes after this, or by the next one. */
     __atomic_store_n(&t->control->client[c->id].gen, 0, __ATOMIC_SEQ_CST);
     TAILQ_REMOVE(&t->rang, c, in_queue);
     TAILQ_INSERT_TAIL(&t->dying, c, in_queue);

@@ -1,9 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ctest-timeout: 300 */
 /*
- * Promise P1 by chance, under full load: N_WORKERS processes allocate, resize, free, publish, adopt
- * and give at random, and are killed at random instants, until so many have died. N_STAYERS are
- * never killed and look at their blocks all the time; so does the driver, in bursts after a death.
+ * Promise P1 by chance, under full load: N_WORKERS processes, every other one of them with several
+ * threads, allocate, resize, free, publish, adopt, give and link at random, and are killed at random
+ * instants, until so many have died. N_STAYERS are never killed and look at their blocks all the
+ * time; so does the driver, in bursts after a death. Each block is full of a pattern, so that one
+ * with two owners shows.
+ *
+ * FREES BY OTHERS. Threads of a process pass their blocks to each other by a ring, and stayers to
+ * stayers, whose blocks no sweep takes away, by another: who gets one frees it, or keeps it if it is
+ * its own process's.
+ *
+ * THE SHELF is a block of slots, a row for each worker: any thread links its blocks to empty ones,
+ * and the worker's first thread takes them off. It is exact: what is linked is published.
  *
  * THE BOARD lies outside of the heap: no death takes a block off it. Published blocks go to slots,
  * by an exchange: who gets one out owns the knowledge of it, and adopts or frees the block. Killed
@@ -20,6 +29,7 @@
  */
 #include "tests/crash/stage.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <time.h>
 
@@ -29,8 +39,12 @@
 #define N_SLOTS        512u
 #define N_LETTERS      32u
 #define N_OWN          96u
+#define N_LINKS        8u
+#define N_PASSED       64u
+#define N_THREADS      3u /* of every other worker */
 #define DEATHS_DEFAULT 300u
-#define MAX_MIB        128u
+#define MAX_MIB        192u
+#define DEADLINE_MS    60000 /* nobody is to fail because the machine is slow */
 
 struct worker {
     acre_client client; /* 0: has not attached yet */
@@ -44,6 +58,9 @@ struct board {
     uint64_t seed;
     uint32_t index, is_taken; /* which worker the next process is */
     uint32_t stop, n_failed;
+    uint32_t n_staying;        /* threads of stayers that may still free each other's blocks */
+    acre_off shelf;            /* of acre_off[N_ALL][N_LINKS] */
+    acre_off handed[N_PASSED]; /* among stayers */
     struct worker workers[N_ALL];
     uint64_t slots[N_SLOTS];
 };
@@ -63,10 +80,22 @@ struct self {
     struct acre_heap *heap;
     struct worker *worker;
     acre_client client;
-    bool stays;
+    uint32_t index, thread, n_threads;
     uint64_t rng;
     struct own own[N_OWN];
 };
+
+static char *_Atomic passed[N_PASSED]; /* among the threads of this process */
+
+static bool stays(uint32_t index)
+{
+    return index >= N_WORKERS;
+}
+
+static uint32_t threads_of(uint32_t index)
+{
+    return index % 2 ? N_THREADS : 1;
+}
 
 static size_t random_size(struct self *s)
 {
@@ -186,24 +215,114 @@ static bool receive(struct self *s, struct own *o)
     return true;
 }
 
+/* Swaps a block with the other threads. */
+static bool pass(struct self *s, struct own *o)
+{
+    char *block = __atomic_exchange_n(&passed[rnd(&s->rng) % N_PASSED], o->block, __ATOMIC_ACQ_REL);
+
+    *o = (struct own){0};
+    if (!block)
+        return true;
+    size_t bytes = acre_usable_size(s->heap, block);
+    CHECK(acre_owner(s->heap, block) == s->client && pattern_is_whole(block, bytes));
+    if (rnd(&s->rng) % 2)
+        acre_free(s->heap, block);
+    else
+        *o = (struct own){block, bytes};
+    return true;
+}
+
+/* Swaps a block with the other stayers, and frees theirs. */
+static bool hand(struct self *s, struct own *o)
+{
+    acre_off off = o->block ? acre_offset(s->heap, o->block) : 0;
+
+    if (!stays(s->index))
+        return true;
+    off = __atomic_exchange_n(&board->handed[rnd(&s->rng) % N_PASSED], off, __ATOMIC_ACQ_REL);
+    *o = (struct own){0};
+    if (off == 0)
+        return true;
+    char *block = acre_pointer(s->heap, off);
+    acre_client owner = block ? acre_owner(s->heap, block) : 0;
+    CHECK(owner != 0 && owner != ACRE_OWNER_HEAP);
+    CHECK(pattern_is_whole(block, acre_usable_size(s->heap, block)));
+    acre_free(s->heap, block);
+    return true;
+}
+
+static acre_off *shelf_slot(struct acre_heap *heap, uint32_t index, uint32_t i)
+{
+    return (acre_off *)acre_pointer(heap, board->shelf) + index * N_LINKS + i;
+}
+
+static bool link_block(struct self *s, struct own *o)
+{
+    uint64_t r = rnd(&s->rng);
+    acre_off *slot = shelf_slot(s->heap, (uint32_t)(r % N_ALL), (r >> 8) % N_LINKS);
+
+    if (!o->block)
+        return true;
+    int e = acre_publish_at_cas(s->heap, o->block, slot, 0);
+    CHECK(e == 0 || e == -EAGAIN);
+    if (e == 0)
+        o->block = NULL;
+    return true;
+}
+
+/* -EBUSY: who linked it has not finished, or was killed there. */
+static bool unlink_block(struct self *s, struct own *o)
+{
+    acre_off *slot = shelf_slot(s->heap, s->index, rnd(&s->rng) % N_LINKS);
+
+    if (s->thread != 0)
+        return true;
+    if (o->block) {
+        int e = acre_unlink_free(s->heap, slot, 0);
+        CHECK(e == 0 || e == -ENOENT || e == -EBUSY);
+        return true;
+    }
+    char *block = acre_take_at(s->heap, slot, 0);
+    CHECK(block || errno == ENOENT || errno == EBUSY);
+    if (!block)
+        return true;
+    *o = (struct own){block, acre_usable_size(s->heap, block)};
+    CHECK(acre_owner(s->heap, block) == s->client && pattern_is_whole(block, o->bytes));
+    return true;
+}
+
+static bool enter(struct self *s)
+{
+    struct acre_options o = {.size = sizeof(o),
+                             .address = board->socket,
+                             .tenant = WORLD_TENANT,
+                             .deadline_ms = DEADLINE_MS};
+
+    CHECK(acre_open_with(&s->heap, &o) == 0);
+    s->client = acre_self(s->heap);
+    __atomic_store_n(&s->worker->client, s->client, __ATOMIC_RELEASE);
+    return true;
+}
+
 static bool seldom(struct self *s)
 {
+    int e;
+
     switch (rnd(&s->rng) % 3) {
     case 0:
         CHECK(acre_trim(s->heap) == 0);
         break;
     case 1:
-        CHECK(acre_reserve(s->heap, random_size(s) % 1000, 50) == 0 || errno == ENOMEM);
+        e = acre_reserve(s->heap, random_size(s) % 1000, 50);
+        CHECK(e == 0 || e == -ENOMEM);
         break;
     default: /* dying politely */
-        if (s->stays)
+        if (stays(s->index) || s->n_threads > 1)
             break;
         __atomic_store_n(&s->worker->client, 0, __ATOMIC_RELEASE);
         acre_close(s->heap);
         memset(s->own, 0, sizeof(s->own));
-        CHECK(acre_open(&s->heap, board->socket, WORLD_TENANT) == 0);
-        s->client = acre_self(s->heap);
-        __atomic_store_n(&s->worker->client, s->client, __ATOMIC_RELEASE);
+        CHECK(enter(s));
     }
     return true;
 }
@@ -215,33 +334,70 @@ static bool one_round(struct self *s)
 
     if (o->block)
         CHECK(pattern_is_whole(o->block, o->bytes));
-    if (what < 24)
+    if (what < 20)
         return own_renew(s, o);
-    if (what < 32)
+    if (what < 26)
         return own_resize(s, o);
-    if (what < 44)
+    if (what < 34)
         return exchange(s, o);
-    if (what < 52)
+    if (what < 40)
         return give(s, o);
-    return what < 63 ? receive(s, o) : rnd(&s->rng) % 16 || seldom(s);
+    if (what < 47)
+        return receive(s, o);
+    if (what < 51)
+        return s->n_threads == 1 || pass(s, o);
+    if (what < 55)
+        return link_block(s, o);
+    if (what < 61)
+        return unlink_block(s, o);
+    return what < 63 ? hand(s, o) : rnd(&s->rng) % 16 || seldom(s);
+}
+
+/* Blocks of stayers that are on their way live until the last of them has stopped. */
+static void stop_staying(void)
+{
+    __atomic_fetch_sub(&board->n_staying, 1, __ATOMIC_ACQ_REL);
+    while (__atomic_load_n(&board->n_staying, __ATOMIC_ACQUIRE) > 0)
+        usleep(1000);
+}
+
+static void *work_in_thread(void *arg)
+{
+    struct self *s = arg;
+    bool ok = true;
+
+    while (ok && !__atomic_load_n(&board->stop, __ATOMIC_RELAXED)) {
+        ok = one_round(s);
+        __atomic_fetch_add(&s->worker->n_rounds, 1, __ATOMIC_RELAXED);
+    }
+    if (!ok)
+        __atomic_fetch_add(&board->n_failed, 1, __ATOMIC_SEQ_CST);
+    if (stays(s->index))
+        stop_staying();
+    return arg;
 }
 
 static bool work(uint32_t index)
 {
-    static struct self s;
+    static struct self threads[N_THREADS];
+    pthread_t ids[N_THREADS];
+    struct self *s = &threads[0];
 
-    s = (struct self){.worker = &board->workers[index],
-                      .stays = index >= N_WORKERS,
-                      .rng = board->seed ^ (uint64_t)getpid() << 20};
-    CHECK(acre_open(&s.heap, board->socket, WORLD_TENANT) == 0);
-    s.client = acre_self(s.heap);
-    __atomic_store_n(&s.worker->client, s.client, __ATOMIC_RELEASE);
-    while (!__atomic_load_n(&board->stop, __ATOMIC_RELAXED)) {
-        if (!one_round(&s))
-            return false;
-        __atomic_fetch_add(&s.worker->n_rounds, 1, __ATOMIC_RELAXED);
+    *s = (struct self){.worker = &board->workers[index],
+                       .index = index,
+                       .n_threads = threads_of(index),
+                       .rng = board->seed ^ (uint64_t)getpid() << 20};
+    CHECK(enter(s));
+    for (uint32_t i = 1; i < s->n_threads; i++) {
+        threads[i] = *s;
+        threads[i].thread = i;
+        threads[i].rng += i;
+        CHECK(pthread_create(&ids[i], NULL, work_in_thread, &threads[i]) == 0);
     }
-    acre_close(s.heap);
+    (void)work_in_thread(s);
+    for (uint32_t i = 1; i < s->n_threads; i++)
+        pthread_join(ids[i], NULL);
+    acre_close(s->heap);
     return true;
 }
 
@@ -343,6 +499,37 @@ static bool stop_all(void)
     return world_settle(&world);
 }
 
+static bool set_up_shelf(void)
+{
+    acre_off *shelf =
+        acre_allocx(world.heap, N_ALL * N_LINKS * sizeof(acre_off), 0, ACRE_ZERO | ACRE_HEAP_OWNED);
+
+    CHECK(shelf);
+    board->shelf = acre_offset(world.heap, shelf);
+    for (uint32_t i = 0; i < N_ALL; i++)
+        board->n_staying += stays(i) ? threads_of(i) : 0;
+    return true;
+}
+
+/* Each slot names a whole, published block, whoever has died there. */
+static bool clear_shelf(void)
+{
+    unsigned n = 0;
+
+    for (uint32_t i = 0; i < N_ALL * N_LINKS; i++) {
+        char *block = acre_take_at(world.heap, shelf_slot(world.heap, 0, i), 0);
+        CHECK(block || errno == ENOENT);
+        if (!block)
+            continue;
+        n++;
+        CHECK(pattern_is_whole(block, acre_usable_size(world.heap, block)));
+        acre_free(world.heap, block);
+    }
+    acre_free(world.heap, acre_pointer(world.heap, board->shelf));
+    printf("%u linked blocks are left whole\n", n);
+    return true;
+}
+
 static bool count_published(unsigned n_deaths)
 {
     unsigned n_all, n_board = 0;
@@ -363,6 +550,8 @@ static bool count_published(unsigned n_deaths)
 
 static bool load(struct crew *c, unsigned n_deaths)
 {
+    if (!set_up_shelf())
+        return false;
     for (uint32_t i = 0; i < N_ALL; i++)
         if (!hire(i, &c->pids[i]))
             return false;
@@ -372,7 +561,7 @@ static bool load(struct crew *c, unsigned n_deaths)
     double s = (double)(now_ns() - from_ns) / 1e9;
     for (unsigned i = 0; i < N_ALL; i++)
         n_rounds += board->workers[i].n_rounds;
-    if (!stop_all() || !count_published(n_deaths))
+    if (!stop_all() || !clear_shelf() || !count_published(n_deaths))
         return false;
     qsort(c->gone_ns, c->n_gone, sizeof(*c->gone_ns), by_value);
     printf("%u deaths in %.1f s (%.0f a second) and %llu rounds; from SIGKILL until the client is "

@@ -29,6 +29,7 @@
  */
 #include "tests/crash/ops.h"
 #include "tests/crash/trace.h"
+#include "tests/system/step.h"
 
 #include <inttypes.h>
 #include <pthread.h>
@@ -37,7 +38,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) || defined(__aarch64__)
 
 #define MAX_MIB         32u
 #define BATCH           64u
@@ -209,19 +210,19 @@ struct tally {
     uint32_t n_points, n_failed, n_elsewhere;
 };
 
-static void complain(uint32_t k, uint64_t rip, const char *what)
+static void complain(uint32_t k, uint64_t pc, const char *what)
 {
     char name[400];
 
-    trace_name(rip, name, sizeof(name));
+    trace_name(pc, name, sizeof(name));
     fprintf(stderr, "FAILED: operation %u \"%s\", k = %u of %u, before %s\n    %s: %s\n",
             (unsigned)(op - ops), op->name, k, trace.n, name, what, world.why);
 }
 
 /* Before the first point or after the last, nothing is left to chance. */
-static enum progress progress_at(uint32_t k, uint64_t rip)
+static enum progress progress_at(uint32_t k, uint64_t pc)
 {
-    if (rip != trace.rip[k] || op->flags & OP_LINKS)
+    if (pc != trace.pc[k] || op->flags & OP_LINKS)
         return WAS_INSIDE;
     return k <= trace.first_point ? WAS_BEFORE : k > trace.last_point ? WAS_AFTER : WAS_INSIDE;
 }
@@ -229,20 +230,20 @@ static enum progress progress_at(uint32_t k, uint64_t rip)
 static bool die_at(uint32_t k, struct tally *tally)
 {
     pid_t leader;
-    uint64_t rip = 0;
+    uint64_t pc = 0;
 
     tally->n_points++;
     bool ok = birth(&leader);
     if (ok) {
         enum trace_end end = trace_go(&trace, (pid_t)stage->tid, k);
-        rip = end == TRACE_LOST ? 0 : trace_rip((pid_t)stage->tid);
-        tally->n_elsewhere += rip != trace.rip[k];
+        pc = end == TRACE_LOST ? 0 : step_pc((pid_t)stage->tid);
+        tally->n_elsewhere += pc != trace.pc[k];
         ok = world_burst(&world, op->size);
-        ok = death(leader) && ok && aftermath(progress_at(k, rip));
+        ok = death(leader) && ok && aftermath(progress_at(k, pc));
     }
     if (!ok) {
         tally->n_failed++;
-        complain(k, rip, "after this death");
+        complain(k, pc, "after this death");
     }
     return ok;
 }
@@ -324,7 +325,7 @@ static bool batch_is_over(struct tally *tally, uint32_t k)
     if (world_check(&world))
         return true;
     tally->n_failed++;
-    complain(k, trace.rip[k], "after the batch that ends with this death");
+    complain(k, trace.pc[k], "after the batch that ends with this death");
     return false;
 }
 
@@ -473,7 +474,7 @@ int main(int argc, char **argv)
 
 int main(void)
 {
-    printf("skipped: it is written for x86-64\n");
+    printf("skipped: it is written for x86-64 and ARM64\n");
     return 77;
 }
 

@@ -10,22 +10,59 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ptrace.h>
-#include <sys/uio.h>
-#include <sys/user.h>
 #include <sys/wait.h>
+#if defined(__aarch64__)
+#include <asm/ptrace.h>
+#endif
 #include <unistd.h>
 
 #include "shm/base.h"
+#include "tests/system/step.h"
 
 #define FIRST_SLOTS (1u << 16)
 
+/* ---- what differs from processor to processor ---- */
+
+#if defined(__x86_64__)
+static bool set_breakpoint(pid_t tid, uint64_t address)
+{
+    return ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, u_debugreg[0]), address) == 0 &&
+           ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, u_debugreg[7]), 1) == 0;
+}
+
+static void clear_breakpoint(pid_t tid)
+{
+    (void)ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, u_debugreg[7]), 0);
+}
+#elif defined(__aarch64__)
+#define BREAK_ON_EXECUTION  0x1e5u /* four bytes, in user mode, enabled */
+#define BREAKPOINT_BYTES(n) (offsetof(struct user_hwdebug_state, dbg_regs[n]))
+
+static bool set_first(pid_t tid, uint64_t address, uint32_t control)
+{
+    struct user_hwdebug_state state = {.dbg_regs[0] = {.addr = address, .ctrl = control}};
+    struct iovec first = {&state, BREAKPOINT_BYTES(1)};
+
+    return ptrace(PTRACE_SETREGSET, tid, NT_ARM_HW_BREAK, &first) == 0;
+}
+
+static bool set_breakpoint(pid_t tid, uint64_t address)
+{
+    return set_first(tid, address, BREAK_ON_EXECUTION);
+}
+
+static void clear_breakpoint(pid_t tid)
+{
+    (void)set_first(tid, 0, 0);
+}
+#endif
+
 __asm__(".text\n"
         ".globl trace_begin_marker, trace_end_marker\n"
-        ".type trace_begin_marker, @function\n"
-        ".type trace_end_marker, @function\n"
-        "trace_begin_marker: int3\n ret\n"
-        "trace_end_marker: int3\n ret\n");
+        ".type trace_begin_marker, %function\n"
+        ".type trace_end_marker, %function\n"
+        "trace_begin_marker: " STEP_MARKER "\n ret\n"
+        "trace_end_marker: " STEP_MARKER "\n ret\n");
 
 int trace_probe(void)
 {
@@ -44,16 +81,16 @@ int trace_probe(void)
 
 void trace_init(struct trace *t)
 {
-    *t = (struct trace){.rip = malloc((TRACE_MAX + 1) * sizeof(*t->rip)),
+    *t = (struct trace){.pc = malloc((TRACE_MAX + 1) * sizeof(*t->pc)),
                         .anchor = malloc((TRACE_MAX + 1) * sizeof(*t->anchor)),
                         .is_point = malloc(TRACE_MAX + 1)};
-    if (!t->rip || !t->anchor || !t->is_point)
+    if (!t->pc || !t->anchor || !t->is_point)
         abort();
 }
 
 void trace_deinit(struct trace *t)
 {
-    free(t->rip);
+    free(t->pc);
     free(t->anchor);
     free(t->is_point);
 }
@@ -81,12 +118,7 @@ static bool wait_trap(pid_t tid, enum __ptrace_request again)
 
 bool trace_wait_marker(pid_t tid)
 {
-    return wait_trap(tid, PTRACE_CONT);
-}
-
-uint64_t trace_rip(pid_t tid)
-{
-    return (uint64_t)ptrace(PTRACE_PEEKUSER, tid, offsetof(struct user_regs_struct, rip), 0);
+    return wait_trap(tid, PTRACE_CONT) && step_pass_marker(tid);
 }
 
 static bool step(pid_t tid)
@@ -94,33 +126,32 @@ static bool step(pid_t tid)
     return ptrace(PTRACE_SINGLESTEP, tid, 0, 0) == 0 && wait_trap(tid, PTRACE_SINGLESTEP);
 }
 
-static bool is_syscall(pid_t tid, uint64_t rip)
+static bool is_syscall(pid_t tid, uint64_t pc)
 {
-    uint8_t code[2] = {0};
-    struct iovec local = {code, 2}, remote = {(void *)(uintptr_t)rip, 2};
+    uint32_t code = 0;
+    struct iovec local = {&code, 4}, remote = {(void *)(uintptr_t)pc, 4};
 
-    return process_vm_readv(tid, &local, 1, &remote, 1, 0) == 2 && code[0] == 0x0f &&
-           code[1] == 0x05;
+    return process_vm_readv(tid, &local, 1, &remote, 1, 0) > 0 && step_is_syscall(code);
 }
 
 /* Was this address met before? Open addressing; code is smaller than the table. */
-static bool is_first(uint64_t *firsts, uint64_t rip)
+static bool is_first(uint64_t *firsts, uint64_t pc)
 {
-    uint32_t slot = (uint32_t)(rip * 0x9e3779b97f4a7c15ull >> 48);
+    uint32_t slot = (uint32_t)(pc * 0x9e3779b97f4a7c15ull >> 48);
 
-    while (firsts[slot] != 0 && firsts[slot] != rip)
+    while (firsts[slot] != 0 && firsts[slot] != pc)
         slot = (slot + 1) % FIRST_SLOTS;
     bool is_new = firsts[slot] == 0;
-    firsts[slot] = rip;
+    firsts[slot] = pc;
     return is_new;
 }
 
-static void note(struct trace *t, uint64_t *firsts, uint64_t rip)
+static void note(struct trace *t, uint64_t *firsts, uint64_t pc)
 {
     uint32_t k = t->n;
 
-    t->rip[k] = rip;
-    t->anchor[k] = k == 0 || is_first(firsts, rip) ? k : t->anchor[k - 1];
+    t->pc[k] = pc;
+    t->anchor[k] = k == 0 || is_first(firsts, pc) ? k : t->anchor[k - 1];
     t->is_point[k] = false;
 }
 
@@ -136,36 +167,25 @@ static void mark(struct trace *t, bool is_point)
 bool trace_record(struct trace *t, pid_t tid, bool (*changed)(void *ctx), void *ctx)
 {
     uint64_t *firsts = calloc(FIRST_SLOTS, sizeof(*firsts));
-    uint64_t rip = trace_rip(tid);
+    uint64_t pc = step_pc(tid);
     bool runs = true;
 
     (void)changed(ctx);
     t->first_point = UINT32_MAX;
     t->last_point = 0;
-    for (t->n = 0; firsts && runs && rip != (uint64_t)(uintptr_t)trace_end_marker; t->n++) {
+    for (t->n = 0; firsts && runs && pc != (uint64_t)(uintptr_t)trace_end_marker; t->n++) {
         if (t->n == TRACE_MAX)
             break;
-        note(t, firsts, rip);
-        bool calls = is_syscall(tid, rip);
+        note(t, firsts, pc);
+        bool calls = is_syscall(tid, pc);
         runs = step(tid);
         mark(t, calls || changed(ctx));
-        rip = runs ? trace_rip(tid) : 0;
+        pc = runs ? step_pc(tid) : 0;
     }
     if (firsts)
-        note(t, firsts, rip);
+        note(t, firsts, pc);
     free(firsts);
     return t->n > 0 && t->n < TRACE_MAX;
-}
-
-static bool set_breakpoint(pid_t tid, uint64_t address)
-{
-    return ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, u_debugreg[0]), address) == 0 &&
-           ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, u_debugreg[7]), 1) == 0;
-}
-
-static void clear_breakpoint(pid_t tid)
-{
-    (void)ptrace(PTRACE_POKEUSER, tid, offsetof(struct user, u_debugreg[7]), 0);
 }
 
 /* Where the stepping begins: at an anchor if there are breakpoints. */
@@ -174,13 +194,13 @@ static enum trace_end go_anchor(const struct trace *t, pid_t tid, uint32_t k, ui
     uint32_t at = t->anchor[k];
 
     *ret_at = 0;
-    if (t->from_start || at == 0 || !set_breakpoint(tid, t->rip[at]))
+    if (t->from_start || at == 0 || !set_breakpoint(tid, t->pc[at]))
         return TRACE_THERE;
     if (ptrace(PTRACE_CONT, tid, 0, 0) < 0 || !wait_trap(tid, PTRACE_CONT))
         return TRACE_LOST;
     clear_breakpoint(tid);
     *ret_at = at;
-    return trace_rip(tid) == t->rip[at] ? TRACE_THERE : TRACE_ENDED;
+    return step_pc(tid) == t->pc[at] ? TRACE_THERE : TRACE_ENDED;
 }
 
 enum trace_end trace_go(const struct trace *t, pid_t tid, uint32_t k)
@@ -236,16 +256,16 @@ static void first_line(const char *command, char *ret, size_t n)
     pclose(f);
 }
 
-void trace_name(uint64_t rip, char *ret, size_t n)
+void trace_name(uint64_t pc, char *ret, size_t n)
 {
     char command[600], line[256];
     Dl_info info;
 
-    if (!dladdr((void *)(uintptr_t)rip, &info)) {
-        snprintf(ret, n, "0x%" PRIx64, rip);
+    if (!dladdr((void *)(uintptr_t)pc, &info)) {
+        snprintf(ret, n, "0x%" PRIx64, pc);
         return;
     }
-    uint64_t off = rip - (uint64_t)(uintptr_t)info.dli_fbase;
+    uint64_t off = pc - (uint64_t)(uintptr_t)info.dli_fbase;
     snprintf(command, sizeof(command), "addr2line -pfse '%s' 0x%" PRIx64 " 2>/dev/null",
              info.dli_fname, off);
     first_line(command, line, sizeof(line));

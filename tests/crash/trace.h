@@ -2,7 +2,7 @@
 /*
  * trace.h - drives another task instruction by instruction.
  *
- * A task is seized, let run to an int3, recorded once step by step, and in later lives brought to
+ * A task is seized, let run to a marker, recorded once step by step, and in later lives brought to
  * its k-th instruction again. Stepping there from the start would cost k steps for each k; instead a
  * hardware breakpoint stands at the latest instruction at or before k that the recording met for the
  * first time there, and only the rest is stepped: nearly linear in all. A life that takes another
@@ -19,8 +19,8 @@
 #define TRACE_MAX 200000u
 
 struct trace {
-    uint32_t n;        /* instructions; rip[n] is where the task stands after the last */
-    uint64_t *rip;     /* of the k-th, before it runs */
+    uint32_t n;        /* instructions; pc[n] is where the task stands after the last */
+    uint64_t *pc;      /* of the k-th, before it runs */
     uint32_t *anchor;  /* the latest one at or before k that was new there */
     uint8_t *is_point; /* something shared, or a system call: worth a death before and after it */
     uint32_t first_point, last_point; /* k of the instruction */
@@ -41,12 +41,11 @@ void trace_deinit(struct trace *t);
 
 /* The task dies with this process from here on. */
 bool trace_seize(pid_t tid);
-/* Waits for its int3. */
+/* Waits for its marker, and passes it. */
 bool trace_wait_marker(pid_t tid);
 /* From there to trace_end_marker or the task's end; changed() is asked after each step. */
 bool trace_record(struct trace *t, pid_t tid, bool (*changed)(void *ctx), void *ctx);
 enum trace_end trace_go(const struct trace *t, pid_t tid, uint32_t k);
-uint64_t trace_rip(pid_t tid);
 /* Tracer and task on one CPU, where a step costs a third; then the tracer anywhere. */
 void trace_share_cpu(pid_t tid);
 void trace_leave_cpu(void);
@@ -54,9 +53,9 @@ void trace_leave_cpu(void);
 void trace_reap(pid_t tid);
 
 /* "function file:line (object+0x123)" of an address in this process's image. */
-void trace_name(uint64_t rip, char *ret, size_t n);
+void trace_name(uint64_t pc, char *ret, size_t n);
 
-/* int3; what lies between is traced. */
+/* A trap; what lies between is traced. */
 void trace_begin_marker(void);
 void trace_end_marker(void);
 

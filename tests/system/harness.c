@@ -277,6 +277,8 @@ void expect_settled(const struct daemon *on, const char *tenant, long long live_
 
 pid_t child_start(bool (*fn)(void *arg), void *arg)
 {
+    const char *seconds = getenv("ACRE_TEST_CHILD_SECONDS");
+
     fflush(NULL);
     pid_t pid = fork();
     assert_true(pid >= 0);
@@ -287,7 +289,7 @@ pid_t child_start(bool (*fn)(void *arg), void *arg)
     signal(SIGSEGV, SIG_DFL);
     signal(SIGBUS, SIG_DFL);
     signal(SIGILL, SIG_DFL);
-    alarm(100);
+    alarm(seconds ? (unsigned)atoi(seconds) : 100);
     bool ok = fn(arg);
     fflush(NULL);
     _exit(ok ? 0 : 1);

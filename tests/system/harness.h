@@ -76,7 +76,8 @@ struct tenant_stats tenant_stats(const struct daemon *on, const char *tenant);
 void expect_settled(const struct daemon *on, const char *tenant, long long live_bytes,
                     unsigned n_clients);
 
-/* Runs fn in a forked child that must return true. Children are killed by SIGALRM after 100 s. */
+/* Runs fn in a forked child that must return true. Children are killed by SIGALRM after
+ * $ACRE_TEST_CHILD_SECONDS, or 100 s: emulated machines are slow. */
 pid_t child_start(bool (*fn)(void *arg), void *arg);
 /* Waits; true if the child returned true. */
 bool child_ok(pid_t pid);

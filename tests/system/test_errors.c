@@ -3,6 +3,7 @@
 #include "tests/system/harness.h"
 
 #include <fcntl.h>
+#include <sys/auxv.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -30,6 +31,24 @@ static void a_wrong_tenant_is_enoent(void **state)
 {
     (void)state;
     expect_error(-ENOENT, the_daemon.socket, "nobody's");
+}
+
+static long page_bytes; /* of a kernel that we do not run on; 0: of ours */
+
+/* The library asks this one, as it is the program's. */
+__attribute__((visibility("default"))) long sysconf(int name)
+{
+    if (name == _SC_PAGESIZE && page_bytes != 0)
+        return page_bytes;
+    return name == _SC_PAGESIZE ? (long)getauxval(AT_PAGESZ) : -1;
+}
+
+static void a_kernel_with_larger_pages_is_enotsup(void **state)
+{
+    (void)state;
+    for (page_bytes = 16384; page_bytes <= 65536; page_bytes *= 4)
+        expect_error(-ENOTSUP, the_daemon.socket, "default");
+    page_bytes = 0;
 }
 
 static void an_absent_daemon_is_econnrefused(void **state)
@@ -274,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_wrong_tenant_is_enoent),
+        cmocka_unit_test(a_kernel_with_larger_pages_is_enotsup),
         cmocka_unit_test(an_absent_daemon_is_econnrefused),
         cmocka_unit_test(a_user_who_is_not_listed_is_eacces),
         cmocka_unit_test(what_is_no_daemon_is_eproto),
