@@ -150,25 +150,33 @@ static void check(const struct check_table *t)
     acre_assert(any || all.n == 0);
 }
 
+struct counting {
+    const struct segment_shape *shape;
+    struct census census;
+};
+
 static int count_item(void *ctx, const struct census_item *item)
 {
-    struct census *census = ctx;
-    acre_assert(item->n_units > 0 && item->n_tags > 0);
-    census_add_item(census, item);
+    struct counting *c = ctx;
+    acre_assert(item->n_units > 0 && item->unit >= c->shape->n_meta &&
+                item->n_units <= c->shape->n_units - item->unit);
+    acre_assert(item->n_tags > 0 &&
+                item->tags_off + item->n_tags * sizeof(tag_t) <= c->shape->size_bytes);
+    census_add_item(&c->census, item);
     return 0;
 }
 
 static void count(int fd, const struct segment_shape *s)
 {
-    struct census census;
+    struct counting c = {.shape = s};
     uint64_t n_bad, sum_blocks = 0, n_preads = wraps_n_preads();
-    acre_assert(census_init(&census) == 0);
-    acre_assert(census_walk(fd, s, count_item, &census, &n_bad) == 0);
+    acre_assert(census_init(&c.census) == 0);
+    acre_assert(census_walk(fd, s, count_item, &c, &n_bad) == 0);
     acre_assert(wraps_n_preads() - n_preads <= 4ull * (s->n_table + 1) && n_bad <= s->n_table);
     for (uint32_t i = 0; i < N_CLASSES; i++)
-        sum_blocks += census.classes[i].live_blocks;
-    acre_assert(sum_blocks + census.large_blocks == census.live_blocks);
-    census_deinit(&census);
+        sum_blocks += c.census.classes[i].live_blocks;
+    acre_assert(sum_blocks + c.census.large_blocks == c.census.live_blocks);
+    census_deinit(&c.census);
 }
 
 static void check_header(int fd)
