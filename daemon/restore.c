@@ -21,8 +21,9 @@
  * so, who lives comes back on a new connection (by the secret in its page).
  *
  * A heap of whose descriptors one is missing is not restored: a client that cannot be asked might
- * live, and a segment that is not there might be used. It is closed; its clients keep what they
- * have and get no more. A heap of another version, or for which the system has no room just now, is
+ * live, and a segment that is not there might be used. Nor is one whose books name an owner who is
+ * no client. It is closed, and nothing of it is kept but segments that somebody maps; its clients
+ * keep what they have and get no more. A heap of another version, or for which the system has no room just now, is
  * left as it is: then this daemon ends, before it was ready (keeper.c).
  *
  * COST. One look at each unit's owner, and at the entries of those that have one: 1 ms for each GiB.
@@ -39,6 +40,19 @@
 #include "daemon/tenant.h"
 #include "daemon/zombie.h"
 #include "shm/sizeclass.h"
+
+/* A segment of no heap: it stays charged as long as somebody maps it. */
+static void bury(struct core *core, struct kept kept, int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        (void)close(fd);
+        return;
+    }
+    core->next_heap_no = MAX(core->next_heap_no, kept.no + 1);
+    ledger_restore_orphaned(&core->ledger, (uint64_t)st.st_size);
+    zombie_bury(core, kept, fd, (uint64_t)st.st_size);
+}
 
 /* ---- units ---- */
 
@@ -111,15 +125,26 @@ static uint32_t restore_run(struct tenant *t, struct seg *seg, uint32_t unit, ui
     return 1;
 }
 
-static void restore_units(struct tenant *t, struct seg *seg)
+/* No order of stores leaves an owner who is no client. Whose the units are cannot be guessed then. */
+static bool has_known_owner(const struct tenant *t, const struct seg *seg, uint32_t unit)
+{
+    tag_t owner = tenant_owner(t, seg, unit);
+    return owner == OWNER_NONE || owner == OWNER_ORPHAN || t->clients.by_id[owner];
+}
+
+static int restore_units(struct tenant *t, struct seg *seg)
 {
     uint32_t bad = 0; /* a table's unit */
-    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_units;)
+    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_units;) {
+        if (!has_known_owner(t, seg, u))
+            return -EPROTO;
         u += restore_run(t, seg, u, &bad);
+    }
+    return 0;
 }
 
 /* A segment over several slots: one block, whose owner stands at its first unit. */
-static void restore_span(struct tenant *t, struct seg *seg)
+static int restore_span(struct tenant *t, struct seg *seg)
 {
     uint32_t unit = seg->shape.n_meta, n = seg->span_units;
     tag_t owner = tenant_owner(t, seg, unit);
@@ -128,12 +153,15 @@ static void restore_span(struct tenant *t, struct seg *seg)
         t->books->segment[seg->slot].span_units = seg->span_units = 0;
         own(t, seg, unit, 1, OWNER_NONE);
         seg_store_plain(seg, unit, 1, U_FREE, 0);
-        return;
+        return 0;
     }
+    if (!has_known_owner(t, seg, unit))
+        return -EPROTO;
     if (owner == OWNER_ORPHAN)
         restore_orphan(t, seg, unit, n, 0);
     else
         tenant_restore_units(t, seg, unit, n, owner);
+    return 0;
 }
 
 static int restore_segs(struct tenant *t, struct store_items *items)
@@ -142,10 +170,14 @@ static int restore_segs(struct tenant *t, struct store_items *items)
     for (uint32_t slot = 0; slot < HEAP_SLOTS; slot++) {
         if (t->books->segment[slot].size_bytes == 0)
             continue;
-        int fd = kept_take(items, (struct kept){KEPT_SEGMENT, t->heap_no, slot});
+        struct kept kept = {KEPT_SEGMENT, t->heap_no, slot};
+        int fd = kept_take(items, kept);
         int r = fd < 0 ? -EIO : tenant_restore_seg(t, slot, fd);
         if (r < 0) {
-            close_fd(&fd);
+            if (r == -EPROTO)
+                bury(t->core, kept, fd);
+            else
+                close_fd(&fd);
             return r;
         }
     }
@@ -191,6 +223,15 @@ static void ring_clients(struct tenant *t)
 
 /* ---- a heap ---- */
 
+/* Where the last segment has gone just now, none tells them anew. */
+static void tell_figures(struct tenant *t)
+{
+    struct control_header *h = &t->control->header;
+    h->sealed_bytes = t->budget.charged_bytes;
+    h->granted_bytes = t->granted_units * UNIT_BYTES;
+    __atomic_store_n(&h->n_slots, t->n_slots, __ATOMIC_RELEASE);
+}
+
 static void make_sweep_seq_even(struct tenant *t)
 {
     uint32_t *seq = &t->control->header.sweep_seq;
@@ -202,19 +243,21 @@ static int restore_contents(struct tenant *t, struct store_items *items)
     int r = restore_clients(t, items);
     if (r == 0)
         r = restore_segs(t, items);
-    if (r < 0)
-        return r;
-    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+    for (uint32_t slot = 0; r == 0 && slot < t->n_slots; slot++)
         if (t->segs[slot] && t->segs[slot]->buddy)
-            restore_units(t, t->segs[slot]);
+            r = restore_units(t, t->segs[slot]);
         else if (t->segs[slot])
-            restore_span(t, t->segs[slot]);
+            r = restore_span(t, t->segs[slot]);
+    tell_figures(t);
     make_sweep_seq_even(t);
-    return 0;
+    return r;
 }
 
 static void give_up(struct tenant *t)
 {
+    for (uint32_t id = 1; id <= CLIENT_ID_MAX; id++)
+        if (t->clients.by_id[id])
+            kept_drop(t->core, (struct kept){KEPT_LIFE, t->clients.by_id[id]->life_no, 0});
     core_forget_clients(t);
     (void)tenant_close(t);
 }
@@ -271,7 +314,9 @@ static int restore_heap(struct core *core, struct store_items *items, struct kep
         return r;
     }
     books->header.tenant[sizeof(books->header.tenant) - 1] = 0;
-    if (!core_find_tenant(core, books->header.tenant))
+    if (books->header.heap_no != kept.no)
+        r = -EIO; /* what is kept of the heap cannot be told by its name */
+    if (r == 0 && !core_find_tenant(core, books->header.tenant))
         r = add_forgotten(core, books);
     if (r == 0)
         r = restore_books(core, items, books, fd);
@@ -279,27 +324,18 @@ static int restore_heap(struct core *core, struct store_items *items, struct kep
         return 0;
     log_line(LOG_ERROR, "the heap of tenant %s cannot be taken over: %s", books->header.tenant,
              strerror(-r));
-    if (r != -EIO && r != -EEXIST)
+    const struct tenant *t = core_find_tenant(core, books->header.tenant);
+    if (t && t->books == books)
         return r;
+    bool is_lost = r == -EIO || r == -EEXIST;
+    if (is_lost)
+        kept_drop(core, kept);
     books_unmap(books);
-    kept_drop(core, kept);
     close_fd(&fd);
-    return 0;
+    return is_lost ? 0 : r;
 }
 
 /* ---- what is left ---- */
-
-static void bury(struct core *core, struct kept kept, int fd)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0) {
-        (void)close(fd);
-        return;
-    }
-    core->next_heap_no = MAX(core->next_heap_no, kept.no + 1);
-    ledger_restore_orphaned(&core->ledger, (uint64_t)st.st_size);
-    zombie_bury(core, kept, fd, (uint64_t)st.st_size);
-}
 
 /* Does a restored heap say that this segment is not its own? */
 static bool is_unfinished(const struct core *core, struct kept kept)

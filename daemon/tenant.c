@@ -493,7 +493,7 @@ void tenant_take_back(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t
 
 struct recount {
     uint64_t n_owned, n_orphan;
-    uint64_t *by_id;
+    uint64_t *by_id; /* up to next_fresh */
 };
 
 static void recount_seg(const struct tenant *t, const struct seg *seg, struct recount *sum)
@@ -505,19 +505,23 @@ static void recount_seg(const struct tenant *t, const struct seg *seg, struct re
         if (owner == OWNER_NONE)
             continue;
         acre_assert(!seg->buddy || !buddy_is_free(seg->buddy, u));
+        acre_assert(owner == OWNER_ORPHAN || owner < t->clients.next_fresh);
         sum->n_owned += n_units;
-        sum->by_id[owner] += n_units;
+        if (owner == OWNER_ORPHAN)
+            sum->n_orphan += n_units;
+        else
+            sum->by_id[owner] += n_units;
     }
 }
 
 void tenant_assert_valid(const struct tenant *t)
 {
-    struct recount sum = {.by_id = calloc(CLIENT_IDS, sizeof(uint64_t))};
-    uint64_t sealed_bytes = 0;
-    if (!t->is_open || !sum.by_id) {
-        free(sum.by_id);
+    struct recount sum = {0};
+    uint64_t sealed_bytes = 0, n_held = 0;
+    if (t->is_open)
+        sum.by_id = calloc(t->clients.next_fresh, sizeof(uint64_t));
+    if (!sum.by_id)
         return;
-    }
     for (uint32_t slot = 0; slot < t->n_slots; slot++) {
         if (!t->segs[slot])
             continue;
@@ -531,9 +535,11 @@ void tenant_assert_valid(const struct tenant *t)
         fprintf(stderr, "tenant %s: the books own %llu units, counted %llu\n", t->name,
                 (unsigned long long)sum.n_owned, (unsigned long long)t->granted_units);
     acre_assert(sum.n_owned == t->granted_units);
-    for (uint32_t id = 1; id <= CLIENT_ID_MAX; id++) {
+    for (uint32_t id = 1; id < t->clients.next_fresh; id++) {
         const struct client *c = t->clients.by_id[id];
         acre_assert(sum.by_id[id] == (c ? c->n_units : 0));
+        n_held += sum.by_id[id];
     }
+    acre_assert(n_held + sum.n_orphan == t->granted_units);
     free(sum.by_id);
 }
