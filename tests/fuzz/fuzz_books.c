@@ -36,7 +36,8 @@ static struct block grow(struct peer *p, uint32_t tenant, uint32_t n)
     struct block b = {.n_units = n};
     struct msg_request req = {.op = MSG_GROW, .grow = {.n_units = n, .exact = true}};
     peers_ask(p, &req);
-    acre_assert(p->fake.reply.error == 0);
+    peers_run_jobs(); /* the segment is kept before it is granted from */
+    acre_assert(p->fake.reply.op == MSG_GROW && p->fake.reply.error == 0);
     b.seg = tenant_locate(world_tenant(tenant), p->fake.reply.grow.run.off, false, &b.unit);
     return b;
 }
