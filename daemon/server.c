@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The loop around the core. A turn takes what the peers have sent (at most 16 packets each, and of a
- * user's no more once they have taken 2 ms: what is left is still there in the next turn), the jobs
- * that are done and the bells that have rung; before it sleeps again, on_prepare() sets the
+ * The loop around the core. A turn takes what the peers have sent (at most 16 packets each, and of
+ * a user's no more once they have taken 2 ms: what is left is still there in the next turn), the
+ * jobs that are done and the bells that have rung; before it sleeps again, on_prepare() sets the
  * timers from what the core says is due.
  *
  * DESCRIPTORS. A peer costs its socket, a client its life page and a pidfd; a client can outlive
