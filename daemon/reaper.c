@@ -22,8 +22,9 @@
  *
  * COST. 1 and 2: microseconds. 3: a scan of the tenant's owner maps, once for all that died
  * meanwhile. 4: the dead client's own units (its holdings say where), not the heap's. Each slab's
- * map is read once more, so that 100,000 slabs are 100 ms, and 2,400 clients that held nothing are
- * 20: a burial stops after BURIAL_STEPS and goes on when the others had their turn. The next sweep waits for it.
+ * map is read once more, so that 100,000 slabs are 100 ms, and 2,400 clients that held nothing
+ * are 20: a burial stops after BURIAL_STEPS and goes on when the others had their turn. The next
+ * sweep waits for it.
  */
 #include "daemon/reaper.h"
 

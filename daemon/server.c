@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The loop around the core. A turn takes what the peers have sent (at most 16 packets each, and of
- * all of a user's no more when that has taken 2 ms: what is left is still there in the next turn),
- * the jobs that are done and the bells that have rung; before it sleeps again, on_prepare() sets the
+ * a user's no more once they have taken 2 ms: what is left is still there in the next turn), the
+ * jobs that are done and the bells that have rung; before it sleeps again, on_prepare() sets the
  * timers from what the core says is due.
  *
  * DESCRIPTORS. A peer costs its socket, a client its life page and a pidfd; a client can outlive
@@ -32,6 +32,7 @@
 
 #define ACCEPTS_PER_TURN   64
 #define USER_TURN_NS       2000000u
+#define TURN_NS_MAX        4000000u
 #define ACCEPT_PAUSE_MS    100
 #define NOFILE_WANTED      65536u
 #define NOFILE_RESERVE_MAX 1024u
@@ -60,7 +61,7 @@ struct server {
     void (*hangup)(struct core *core, const void *ctx);
     const void *hangup_ctx;
     bool is_touched, is_accepting, is_idling, is_stopping;
-    uint64_t turn;
+    uint64_t turn, turn_began_ns;
     struct user_turn users[64];
 };
 
@@ -97,10 +98,20 @@ uint32_t server_count_uid(const struct server *server, uid_t uid)
 
 /* ---- whose turn it is ---- */
 
-/* Users whose ids agree in the last bits share what is left of a turn, too. */
+static void begin_turn(struct server *s, uint64_t now_ns)
+{
+    s->turn++;
+    s->turn_began_ns = now_ns;
+}
+
+/* Users whose ids agree in the last bits share what is left of a turn, too. libuv polls up to 48
+ * times before it comes back if there is much to read: so a turn ends by time as well. */
 static struct user_turn *turn_of(struct server *s, uid_t uid)
 {
     struct user_turn *t = &s->users[uid % ARRAY_LEN(s->users)];
+    uint64_t now_ns = server_now_ns(s);
+    if (now_ns - s->turn_began_ns >= TURN_NS_MAX)
+        begin_turn(s, now_ns);
     if (t->turn != s->turn)
         *t = (struct user_turn){.turn = s->turn};
     return t;
@@ -309,7 +320,7 @@ static void set_deadline(struct server *s)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct server *s = prepare->data;
-    s->turn++;
+    begin_turn(s, server_now_ns(s));
     if (s->core.makes_room)
         _exit(KEEPER_EXIT_AGAIN); /* a death like any other: nothing is tidied */
     if (!s->is_touched || s->is_stopping)
@@ -333,8 +344,8 @@ static void on_bells(uv_poll_t *poll, int status, int events)
 
 /* ---- life ---- */
 
-/* The kernel doubles the table of descriptors when it is full, and if there are threads it waits for
- * all CPUs then: 12 ms of the loop's time seen. So it has its full size from the start. */
+/* The kernel doubles the table of descriptors when it is full, and if there are threads it waits
+ * for all CPUs then: 12 ms of the loop's time seen. So it has its full size from the start. */
 static void reserve_fds(int fd, int n)
 {
     int last = fcntl(fd, F_DUPFD_CLOEXEC, n - 1);

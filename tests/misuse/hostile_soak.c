@@ -2,8 +2,8 @@
 /*
  * The hostile client for as long as one likes: do the daemon and the other tenants notice?
  *
- * WHO. Tenant `evil`: LANES processes at a time, user nobody if root starts this, each drawing deeds
- * from hostile.c's table and killed at random instants (a lane also stops some for a while). Their
+ * WHO. Tenant `evil`: LANES processes at a time, user nobody if root starts this, each drawing
+ * deeds from hostile.c's table and killed at random instants (a lane also stops some for a while). Their
  * forks and execs go on without them. Tenant `good`: processes with checked content that publish,
  * take and free each other's blocks. Tenant `probe`: a request each millisecond, timed.
  *
@@ -15,9 +15,9 @@
  * what as many peers as a user may have took at once). Always: the same daemon.
  *
  * THE TIME OF A REQUEST on a busy machine with few CPUs is mostly waiting for one. So it is given
- * three times: as timed; less what daemon and probe waited for a CPU meanwhile (soak_probe.c), which
- * is what the daemon's loop was busy or blocked, since a stall is met by one request at least; and
- * that of a pair of processes which do nothing but answer. A request sent while the daemon already
+ * three times: as timed; less what daemon and probe waited for a CPU meanwhile (soak_probe.c),
+ * which is what the daemon's loop was busy or blocked, since a stall is met by one request at
+ * least; and that of a pair of processes which do nothing but answer. A request sent while the daemon already
  * waits for a CPU is credited with all of that wait, too much by what had passed of it. Times are
  * printed, and no reason to fail.
  *
@@ -319,6 +319,8 @@ static struct rest rest_as(const struct rest *base)
 {
     struct rest now = look();
     for (unsigned i = 0; i < SETTLE_TRIES && !is_as(&now, base); i++) {
+        pause_us(50000); /* a request of the dead, read last, may have opened the heap again */
+        (void)acrectl("tenant drop evil", NULL, 0);
         pause_us(50000);
         now = look();
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* soak_good.c - a client of a tenant that nobody means harm: blocks with a pattern, published to a
- * board outside of the heap, taken off it by others and freed. It knows what it holds, to the byte. */
+ * board outside of the heap, taken off it by others and freed. It knows what it holds, to the
+ * byte. */
 #include "tests/misuse/soak.h"
 
 #define N_OWN  64u
