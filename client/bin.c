@@ -245,7 +245,7 @@ static int bin_grow(struct acre_heap *heap, struct cache *cache, unsigned class_
     if (r < 0)
         return r;
     *ret_slab = parked == BUDDY_NONE ? slab_cut(heap, class_idx, order)
-                                     : slab_adopt(heap, class_idx, parked);
+                                     : slab_adopt(heap, class_idx, parked, cache->token);
     if (*ret_slab)
         bin_hold(cache, &cache->bins[class_idx], *ret_slab);
     return 0;

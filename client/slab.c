@@ -179,15 +179,23 @@ struct slab *slab_cut(struct acre_heap *heap, unsigned class_idx, unsigned order
     return s;
 }
 
-struct slab *slab_adopt(struct acre_heap *heap, unsigned class_idx, uint32_t unit)
+struct slab *slab_adopt(struct acre_heap *heap, unsigned class_idx, uint32_t unit, uint32_t token)
 {
     uint64_t entry = atomic_load(heap_entry(heap, unit));
     unsigned geo = unit_entry_geo(entry);
+    uint32_t handed_over = holder_token(self_id(heap), 0);
 
-    if (unit_entry_state(entry) != U_PARKED || geo_infos[geo].n_blocks == 0 ||
+    if (entry != unit_entry_slab(U_PARKED, geo, 0, handed_over) || geo_infos[geo].n_blocks == 0 ||
         geo_infos[geo].class_idx != class_idx || unit % (1u << geo_infos[geo].order) != 0)
         return NULL;
-    return slab_record(heap, unit, geo);
+    struct slab *s = slab_record(heap, unit, geo);
+    /* Another thread's call may have broken meanwhile: then the daemon takes what nobody claims. */
+    if (s && !atomic_compare_exchange_strong(heap_entry(heap, unit), &entry,
+                                             unit_entry_slab(U_SLAB, geo, 0, token))) {
+        slab_forget(heap, s);
+        s = NULL;
+    }
+    return s;
 }
 
 bool slab_release(struct acre_heap *heap, struct slab *s, uint32_t token)

@@ -50,8 +50,8 @@ void slab_clear_hint(struct slab *s);
  * none. */
 struct slab *slab_cut(struct acre_heap *heap, unsigned class_idx, unsigned order);
 /* A slab of the class that the daemon handed over: its maker has died, its blocks live on. NULL: it
- * is none. */
-struct slab *slab_adopt(struct acre_heap *heap, unsigned class_idx, uint32_t unit);
+ * is none, or the daemon has taken it back. */
+struct slab *slab_adopt(struct acre_heap *heap, unsigned class_idx, uint32_t unit, uint32_t token);
 /* From here on it is the cache's: whoever finds a block through the entries finds a valid tag. */
 void slab_hold(struct slab *s, uint32_t token);
 /* An empty slab's units go back to the pool, and the record with them. False: a sweep runs, and the

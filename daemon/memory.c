@@ -181,7 +181,7 @@ void memory_grow(struct core *core, struct session *s, const struct msg_request 
     struct grant g = {0};
     struct tenant *t = s->client->tenant;
     if (req->grow.again && s->is_resumed)
-        search_take_uncut(t, s->client);
+        search_take_unknown(t, s->client);
     s->is_resumed = false;
     int r = grant_grow(t, s->client, req, &s->grow_round, &g);
     if (r == 0)

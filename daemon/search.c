@@ -54,14 +54,31 @@ static void collect_uncut(struct tenant *t, struct seg *seg, const struct client
     }
 }
 
-void search_take_uncut(struct tenant *t, const struct client *of)
+/* A slab of the dead that was handed over, and not begun on: its head is still as orphan_grant() has
+ * left it. */
+static void take_if_parked(struct tenant *t, struct seg *seg, uint32_t unit, tag_t owner)
+{
+    uint64_t entry = seg_entry(seg, unit);
+    unsigned geo = unit_entry_geo(entry);
+    uint32_t n = 1u << geo_infos[geo].order;
+    if (entry != unit_entry_slab(U_PARKED, geo, 0, holder_token(owner, 0)) ||
+        geo_infos[geo].n_blocks == 0 || !seg_contains(seg, unit, n) ||
+        !tenant_all_owned(t, seg, unit, n, owner) ||
+        !seg_cas_entry(seg, unit, entry, unit_entry_slab(U_PARKED, geo, 0, HOLDER_NOBODY)))
+        return;
+    orphan_adopt(t, seg, unit, n, geo, owner);
+}
+
+void search_take_unknown(struct tenant *t, const struct client *of)
 {
     for (uint32_t i = of->n_holdings; i-- > 0;) { /* one that goes is replaced by the last */
         struct holding h = of->holdings[i];
         struct seg *seg = t->segs[h.slot];
         for (uint32_t u = h.lo; u < MIN(h.hi, seg->shape.n_table); u++)
-            if (tenant_owner(t, seg, u) == of->id)
+            if (tenant_owner(t, seg, u) == of->id) {
+                take_if_parked(t, seg, u, of->id);
                 take_if_uncut(t, seg, u, of->id);
+            }
     }
 }
 

@@ -10,8 +10,8 @@ uint64_t search_begin(const struct tenant *tenant);
 /* One step, after which units may be free. false: not now, who asks has to wait. */
 bool search_step(struct tenant *tenant, const struct client *asking);
 
-/* What this client was granted and has not cut, its pool and what it has not been told of, is free
- * afterwards. */
-void search_take_uncut(struct tenant *tenant, const struct client *of);
+/* What this client was granted and has not begun on, its pool and what it has not been told of, is
+ * free afterwards, or parked again. */
+void search_take_unknown(struct tenant *tenant, const struct client *of);
 
 #endif

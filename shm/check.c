@@ -8,8 +8,9 @@
  *   client's   U_UNCUT, U_CUT: word for word, its id. U_SLAB, U_RELEASING: its id, a cache, a
  *              geometry that fits. U_PARKED: its id, no cache. U_LARGE: its id.
  * Of a client's slab the head is written last when it comes and first when it goes. Behind a head
- *   U_SLAB       all are U_SLAB of that geometry and client, perhaps still of another cache
- *   U_PARKED     the same, or still U_PARKED like the head
+ *   U_SLAB       all are U_SLAB of that geometry and client, perhaps still of another cache, or
+ *                U_PARKED: a parked slab is claimed at its head
+ *   U_PARKED     the same
  *   U_RELEASING  may be anything: the units go one by one, and another may have them already
  *   U_LARGE      all are U_CUT, whether it is kept or not
  *   and what is U_SLAB has such a head, or one that is still U_CUT.
@@ -151,7 +152,7 @@ static bool is_alike(const struct census_item *item, uint32_t unit, uint64_t e)
     if (unit_entry_geo(e) != item->geo || unit_entry_back(e) != unit - item->unit ||
         holder_client(unit_entry_holder(e)) != holder_client(item->holder))
         return false;
-    return state == U_SLAB || (state == U_PARKED && item->state == U_PARKED);
+    return state == U_SLAB || state == U_PARKED;
 }
 
 static enum check_kind judge_inside(const struct census_item *item, uint32_t unit, uint64_t e)

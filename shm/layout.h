@@ -36,8 +36,8 @@
  * WHO WRITES
  *   header   the daemon, before any client sees the segment. Read-only for clients.
  *   entry    U_FREE -> U_UNCUT, U_UNCUT -> U_FREE: the daemon (the grant; its taking back, by CAS).
- *            U_UNCUT -> U_CUT: the client it was granted to (CAS: the daemon may take it at the
- *            same moment). U_CUT -> U_SLAB/U_LARGE/U_UNCUT, U_SLAB -> U_RELEASING: the holder
+ *            U_UNCUT -> U_CUT, head of a parked slab -> U_SLAB: the client it was granted to (CAS:
+ *            the daemon may take it back at the same moment). U_CUT -> U_SLAB/U_LARGE/U_UNCUT, U_SLAB -> U_RELEASING: the holder
  *            (store, release). U_LARGE -> U_CUT: its freer by CAS (daemon may do it too). Of dead
  *            clients: the daemon alone.
  *   tag      0 -> id: the slab's holder. id -> 0/heap/other id: whom it names. heap -> *: whom the

@@ -195,6 +195,37 @@ static void memory_is_granted_and_given_back_once(void **state)
     assert_int_equal(tenant_stats(&the_daemon, "default").granted_bytes, 0);
 }
 
+static bool leaves_a_block(void *arg)
+{
+    acre_off *off = arg;
+    struct acre_heap *heap;
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
+    void *block = acre_alloc(heap, 100);
+    CHECK(block && acre_publish(heap, block) == 0);
+    *off = acre_offset(heap, block);
+    kill(getpid(), SIGKILL);
+    return true;
+}
+
+/* What the dead have left is granted, nobody hears of it, and it is granted again. */
+static void a_parked_slab_is_not_lost_with_its_grant(void **state)
+{
+    (void)state;
+    acre_off *off = shared_page(4096);
+    assert_int_equal(child_signal(child_start(leaves_a_block, off)), SIGKILL);
+    expect_settled(&the_daemon, "default", 112, 0);
+    long long granted_bytes = tenant_stats(&the_daemon, "default").granted_bytes;
+    struct acre_heap *heap = open_between();
+    lose_next(1);
+    char *block = acre_alloc(heap, 100);
+    was_lost();
+    assert_int_equal(tenant_stats(&the_daemon, "default").granted_bytes, granted_bytes);
+    assert_true(labs((long)(acre_offset(heap, block) - *off)) < 8192); /* in the same slab */
+    acre_free(heap, acre_pointer(heap, *off));
+    acre_close(heap);
+    expect_settled(&the_daemon, "default", 0, 0);
+}
+
 static bool publishes_all(void *arg)
 {
     acre_off *off = arg;
@@ -229,6 +260,7 @@ int main(void)
         cmocka_unit_test(attaching_is_repeated),
         cmocka_unit_test(roots_say_what_is_true),
         cmocka_unit_test(memory_is_granted_and_given_back_once),
+        cmocka_unit_test(a_parked_slab_is_not_lost_with_its_grant),
         cmocka_unit_test(publishing_all_and_closing_happen_once),
     };
     return cmocka_run_group_tests(tests, up, down);

@@ -491,8 +491,16 @@ static void an_inner_unit_that_is_not_its_heads(void **state)
     put_slab(u + 1, geo1(), U_SLAB, holder_token(B, 1));
     assert_found_alone(CHECK_INNER, u + 1);
     put_slab(u, geo4(), U_SLAB, holder_token(A, 1));
-    *entry(u + 1) = unit_entry_slab(U_PARKED, geo4(), 1, holder_token(A, 0));
+    *entry(u + 1) = unit_entry_slab(U_PARKED, geo_of(1, 2), 1, holder_token(A, 0));
     assert_found_alone(CHECK_INNER, u + 1);
+}
+
+static void a_parked_slab_claimed_at_its_head_is_well(void **state)
+{
+    (void)state;
+    put_slab(f.first, geo4(), U_PARKED, holder_token(A, 0));
+    *entry(f.first) = unit_entry_slab(U_SLAB, geo4(), 0, holder_token(A, 1));
+    assert_well();
 }
 
 static void an_inner_unit_of_a_large_block_that_is_not(void **state)
@@ -737,6 +745,7 @@ int main(void)
         TEST(an_inner_unit_without_its_head),
         TEST(an_orphans_cut_unit_without_its_block),
         TEST(an_inner_unit_that_is_not_its_heads),
+        TEST(a_parked_slab_claimed_at_its_head_is_well),
         TEST(an_inner_unit_of_a_large_block_that_is_not),
         TEST(tags_of_nobody),
         TEST(books_that_contradict_themselves),
