@@ -2143,6 +2143,30 @@ static void test_what_is_only_ready_yields_to_other_tenants(void **state)
     finish();
 }
 
+static void test_what_is_ready_of_a_promise_does_not_yield(void **state)
+{
+    (void)state;
+    struct fake idle, user;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)}, promised = {.max_bytes = MIB(64)};
+    promised.min_bytes = MIB(32);
+    promised.ready_bytes = MIB(28);
+    start_wish(promised, MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    attach(&idle);
+    (void)grow(&idle, 1);
+    assert_true(prepared() >= MIB(27));
+    attach_to(&user, "other");
+    while (grow_elsewhere(&user, (uint32_t)(MIB(4) / UNIT_BYTES), true) == 0)
+        ;
+    assert_true(prepared() >= MIB(27));
+    assert_false(w.tenant->prepare.has_yielded); /* nobody could have had it */
+    assert_true(core_find_tenant(&w.core, "other")->granted_units * UNIT_BYTES >= MIB(20));
+    kill_it(&idle);
+    kill_it(&user);
+    finish();
+}
+
 static void test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charged(void **state)
 {
     (void)state;
@@ -2750,6 +2774,7 @@ int main(void)
         cmocka_unit_test(test_a_huge_page_is_prepared_as_a_whole_and_not_punched_meanwhile),
         cmocka_unit_test(test_ready_ends_at_max_and_at_the_capacity),
         cmocka_unit_test(test_what_is_only_ready_yields_to_other_tenants),
+        cmocka_unit_test(test_what_is_ready_of_a_promise_does_not_yield),
         cmocka_unit_test(test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charged),
         cmocka_unit_test(test_who_had_to_yield_does_not_take_it_all_again),
         cmocka_unit_test(test_what_is_being_made_ready_yields_too),
