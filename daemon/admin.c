@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "daemon/reload.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
 #include "daemon/version.h"
@@ -86,6 +87,22 @@ void admin_upgrade(struct core *core, struct session *s)
     }
     core->makes_room = true;
     session_done(s);
+}
+
+void admin_reload(struct core *core, struct session *s)
+{
+    if (!access_is_admin(&s->creds)) {
+        session_fail(core, s, -EACCES, "user %u may not change the configuration",
+                     (unsigned)s->creds.uid);
+        return;
+    }
+    if (!core->source) {
+        session_fail(core, s, -EOPNOTSUPP, "this daemon has no configuration to read");
+        return;
+    }
+    s->wait = WAIT_RELOAD;
+    s->is_reloading = false;
+    reload_again(core);
 }
 
 void admin_tenant_drop(struct core *core, struct session *s, const struct msg_request *req)

@@ -26,6 +26,7 @@ struct tenant;
 struct client;
 struct attach;
 struct tenant_wish;
+struct config_source;
 
 #define NOBODY_UID ((uid_t)-1)
 
@@ -62,6 +63,7 @@ enum wait {
     WAIT_POPULATE, /* for its grant's pages */
     WAIT_PUBLISH,  /* for the sweep */
     WAIT_DETACH,   /* for its client's reaping */
+    WAIT_RELOAD,   /* for the configuration */
 };
 
 /* A peer as the core sees it. */
@@ -74,6 +76,7 @@ struct session {
     bool greeted, closing;
     bool is_resumed; /* by a client that may repeat a Grow; once */
     enum wait wait;
+    bool is_reloading;        /* WAIT_RELOAD: by the run that is under way; else by the next one */
     uint64_t serial;          /* of the request that waits */
     uint64_t ack_nonce;       /* != 0: a descriptor is unacknowledged */
     struct msg_request *held; /* sent before the Ack */
@@ -120,6 +123,7 @@ struct core {
     bool is_stopping;                    /* nothing new is begun */
     bool makes_room;                     /* for another worker: now */
     const char *mode;                    /* "system" or "user" */
+    const struct config_source *source;  /* of the configuration; NULL: it cannot be read again */
     struct zombie *zombies;              /* segments of dropped heaps that somebody may map */
     tag_t *tags;                         /* scratch for one slab's owner map */
 };

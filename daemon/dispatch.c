@@ -194,6 +194,8 @@ static void do_request(struct core *core, struct session *s, const struct msg_re
         admin_look(core, s, req);
     } else if (req->op == MSG_UPGRADE) {
         admin_upgrade(core, s);
+    } else if (req->op == MSG_RELOAD) {
+        admin_reload(core, s);
     } else {
         admin_tenant_drop(core, s, req);
     }

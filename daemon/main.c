@@ -130,11 +130,6 @@ static int take_lock(const char *socket_path, int *ret_fd)
 
 /* ---- running ---- */
 
-static void read_again(struct core *core, const void *source)
-{
-    reload_again(core, source);
-}
-
 /* The worker: what the keeper starts, or a service manager. listen_fd is its own. */
 static int serve(const struct arguments *a, struct config *config, const struct store *store,
                  struct store_items *items, int listen_fd)
@@ -145,8 +140,7 @@ static int serve(const struct arguments *a, struct config *config, const struct 
                                .mode = a->user ? "user" : "system",
                                .store = store,
                                .idle_ns = a->idle_s * 1000000000u,
-                               .hangup = read_again,
-                               .hangup_ctx = &a->config};
+                               .source = &a->config};
     int r = server_new(&server, &o);
     if (r == 0) {
         r = reload_apply(server_core(server), config);
@@ -297,7 +291,10 @@ static int run(struct arguments *a, const struct store *store, struct store_item
 {
     struct config config;
     a->is_keeper = store->sock < 0 && !a->check;
-    int r = reload_read(&a->config, a->is_keeper, &config); /* the worker says the rest */
+    char text[MSG_TEXT_BYTES];
+    int r = reload_read(&a->config, a->is_keeper, &config, text); /* the worker says the rest */
+    if (r < 0)
+        log_line(LOG_ERROR, "%s", text);
     if (r == 0 && a->is_keeper)
         r = run_keeper(a);
     else if (r == 0 && !a->check)

@@ -21,6 +21,7 @@
 #include "daemon/log.h"
 #include "daemon/machine.h"
 #include "daemon/memory.h"
+#include "daemon/session.h"
 #include "daemon/tenant.h"
 
 /* ---- reading ---- */
@@ -31,7 +32,7 @@ static unsigned long long mib(uint64_t bytes)
 }
 
 /* What the machine has to do with it. */
-static int check_sums(const struct config *config)
+static int check_sums(const struct config *config, char text[MSG_TEXT_BYTES])
 {
     uint64_t ready_bytes = 0;
     for (uint32_t i = 0; i < config->n_tenants; i++)
@@ -46,28 +47,27 @@ static int check_sums(const struct config *config)
                  mib(ready_bytes), mib(config->capacity_bytes));
     if (config->min_bytes <= config->capacity_bytes)
         return 0;
-    log_line(LOG_ERROR,
-             "the tenants are promised %llu MiB in all (min), and the capacity is %llu MiB",
-             mib(config->min_bytes), mib(config->capacity_bytes));
+    (void)snprintf(text, MSG_TEXT_BYTES,
+                   "the tenants are promised %llu MiB in all (min), and the capacity is %llu MiB",
+                   mib(config->min_bytes), mib(config->capacity_bytes));
     return -EINVAL;
 }
 
-int reload_read(const struct config_source *source, bool quiet, struct config *ret)
+int reload_read(const struct config_source *source, bool quiet, struct config *ret,
+                char text[MSG_TEXT_BYTES])
 {
-    char text[512];
     const char *path = source->path;
     if (!path && !source->is_user && access(RELOAD_DEFAULT, F_OK) == 0)
         path = RELOAD_DEFAULT;
     *ret = (struct config){0};
-    int r = path ? config_read(ret, path, text, sizeof(text)) : 0;
-    if (r < 0) {
-        log_line(LOG_ERROR, "%s", text);
+    (void)snprintf(text, MSG_TEXT_BYTES, "acred is out of memory");
+    int r = path ? config_read(ret, path, text, MSG_TEXT_BYTES) : 0;
+    if (r < 0)
         return r;
-    }
     if (source->capacity_bytes != 0)
         ret->capacity_bytes = source->capacity_bytes;
     r = config_complete(ret, machine_memory_bytes());
-    return r < 0 || quiet ? r : check_sums(ret);
+    return r < 0 || quiet ? r : check_sums(ret, text);
 }
 
 /* ---- carrying out ---- */
@@ -155,6 +155,7 @@ struct reload_job {
     const struct config_source *source;
     struct config config;
     int error;
+    char text[MSG_TEXT_BYTES];
 };
 
 static bool is_running, is_wanted; /* one at a time: the parser is the process's */
@@ -162,32 +163,56 @@ static bool is_running, is_wanted; /* one at a time: the parser is the process's
 static void reload_work(struct job *job)
 {
     struct reload_job *j = (struct reload_job *)job;
-    j->error = reload_read(j->source, false, &j->config);
+    j->error = reload_read(j->source, false, &j->config, j->text);
+}
+
+static void tell(struct core *core, const struct reload_job *j)
+{
+    struct session *s;
+    struct msg_reply reply;
+    LIST_FOREACH (s, &core->sessions, in_core) {
+        if (s->wait != WAIT_RELOAD || !s->is_reloading)
+            continue;
+        if (j->error < 0) {
+            session_fail(core, s, j->error, "%s", j->text);
+            continue;
+        }
+        reply_of(&reply, MSG_RELOAD);
+        reply.reload.n_tenants = j->config.n_tenants;
+        reply.reload.capacity_bytes = core->ledger.capacity_bytes;
+        session_reply(core, s, &reply, -1);
+    }
 }
 
 static void reload_done(struct core *core, struct job *job)
 {
     struct reload_job *j = (struct reload_job *)job;
-    int r = j->error == 0 && !core->is_stopping ? reload_apply(core, &j->config) : j->error;
-    if (r < 0)
-        log_line(LOG_ERROR, "the configuration stays as it was: %s", strerror(-r));
+    if (j->error == 0 && !core->is_stopping)
+        j->error = reload_apply(core, &j->config);
+    if (j->error < 0)
+        log_line(LOG_ERROR, "the configuration stays as it was: %s", j->text);
     else
         log_line(LOG_NOTICE, "the configuration was read again: %u tenants, capacity %llu MiB",
                  j->config.n_tenants, mib(core->ledger.capacity_bytes));
+    tell(core, j);
     config_deinit(&j->config);
+    free(j);
     is_running = false;
     if (is_wanted && !core->is_stopping)
-        reload_again(core, j->source);
-    free(j);
+        reload_again(core);
 }
 
-void reload_again(struct core *core, const struct config_source *source)
+void reload_again(struct core *core)
 {
-    struct reload_job *j = is_running ? NULL : malloc(sizeof(*j));
+    struct session *s;
+    struct reload_job *j = is_running ? NULL : calloc(1, sizeof(*j));
     is_wanted = !j;
     if (!j)
         return;
     is_running = true;
-    *j = (struct reload_job){.job = {reload_work, reload_done}, .source = source};
+    j->job = (struct job){reload_work, reload_done};
+    j->source = core->source;
+    LIST_FOREACH (s, &core->sessions, in_core)
+        s->is_reloading = s->wait == WAIT_RELOAD;
     core_submit(core, &j->job);
 }

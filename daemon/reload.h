@@ -13,13 +13,15 @@ struct config_source {
 };
 #define RELOAD_DEFAULT "/etc/acre.conf"
 
-/* What the source says, complete. Logs what is wrong, with the place, unless quiet. -EINVAL, -ENOMEM,
- * or why it cannot be read. */
-int reload_read(const struct config_source *source, bool quiet, struct config *ret);
+/* What the source says, complete; to be freed in any case. Unless quiet it is held against the
+ * machine, and doubts are logged. -EINVAL, -ENOMEM, or why it cannot be read; then text is one
+ * sentence with the place. */
+int reload_read(const struct config_source *source, bool quiet, struct config *ret,
+                char text[MSG_TEXT_BYTES]);
 /* Takes the access lists. Whole or not at all: -ENOMEM. */
 int reload_apply(struct core *core, struct config *config);
 
-/* Both, later, from a running loop: the file is read by a worker. The source stays. */
-void reload_again(struct core *core, const struct config_source *source);
+/* Both, later, from a running loop: the file is read by a worker. Then those in WAIT_RELOAD are told. */
+void reload_again(struct core *core);
 
 #endif

@@ -27,6 +27,7 @@
 #include "daemon/log.h"
 #include "daemon/peer.h"
 #include "daemon/reaper.h"
+#include "daemon/reload.h"
 #include "daemon/worker.h"
 #include "proto/wire.h"
 
@@ -58,8 +59,6 @@ struct server {
     int listen_fd;
     uint32_t n_peers, n_peers_max, n_fds_max;
     uint64_t idle_ns;
-    void (*hangup)(struct core *core, const void *ctx);
-    const void *hangup_ctx;
     bool is_touched, is_accepting, is_idling, is_stopping;
     uint64_t turn, turn_began_ns;
     struct user_turn users[64];
@@ -265,7 +264,7 @@ static void on_hangup(uv_signal_t *signal, int number)
 {
     struct server *s = signal->data;
     (void)number;
-    s->hangup(&s->core, s->hangup_ctx);
+    reload_again(&s->core);
     server_touch(s);
 }
 
@@ -415,8 +414,6 @@ int server_new(struct server **ret_server, const struct server_options *options)
     s->listen_fd = options->listen_fd;
     s->store = options->store;
     s->idle_ns = options->idle_ns;
-    s->hangup = options->hangup;
-    s->hangup_ctx = options->hangup_ctx;
     LIST_INIT(&s->peers);
     raise_limits(s);
     int r = closer_new(&s->closer);
@@ -435,6 +432,7 @@ int server_new(struct server **ret_server, const struct server_options *options)
         free(s);
         return r;
     }
+    s->core.source = options->source;
     s->core.n_user_clients_max = s->n_peers_max / 2;
     init_handles(s);
     *ret_server = s;

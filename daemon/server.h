@@ -13,9 +13,8 @@ struct server_options {
     uint64_t capacity_bytes;
     const char *mode;
     const struct store *store;
-    uint64_t idle_ns; /* leaves after so long without a client; 0: never */
-    void (*hangup)(struct core *core, const void *ctx); /* SIGHUP */
-    const void *hangup_ctx;
+    uint64_t idle_ns;                   /* leaves after so long without a client; 0: never */
+    const struct config_source *source; /* of the configuration: read again on SIGHUP */
 };
 
 int server_new(struct server **ret_server, const struct server_options *options);

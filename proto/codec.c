@@ -73,6 +73,7 @@ union request_parts {
     Acre__Wire__Extents extents;
     Acre__Wire__Holders holders;
     Acre__Wire__Upgrade upgrade;
+    Acre__Wire__Reload reload;
 };
 
 struct runs_parts {
@@ -209,6 +210,10 @@ static void build_admin_request(const struct msg_request *req, Acre__Wire__Reque
         p->holders.after = req->holders.after;
         ret->holders = &p->holders;
         break;
+    case MSG_RELOAD:
+        p->reload = (Acre__Wire__Reload)ACRE__WIRE__RELOAD__INIT;
+        ret->reload = &p->reload;
+        break;
     case MSG_UPGRADE:
         p->upgrade = (Acre__Wire__Upgrade)ACRE__WIRE__UPGRADE__INIT;
         ret->upgrade = &p->upgrade;
@@ -321,6 +326,7 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
     case MSG_PUBLISH_ALL:
     case MSG_DETACH:
     case MSG_STATUS:
+    case MSG_RELOAD:
     case MSG_UPGRADE:
         return 0;
     case MSG_NONE:
@@ -371,6 +377,7 @@ union reply_parts {
     };
     Acre__Wire__LookReply look;
     Acre__Wire__TenantDropReply tenant_drop;
+    Acre__Wire__ReloadReply reload;
     struct {
         Acre__Wire__ExtentsReply extents;
         uint32_t n_units[MSG_EXTENTS_MAX], what[MSG_EXTENTS_MAX];
@@ -514,6 +521,12 @@ static void build_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret, u
         p->look.heap_id = reply->look.heap_id;
         ret->look = &p->look;
         break;
+    case MSG_RELOAD:
+        p->reload = (Acre__Wire__ReloadReply)ACRE__WIRE__RELOAD_REPLY__INIT;
+        p->reload.n_tenants = reply->reload.n_tenants;
+        p->reload.capacity_bytes = reply->reload.capacity_bytes;
+        ret->reload = &p->reload;
+        break;
     case MSG_TENANT_DROP:
         p->tenant_drop = (Acre__Wire__TenantDropReply)ACRE__WIRE__TENANT_DROP_REPLY__INIT;
         p->tenant_drop.freed_bytes = reply->tenant_drop.freed_bytes;
@@ -545,6 +558,7 @@ static const struct {
     {MSG_TENANTS, ACRE__WIRE__REPLY__OP_TENANTS},
     {MSG_LOOK, ACRE__WIRE__REPLY__OP_LOOK},
     {MSG_TENANT_DROP, ACRE__WIRE__REPLY__OP_TENANT_DROP},
+    {MSG_RELOAD, ACRE__WIRE__REPLY__OP_RELOAD},
     {MSG_EXTENTS, ACRE__WIRE__REPLY__OP_EXTENTS},
     {MSG_HOLDERS, ACRE__WIRE__REPLY__OP_HOLDERS},
 };
@@ -554,6 +568,7 @@ static_assert((int)MSG_MAP_SEGMENT == (int)ACRE__WIRE__REQUEST__OP_MAP_SEGMENT, 
 static_assert((int)MSG_ACK == (int)ACRE__WIRE__REQUEST__OP_ACK, "op numbers");
 static_assert((int)MSG_TENANT_DROP == (int)ACRE__WIRE__REQUEST__OP_TENANT_DROP, "op numbers");
 static_assert((int)MSG_UPGRADE == (int)ACRE__WIRE__REQUEST__OP_UPGRADE, "op numbers");
+static_assert((int)MSG_RELOAD == (int)ACRE__WIRE__REQUEST__OP_RELOAD, "op numbers");
 static_assert((int)MSG_HOLDERS == (int)ACRE__WIRE__REQUEST__OP_HOLDERS, "op numbers");
 
 static Acre__Wire__Reply__OpCase reply_case(enum msg_op op)
@@ -698,6 +713,10 @@ static int take_reply(const Acre__Wire__Reply *pb, struct msg_reply *ret)
         return take_tenants_reply(pb->tenants, ret);
     case MSG_LOOK:
         ret->look.heap_id = pb->look->heap_id;
+        return 0;
+    case MSG_RELOAD:
+        ret->reload.n_tenants = pb->reload->n_tenants;
+        ret->reload.capacity_bytes = pb->reload->capacity_bytes;
         return 0;
     case MSG_TENANT_DROP:
         ret->tenant_drop.freed_bytes = pb->tenant_drop->freed_bytes;

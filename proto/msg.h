@@ -37,6 +37,7 @@ enum msg_op {
     MSG_EXTENTS = 16,
     MSG_HOLDERS = 17,
     MSG_UPGRADE = 18,
+    MSG_RELOAD = 19,
 };
 
 enum root_op { ROOT_GET = 0, ROOT_SET = 1, ROOT_CAS = 2, ROOT_DEL = 3 };
@@ -168,6 +169,10 @@ struct msg_reply {
         struct {
             uint64_t freed_bytes;
         } tenant_drop;
+        struct {
+            uint32_t n_tenants;
+            uint64_t capacity_bytes;
+        } reload;
         struct {
             uint64_t changes;
             uint32_t unit, n_free, n;

@@ -164,7 +164,7 @@ static void make_request(struct script *s, struct msg_request *req)
 static void do_request(struct script *s)
 {
     struct peer *p = a_peer(s);
-    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_UPGRADE - 1))};
+    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_RELOAD - 1))};
     make_request(s, &req);
     peers_ask(p, &req);
 }

@@ -3,6 +3,7 @@
 #include "tests/system/harness.h"
 
 #include <jansson.h>
+#include <sys/stat.h>
 
 #define MIB   (1u << 20)
 #define PIECE (256u << 10)
@@ -26,11 +27,29 @@ static void give_all_back(struct acre_heap *heap, void **blocks, int n)
     assert_int_equal(acre_trim(heap), 0);
 }
 
-static void configure(const char *text)
+static void write_down(const char *text)
 {
     FILE *f = fopen(the_daemon.config, "w");
     assert_true(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+static void configure(const char *text)
+{
+    write_down(text);
     assert_int_equal(kill(the_daemon.pid, SIGHUP), 0);
+}
+
+/* acrectl reload as this user; what it says, and its exit code. */
+static int reload(uid_t uid, char *ret_said, int n_said)
+{
+    char command[300];
+    snprintf(command, sizeof(command), "setpriv --reuid %u -- %s reload --socket %s 2>&1",
+             (unsigned)uid, getenv("ACRECTL"), the_daemon.socket);
+    FILE *p = popen(command, "r");
+    assert_non_null(p);
+    assert_non_null(fgets(ret_said, n_said, p));
+    int status = pclose(p);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /* A figure of `acrectl status` for a tenant; -1: there is no such tenant. */
@@ -195,6 +214,27 @@ static void a_wrong_configuration_changes_nothing(void **state)
     acre_close(heap);
 }
 
+static void who_reloads_is_told_when_it_is_done_or_why_not(void **state)
+{
+    char said[400], place[200];
+    (void)state;
+    daemon_up(&the_daemon, "tenant \"a\" { max = \"64M\" }\n");
+    write_down("tenant \"a\" { max = \"32M\" }\ntenant \"b\" { max = \"8M\" }\n");
+    assert_int_equal(reload(getuid(), said, sizeof(said)), 0);
+    assert_non_null(strstr(said, "read again: 2 tenants"));
+    assert_int_equal(figure("a", "max_bytes"), 32 << 20); /* at once */
+    write_down("tenant \"a\" { max = \"16M\" }\ntenant \"b\" { max = \"much\" }\n");
+    assert_int_equal(reload(getuid(), said, sizeof(said)), 1);
+    snprintf(place, sizeof(place), "acrectl: %s:2: max = \"much\"", the_daemon.config);
+    assert_non_null(strstr(said, place));
+    assert_int_equal(figure("a", "max_bytes"), 32 << 20);
+    if (geteuid() != 0)
+        return;
+    assert_int_equal(chmod(the_daemon.dir, 0755), 0);
+    assert_int_equal(reload(65534, said, sizeof(said)), 1);
+    assert_non_null(strstr(said, "user 65534 may not change the configuration"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -203,6 +243,7 @@ int main(void)
         cmocka_unit_test_teardown(a_max_is_lowered_and_raised_while_its_memory_is_used, each_down),
         cmocka_unit_test_teardown(tenants_come_and_go_with_the_configuration, each_down),
         cmocka_unit_test_teardown(a_wrong_configuration_changes_nothing, each_down),
+        cmocka_unit_test_teardown(who_reloads_is_told_when_it_is_done_or_why_not, each_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

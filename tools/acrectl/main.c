@@ -397,6 +397,21 @@ static int cmd_upgrade(struct peer *peer)
     return EXIT_WELL;
 }
 
+/* ---- reload ---- */
+
+static int cmd_reload(struct peer *peer)
+{
+    struct msg_request req = {.op = MSG_RELOAD};
+    struct msg_reply reply;
+    char bytes[24];
+
+    if (peer_call(peer, &req, &reply, NULL) < 0)
+        return complain(peer);
+    printf("the configuration was read again: %u tenants, capacity %s\n", reply.reload.n_tenants,
+           table_bytes(bytes, reply.reload.capacity_bytes));
+    return EXIT_WELL;
+}
+
 /* ---- tenant drop ---- */
 
 static int cmd_tenant_drop(struct peer *peer, const char *name)
@@ -429,6 +444,7 @@ static const char doc[] =
     "  clients           one line for each attached process, largest first\n"
     "  stats             granted, live and free bytes by client and size class\n"
     "  check [TENANT]    do unit tables, owner tags and charges agree with the daemon's books?\n"
+    "  reload            reads the daemon's configuration again, whole or not at all\n"
     "  upgrade           replaces the running daemon by the program that is on disk now\n"
     "  tenant drop NAME  frees a heap that nobody is attached to\n\n"
     "Live bytes are usable bytes. Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.";
@@ -486,13 +502,14 @@ enum command {
     CMD_STATS,
     CMD_CHECK,
     CMD_UPGRADE,
+    CMD_RELOAD,
     CMD_TENANT_DROP
 };
 
 static enum command command_of(const struct options *options)
 {
     static const char *const names[] = {"",      "status", "tenants", "clients",
-                                        "stats", "check",  "upgrade"};
+                                        "stats", "check",  "upgrade", "reload"};
 
     if (options->n_words == 3 && strcmp(options->words[0], "tenant") == 0 &&
         strcmp(options->words[1], "drop") == 0)
@@ -520,6 +537,8 @@ static int run(struct peer *peer, const struct options *options, enum command co
         return cmd_check(peer, options);
     case CMD_UPGRADE:
         return cmd_upgrade(peer);
+    case CMD_RELOAD:
+        return cmd_reload(peer);
     default:
         return cmd_tenant_drop(peer, options->words[2]);
     }
