@@ -38,6 +38,7 @@ struct peer {
     int sock;
     int events; /* that are polled for */
     bool is_closing, is_receiving;
+    uint64_t turn;        /* server_meet() */
     struct outgoing *out; /* a reply that did not fit */
     struct session session;
 };
@@ -199,6 +200,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         peer_close(p);
         return;
     }
+    server_meet(p->server, &p->turn);
     if ((events & UV_WRITABLE) && p->out)
         send_outgoing(p);
     if (!p->out && p->session.wait == WAIT_NONE && server_has_turn(p->server, peer_uid(p)))

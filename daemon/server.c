@@ -33,7 +33,6 @@
 
 #define ACCEPTS_PER_TURN   64
 #define USER_TURN_NS       2000000u
-#define TURN_NS_MAX        4000000u
 #define ACCEPT_PAUSE_MS    100
 #define NOFILE_WANTED      65536u
 #define NOFILE_RESERVE_MAX 1024u
@@ -60,7 +59,7 @@ struct server {
     uint32_t n_peers, n_peers_max, n_fds_max;
     uint64_t idle_ns;
     bool is_touched, is_accepting, is_idling, is_stopping;
-    uint64_t turn, turn_began_ns;
+    uint64_t turn;
     struct user_turn users[64];
 };
 
@@ -97,20 +96,18 @@ uint32_t server_count_uid(const struct server *server, uid_t uid)
 
 /* ---- whose turn it is ---- */
 
-static void begin_turn(struct server *s, uint64_t now_ns)
+/* libuv polls up to 48 times before it comes back if there is much to read: who is met again is met
+ * in another turn. */
+void server_meet(struct server *server, uint64_t *turn)
 {
-    s->turn++;
-    s->turn_began_ns = now_ns;
+    server->turn += *turn == server->turn;
+    *turn = server->turn;
 }
 
-/* Users whose ids agree in the last bits share what is left of a turn, too. libuv polls up to 48
- * times before it comes back if there is much to read: so a turn ends by time as well. */
+/* Users whose ids agree in the last bits share what is left of a turn, too. */
 static struct user_turn *turn_of(struct server *s, uid_t uid)
 {
     struct user_turn *t = &s->users[uid % ARRAY_LEN(s->users)];
-    uint64_t now_ns = server_now_ns(s);
-    if (now_ns - s->turn_began_ns >= TURN_NS_MAX)
-        begin_turn(s, now_ns);
     if (t->turn != s->turn)
         *t = (struct user_turn){.turn = s->turn};
     return t;
@@ -319,7 +316,7 @@ static void set_deadline(struct server *s)
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct server *s = prepare->data;
-    begin_turn(s, server_now_ns(s));
+    s->turn++;
     if (s->core.makes_room)
         _exit(KEEPER_EXIT_AGAIN); /* a death like any other: nothing is tidied */
     if (!s->is_touched || s->is_stopping)

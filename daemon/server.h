@@ -33,6 +33,8 @@ void server_close_connection(struct server *server, int sock, uid_t uid);
 void server_close_foreign(void *server, int fd, uid_t uid);
 /* Something has happened: set timers anew at the end of the turn. */
 void server_touch(struct server *server);
+/* *turn: of the last time that there was something to read for it. */
+void server_meet(struct server *server, uint64_t *turn);
 /* May more of the user's packets be read in this turn? What reading took. */
 bool server_has_turn(struct server *server, uid_t uid);
 void server_spend(struct server *server, uid_t uid, uint64_t ns);

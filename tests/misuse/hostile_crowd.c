@@ -172,6 +172,8 @@ void crowd_roots(struct hostile *h)
         return;
     struct segment_shape s =
         segment_shape((uint32_t)(h->segs[off >> SLOT_SHIFT].bytes / UNIT_BYTES));
+    if (unit >= s.n_table) /* the answer to another request, of a fork */
+        return;
     segment_tags(base, &s)[unit] = TAG_HEAP;
     segment_entries(base, &s)[unit] = unit_entry_large(1, client_handle_id(h->client));
     for (unsigned i = 0; i < 1100; i++) {

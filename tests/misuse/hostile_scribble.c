@@ -29,7 +29,8 @@ static bool pick(struct hostile *h, struct place *p)
     p->fd = h->segs[slot].fd;
     p->shape = segment_shape((uint32_t)(h->segs[slot].bytes / UNIT_BYTES));
     p->unit = (uint32_t)hostile_below(h, p->shape.n_table);
-    p->n = (uint32_t)MIN(hostile_below(h, 64), p->shape.n_table - p->unit);
+    uint32_t n = (uint32_t)hostile_below(h, 64); /* drawn once: MIN takes it twice */
+    p->n = MIN(n, p->shape.n_table - p->unit);
     return true;
 }
 

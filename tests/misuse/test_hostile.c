@@ -165,6 +165,7 @@ static void hostile_clients_harm_nobody_else(void **state)
     rest_files(&n_fds, &n_maps);
 
     pid_t worker = child_start(do_good, g);
+    assert_int_equal(madvise(g, sizeof(*g), MADV_DONTFORK), 0); /* not for the hostile ones */
     for (unsigned i = 0; i < N_HOSTILE; i++)
         hostile[i] = child_start(be_hostile, orders);
     for (unsigned k = 0; k < N_KILLS; k++) {
