@@ -203,7 +203,7 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
         return r;
     struct orphan o;
     if (req->grow.class_plus_1 > 0 && orphan_grant(t, c, req->grow.class_plus_1 - 1, &o)) {
-        *ret = (struct grant){t->segs[o.slot], o.unit, o.n_units, true, o.geo, false};
+        *ret = (struct grant){t->segs[o.slot], o.unit, o.n_units, true, false};
         return 0;
     }
     if (!hold_existing(t, &want, ret)) {
@@ -238,13 +238,10 @@ static void take_back_own(struct tenant *t, struct client *c, struct seg *seg, u
     }
 }
 
+/* Its client may have asked once more meanwhile, and all of it been taken back, and granted. */
 void grant_undo(struct tenant *t, struct client *c, const struct grant *grant)
 {
-    if (grant->slab) {
-        orphan_adopt(t, grant->seg, grant->unit, grant->n_units, grant->geo, c->id);
-        return;
-    }
-    take_back_own(t, c, grant->seg, grant->unit, grant->n_units); /* some were perhaps before */
+    search_take_run(t, grant->seg, grant->unit, grant->n_units, c->id);
 }
 
 int grant_release(struct tenant *t, struct client *c, const struct msg_run *run)

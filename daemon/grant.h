@@ -12,7 +12,6 @@ struct grant {
     struct seg *seg;
     uint32_t unit, n_units;
     bool slab;
-    unsigned geo;  /* of the slab */
     bool prepared; /* all pages are there */
 };
 

@@ -69,16 +69,20 @@ static void take_if_parked(struct tenant *t, struct seg *seg, uint32_t unit, tag
     orphan_adopt(t, seg, unit, n, geo, owner);
 }
 
+void search_take_run(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t n, tag_t of)
+{
+    for (uint32_t u = unit; u < MIN(unit + n, seg->shape.n_table); u++)
+        if (tenant_owner(t, seg, u) == of) {
+            take_if_parked(t, seg, u, of);
+            take_if_uncut(t, seg, u, of);
+        }
+}
+
 void search_take_unknown(struct tenant *t, const struct client *of)
 {
     for (uint32_t i = of->n_holdings; i-- > 0;) { /* one that goes is replaced by the last */
         struct holding h = of->holdings[i];
-        struct seg *seg = t->segs[h.slot];
-        for (uint32_t u = h.lo; u < MIN(h.hi, seg->shape.n_table); u++)
-            if (tenant_owner(t, seg, u) == of->id) {
-                take_if_parked(t, seg, u, of->id);
-                take_if_uncut(t, seg, u, of->id);
-            }
+        search_take_run(t, t->segs[h.slot], h.lo, h.hi - h.lo, of->id);
     }
 }
 

@@ -13,5 +13,7 @@ bool search_step(struct tenant *tenant, const struct client *asking);
 /* What this client was granted and has not begun on, its pool and what it has not been told of, is
  * free afterwards, or parked again. */
 void search_take_unknown(struct tenant *tenant, const struct client *of);
+/* The same of a run, of which some may be another's by now. */
+void search_take_run(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n, tag_t of);
 
 #endif

@@ -850,6 +850,55 @@ static void test_populating_takes_one_worker_and_turns(void **state)
     populate_three(PAGES_THP);
 }
 
+/* Of which nobody knows who waits: it was asked for on two connections. */
+static void test_a_slab_that_was_taken_back_while_it_was_populated_is_not_undone_twice(void **state)
+{
+    (void)state;
+    struct fake a, b, again;
+    struct msg_request grow_slab = {.op = MSG_GROW, .serial = 1000};
+    struct msg_request resume = {.op = MSG_ATTACH, .serial = 1000};
+    struct msg_request ack = {.op = MSG_ACK};
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    struct block x = grow(&a, 4);
+    fake_cut_slab(&a, x, 5, NULL)[0] = TAG_HEAP;
+    kill_it(&a);
+    attach(&b);
+    client_find(w.tenant, b.client)->populate = true;
+    grow_slab.grow.n_units = 1;
+    grow_slab.grow.class_plus_1 = 1 + 5;
+    dispatch_request(&w.core, &b.session, &grow_slab, 0, -1, w.now_ns);
+    assert_int_equal(b.session.wait, WAIT_POPULATE);
+    dispatch_hangup(&w.core, &b.session, w.now_ns);
+    b.is_open = false;
+    connect_as(&again, 0);
+    strcpy(resume.attach.tenant, "t");
+    resume.attach.resume_client = b.client;
+    memset(resume.attach.secret, 0x5a, sizeof(resume.attach.secret));
+    dispatch_request(&w.core, &again.session, &resume, 0, -1, w.now_ns);
+    while (again.session.wait == WAIT_ATTACH) /* the populating takes longer */
+        run_one_job(1);
+    ack.ack.nonce = again.reply.ack_nonce;
+    dispatch_request(&w.core, &again.session, &ack, 0, -1, w.now_ns);
+    client_find(w.tenant, b.client)->populate = true;
+    grow_slab.grow.again = true;
+    dispatch_request(&w.core, &again.session, &grow_slab, 0, -1, w.now_ns);
+    assert_int_equal(again.session.wait, WAIT_POPULATE);
+    int fd = dup(x.seg->fd), null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    assert_int_equal(dup2(null_fd, x.seg->fd), x.seg->fd); /* the pages cannot be had */
+    while (again.session.wait == WAIT_POPULATE)
+        run_one_job(0);
+    assert_int_equal(dup2(fd, x.seg->fd), x.seg->fd);
+    close(fd);
+    close(null_fd);
+    assert_int_equal(again.reply.error, -ENOMEM);
+    assert_int_equal(owner_of(x), OWNER_ORPHAN);
+    core_assert_valid(&w.core);
+    hang_up(&again);
+    kill_it(&b);
+    finish();
+}
+
 static void test_stopping_forgets_what_was_to_be_populated(void **state)
 {
     (void)state;
@@ -2730,6 +2779,8 @@ int main(void)
         cmocka_unit_test(test_an_aligned_run_fits_into_the_segment_made_for_it),
         cmocka_unit_test(test_what_was_asked_in_vain_is_found_when_it_comes_back),
         cmocka_unit_test(test_populating_takes_one_worker_and_turns),
+        cmocka_unit_test(
+            test_a_slab_that_was_taken_back_while_it_was_populated_is_not_undone_twice),
         cmocka_unit_test(test_stopping_forgets_what_was_to_be_populated),
         cmocka_unit_test(test_what_cannot_be_kept_is_granted_to_nobody),
         cmocka_unit_test(test_while_a_segment_is_being_kept_others_are_served),
