@@ -63,7 +63,9 @@ static void blocks_roots_and_budgets_are_what_they_were(void **state)
         assert_int_equal(after.max_bytes, before.max_bytes);
         expect_checked(&the_daemon);
     }
-    assert_in_range(daemon_fds(&the_daemon), fds - 2, fds + 2); /* what libuv keeps varies */
+    for (unsigned i = 0; i < 300 && daemon_fds(&the_daemon) > fds + 2; i++)
+        pause_us(10000); /* whoever looked just now has not been closed yet */
+    assert_true(daemon_fds(&the_daemon) <= fds + 2); /* what libuv keeps varies */
     assert_int_equal(daemon_maps(&the_daemon), maps);
     assert_string_equal(small, "small");
     assert_string_equal(large + (2 << 20), "large");
