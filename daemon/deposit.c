@@ -31,9 +31,14 @@ struct deposit_job {
 
 int deposit_heap(const struct tenant *t)
 {
-    int r = kept_put(t->core, (struct kept){KEPT_CONTROL, t->heap_no, 0}, t->control_fd);
-    /* Last: a control segment without books was nobody's yet. */
-    return r < 0 ? r : kept_put(t->core, (struct kept){KEPT_BOOKS, t->heap_no, 0}, t->books_fd);
+    struct kept control = {KEPT_CONTROL, t->heap_no, 0}, books = {KEPT_BOOKS, t->heap_no, 0};
+    int r = kept_put(t->core, control, t->control_fd);
+    if (r < 0)
+        return r;
+    r = kept_put(t->core, books, t->books_fd); /* last: a control segment alone is nobody's yet */
+    if (r < 0)
+        kept_drop(t->core, control); /* the next try would keep it twice */
+    return r;
 }
 
 static void deposit_work(struct job *job)

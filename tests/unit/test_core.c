@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "daemon/dispatch.h"
+#include "daemon/kept.h"
 #include "daemon/prepare.h"
 #include "daemon/reaper.h"
 #include "daemon/tenant.h"
@@ -37,6 +38,8 @@ static struct world {
     unsigned n_jobs, n_submitted;
     bool shuffle;
     int keep_error;
+    char keep_fails;      /* the first letter of those that fail alone */
+    unsigned n_kept['z']; /* by first letter */
 } w;
 
 /* ---- the world ---- */
@@ -52,15 +55,17 @@ static void io_submit(void *ctx, struct job *job)
 static int io_keep(void *ctx, const char *name, int fd)
 {
     (void)ctx;
-    (void)name;
     (void)fd;
-    return w.keep_error;
+    int r = name[0] == w.keep_fails ? -EIO : w.keep_error;
+    w.n_kept[(unsigned char)name[0]] += r == 0;
+    return r;
 }
 
+/* All of the name, as a keeper does it; right for kinds of which there is one. */
 static void io_drop(void *ctx, const char *name)
 {
     (void)ctx;
-    (void)name;
+    w.n_kept[(unsigned char)name[0]] = 0;
 }
 
 static void run_one_job(unsigned i)
@@ -950,6 +955,28 @@ static void test_what_cannot_be_kept_is_granted_to_nobody(void **state)
     assert_int_equal(w.tenant->n_unkept, 0);
     kill_it(&a);
     kill_it(&b);
+    finish();
+}
+
+/* Of two that are kept by one name the next daemon takes one, and drops both. */
+static void test_a_heap_that_is_kept_at_the_second_try_is_kept_once(void **state)
+{
+    (void)state;
+    struct fake a;
+    start(MIB(64), BIG_BYTES);
+    for (int i = 0; i < 2; i++) {
+        w.keep_fails = i == 0 ? KEPT_CONTROL : KEPT_BOOKS;
+        connect_as(&a, 0);
+        fake_make_page(&a);
+        assert_int_equal(attach_page(&a), -EIO);
+        assert_int_equal(w.n_kept[KEPT_CONTROL] + w.n_kept[KEPT_BOOKS], 0);
+        kill_it(&a);
+    }
+    w.keep_fails = 0;
+    attach(&a);
+    assert_int_equal(w.n_kept[KEPT_CONTROL], 1);
+    assert_int_equal(w.n_kept[KEPT_BOOKS], 1);
+    kill_it(&a);
     finish();
 }
 
@@ -2783,6 +2810,7 @@ int main(void)
             test_a_slab_that_was_taken_back_while_it_was_populated_is_not_undone_twice),
         cmocka_unit_test(test_stopping_forgets_what_was_to_be_populated),
         cmocka_unit_test(test_what_cannot_be_kept_is_granted_to_nobody),
+        cmocka_unit_test(test_a_heap_that_is_kept_at_the_second_try_is_kept_once),
         cmocka_unit_test(test_while_a_segment_is_being_kept_others_are_served),
         cmocka_unit_test(test_max_is_a_wall_and_all_of_it_can_be_had),
         cmocka_unit_test(test_the_capacity_is_a_wall_between_tenants),
