@@ -2,24 +2,49 @@
 /* ctest-timeout: 120 */
 /*
  * How long does a death hold memory back? A client owns all of a heap of MAX_MIB and is killed; the
- * survivor asks for a megabyte until it gets one. Printed: the median time from SIGKILL to that
- * megabyte, and what the sweep took for how much owner map. Asserted: that it comes, and that all
- * comes back.
+ * survivor asks for a megabyte until it gets one, a little pause between. Printed: the median time
+ * from SIGKILL to that megabyte; from SIGKILL to the hang-up of a socket that the victim had, which
+ * is the kernel's part: it takes the victim's mappings apart first; and, of other rounds in which a
+ * thread watches it, what the sweep took for how much owner map. Asserted: that the memory comes,
+ * and that all comes back.
  *
- * Usage: crash-latency [ROUNDS]
+ * Usage: crash-latency [ROUNDS [thp]]    thp: huge pages, if the system allows them
  */
+#include "proto/wire.h"
 #include "tests/crash/stage.h"
 
+#include <poll.h>
 #include <pthread.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #define MAX_MIB        64u
 #define ROUNDS_DEFAULT 5u
 #define ROUNDS_MAX     200u
 #define WAIT_NS        20000000000ull
+#define PAUSE_US       20u
 
 static struct world world;
 static struct nursery nursery;
+static int ends[2]; /* of a socket: victims send by the second one */
+
+/* The nursery has the one that is to be sent; what is received is the driver's copy of a new pair's
+ * other end. */
+static bool send_own_end(void)
+{
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+    CHECK(wire_send(ends[1], "end", 3, pair[1]) == 0);
+    return close(pair[1]) == 0; /* and pair[0] ends with this process */
+}
+
+static int take_end(void)
+{
+    char buf[WIRE_PACKET_MAX];
+    size_t n;
+    int fd = -1;
+    return wire_recv(ends[0], buf, &n, &fd) < 0 ? -1 : fd;
+}
 
 /* How much a victim has: its blocks' number is told in handed[0]. */
 static bool own_all(size_t size)
@@ -31,6 +56,7 @@ static bool own_all(size_t size)
     for (char *block; (block = acre_alloc(heap, size)); n++)
         *block = 1;
     stage->handed[0] = n;
+    CHECK(send_own_end());
     __atomic_store_n(&stage->tid, 1, __ATOMIC_RELEASE);
     for (;;)
         pause();
@@ -68,8 +94,10 @@ static void *watch_sweep(void *arg)
     return NULL;
 }
 
+enum what { BACK, HANGUP, SWEEP, WHATS };
+
 struct times {
-    uint64_t back_ns[ROUNDS_MAX], sweep_ns[ROUNDS_MAX], n_blocks;
+    uint64_t ns[WHATS][ROUNDS_MAX], n_blocks;
     unsigned n;
 };
 
@@ -84,28 +112,42 @@ static bool wait_owner(void)
     return true;
 }
 
-static bool one_round(struct times *t)
+static void wait_hangup(int sock)
+{
+    struct pollfd p = {.fd = sock};
+
+    (void)poll(&p, 1, (int)(WAIT_NS / 1000000));
+}
+
+static bool one_round(struct times *t, enum what what)
 {
     pthread_t watcher;
+    uint64_t *ret_ns = &t->ns[what][t->n];
+    void *block = NULL;
 
     stage->tid = 0;
     pid_t pid = nursery_fork(&nursery);
     CHECK(pid > 0);
     if (!wait_owner())
         return false;
-    CHECK(!acre_alloc(world.heap, 1 << 20) && errno == ENOMEM);
-    CHECK(pthread_create(&watcher, NULL, watch_sweep, &t->sweep_ns[t->n]) == 0);
+    int sock = take_end();
+    CHECK(sock >= 0 && !acre_alloc(world.heap, 1 << 20) && errno == ENOMEM);
+    CHECK(what != SWEEP || pthread_create(&watcher, NULL, watch_sweep, ret_ns) == 0);
     uint64_t from_ns = now_ns();
-    void *block = NULL;
     CHECK(kill(pid, SIGKILL) == 0);
+    if (what == HANGUP) {
+        wait_hangup(sock);
+        *ret_ns = now_ns() - from_ns;
+    }
     while (!(block = acre_alloc(world.heap, 1 << 20)) && now_ns() - from_ns < WAIT_NS)
-        ;
-    t->back_ns[t->n] = now_ns() - from_ns;
+        usleep(PAUSE_US);
+    if (what == BACK)
+        *ret_ns = now_ns() - from_ns;
     CHECK(block);
-    CHECK(pthread_join(watcher, NULL) == 0);
+    CHECK(what != SWEEP || pthread_join(watcher, NULL) == 0);
+    close(sock);
     acre_free(world.heap, block);
     t->n_blocks = stage->handed[0];
-    t->n++;
     return world_settle(&world) && world_check(&world);
 }
 
@@ -127,14 +169,16 @@ static bool measure(size_t size, unsigned n_rounds)
     struct times t = {.n = 0};
 
     stage->op = (unsigned)size;
-    while (t.n < n_rounds)
-        if (!one_round(&t))
-            return false;
-    double back_ms = (double)median(t.back_ns, t.n) / 1e6;
-    double sweep_ms = (double)median(t.sweep_ns, t.n) / 1e6;
+    for (; t.n < n_rounds; t.n++)
+        for (enum what what = BACK; what < WHATS; what++)
+            if (!one_round(&t, what))
+                return false;
+    double back_ms = (double)median(t.ns[BACK], t.n) / 1e6;
+    double hangup_ms = (double)median(t.ns[HANGUP], t.n) / 1e6;
+    double sweep_ms = (double)median(t.ns[SWEEP], t.n) / 1e6;
     double map_kb = (double)t.n_blocks * sizeof(tag_t) / 1e3;
-    printf("%8llu blocks of %7zu bytes: back after %6.2f ms; ", (unsigned long long)t.n_blocks,
-           size, back_ms);
+    printf("%8llu blocks of %7zu bytes: back after %6.2f ms; hang-up after %6.2f ms; ",
+           (unsigned long long)t.n_blocks, size, back_ms, hangup_ms);
     if (sweep_ms > 0)
         printf("sweep %6.2f ms for %7.1f KB of owner map, %.1f ns a block\n", sweep_ms, map_kb,
                sweep_ms * 1e6 / (double)t.n_blocks);
@@ -150,8 +194,10 @@ int main(int argc, char **argv)
 
     n_rounds = MIN(MAX(n_rounds, 1u), ROUNDS_MAX);
     stage = shared_page(sizeof(*stage));
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return 1;
     nursery_start(&nursery, victim);
-    bool ok = world_up(&world, MAX_MIB);
+    bool ok = world_up(&world, MAX_MIB, argc > 2 ? argv[2] : "4k");
     memcpy(stage->socket, world.daemon.socket, sizeof(stage->socket));
     for (unsigned i = 0; ok && i < ARRAY_LEN(sizes); i++)
         ok = measure(sizes[i], n_rounds);

@@ -580,7 +580,7 @@ int main(int argc, char **argv)
     board = shared_page(sizeof(*board));
     board->seed = crew.rng = test_seed(11);
     nursery_start(&nursery, worker);
-    bool ok = world_up(&world, MAX_MIB);
+    bool ok = world_up(&world, MAX_MIB, "4k");
     strcpy(board->socket, world.daemon.socket);
     world_note_daemon(&world);
     ok = ok && load(&crew, n_deaths) && world_check(&world) && world_is_full_size(&world) &&

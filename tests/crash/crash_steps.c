@@ -357,7 +357,7 @@ static void run_op(enum depth depth, long only_k, struct tally *total)
     struct tally tally = {0};
     uint32_t n_marks = 0;
     double from_s = now_s();
-    bool ok = world_up(&world, MAX_MIB);
+    bool ok = world_up(&world, MAX_MIB, "4k");
 
     if (!ok)
         complain(0, 0, "before any death");

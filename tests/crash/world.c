@@ -463,7 +463,7 @@ bool world_daemon_is_lean(struct world *w)
                n_fds, n_maps, w->n_fds, w->n_maps);
 }
 
-bool world_up(struct world *w, unsigned max_mib)
+bool world_up(struct world *w, unsigned max_mib, const char *pages)
 {
     char config[128];
 
@@ -471,8 +471,8 @@ bool world_up(struct world *w, unsigned max_mib)
     w->sock = -1;
     sizeclass_init();
     snprintf(config, sizeof(config),
-             "capacity = \"%uM\"\ntenant \"" WORLD_TENANT "\" { max = \"%uM\" }\n", 2 * max_mib,
-             max_mib);
+             "capacity = \"%uM\"\ntenant \"" WORLD_TENANT "\" { max = \"%uM\" pages = \"%s\" }\n",
+             2 * max_mib, max_mib, pages);
     daemon_up(&w->daemon, config);
     w->heap = heap_open(&w->daemon, WORLD_TENANT);
     w->self = acre_self(w->heap);

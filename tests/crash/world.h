@@ -66,8 +66,8 @@ struct world {
 /* All return false with a sentence in world->why. */
 
 /* Starts a daemon, attaches, fills the heap once to its wall (so that all segments exist), lays out
- * the ballast. max_mib: the tenant's budget. */
-bool world_up(struct world *w, unsigned max_mib);
+ * the ballast. max_mib: the tenant's budget; pages: "4k" or "thp". */
+bool world_up(struct world *w, unsigned max_mib, const char *pages);
 /* Nobody but the survivor is attached (any more), as the daemon says. */
 bool world_settle(struct world *w);
 /* The blocks with an owner are the ballast, what is tracked as the progress lets it be, and at most
