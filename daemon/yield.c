@@ -11,8 +11,8 @@
  * suffices goes, else the largest first; none if all together would not do.
  *
  * ORDER. The segment leaves its tenant at once; a worker frees its pages (130 us a MiB); then the
- * charge comes back, and who waits tries again. A tenant whose pages are being made or punched
- * just now yields when that job is done. Who has yielded takes for `ready` no more than is left for
+ * charge comes back, and who waits tries again. A tenant whose pages are being made or punched, or
+ * whose segments are being kept just now yields when that job is done. Who has yielded takes for `ready` no more than is left for
  * others then (prepare.c): so a tenant that grows by g takes ready memory away log2(g) times.
  *
  * COST. All slots of all tenants, once for each segment that goes; only where else the answer was
@@ -51,14 +51,14 @@ static void yield_done(struct core *core, struct job *job)
 
 static bool is_busy(const struct tenant *t)
 {
-    return t->prepare.is_running || t->is_punching;
+    return t->prepare.is_running || t->is_punching || t->n_depositing > 0;
 }
 
 uint64_t yield_idle_bytes(const struct tenant *t)
 {
     uint64_t bytes = 0;
     for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot] && t->segs[slot]->is_kept && !t->segs[slot]->is_known)
+        if (t->segs[slot] && !t->segs[slot]->is_known)
             bytes += t->segs[slot]->shape.size_bytes;
     return bytes;
 }
@@ -84,8 +84,7 @@ static bool yield_best(struct core *core, const struct tenant *to, bool own, uin
         struct tenant *t = core->tenants[i];
         for (uint32_t slot = 0; slot < t->n_slots && may_yield(t, to, own); slot++) {
             struct seg *seg = t->segs[slot];
-            if (!seg || !seg->is_kept || seg->is_known ||
-                (best && !is_better(seg, best, need_bytes)))
+            if (!seg || seg->is_known || (best && !is_better(seg, best, need_bytes)))
                 continue;
             best = seg;
             owner = t;

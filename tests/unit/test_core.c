@@ -2318,6 +2318,56 @@ static void test_what_is_being_made_ready_yields_too(void **state)
     finish();
 }
 
+static void test_what_is_being_kept_to_be_ready_yields_too(void **state)
+{
+    (void)state;
+    struct fake idle, user;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct msg_request req = {.op = MSG_GROW, .serial = 1000};
+    start_wish((struct tenant_wish){.max_bytes = MIB(64)}, MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    attach(&idle);
+    attach_to(&user, "other");
+    w.tenant->ready_units = MIB(60) / UNIT_BYTES;
+    prepare_pump(w.tenant);
+    assert_true(w.tenant->n_depositing > 0);
+    req.grow.n_units = MIB(60) / UNIT_BYTES;
+    req.grow.exact = true;
+    dispatch_request(&w.core, &user.session, &req, 0, -1, w.now_ns);
+    run_jobs();
+    assert_int_equal(user.session.wait, WAIT_NONE);
+    assert_int_equal(user.reply.error, 0);
+    core_assert_valid(&w.core);
+    kill_it(&idle);
+    kill_it(&user);
+    finish();
+}
+
+static void test_what_could_not_be_kept_to_be_ready_yields_too(void **state)
+{
+    (void)state;
+    struct fake idle, user;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    start_wish((struct tenant_wish){.max_bytes = MIB(64)}, MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    attach(&idle);
+    attach_to(&user, "other");
+    w.tenant->ready_units = MIB(60) / UNIT_BYTES;
+    w.keep_error = -ETIMEDOUT;
+    prepare_pump(w.tenant);
+    run_jobs();
+    assert_true(w.tenant->n_unkept > 0);
+    w.keep_error = 0;
+    assert_int_equal(grow_elsewhere(&user, MIB(60) / UNIT_BYTES, true), 0);
+    assert_int_equal(w.tenant->n_unkept, 0);
+    core_assert_valid(&w.core);
+    kill_it(&idle);
+    kill_it(&user);
+    finish();
+}
+
 static void test_what_is_only_ready_makes_room_for_one_large_block(void **state)
 {
     (void)state;
@@ -2832,6 +2882,8 @@ int main(void)
         cmocka_unit_test(test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charged),
         cmocka_unit_test(test_who_had_to_yield_does_not_take_it_all_again),
         cmocka_unit_test(test_what_is_being_made_ready_yields_too),
+        cmocka_unit_test(test_what_is_being_kept_to_be_ready_yields_too),
+        cmocka_unit_test(test_what_could_not_be_kept_to_be_ready_yields_too),
         cmocka_unit_test(test_what_is_only_ready_makes_room_for_one_large_block),
         cmocka_unit_test(test_an_idle_daemon_sleeps_whatever_is_to_be_ready),
         cmocka_unit_test(test_who_grows_and_releases_pays_for_few_looks),
