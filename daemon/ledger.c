@@ -160,6 +160,14 @@ uint64_t budget_spare(const struct budget *budget, const struct budget *other)
     return back_bytes - more_bytes;
 }
 
+bool budget_shares_wall(const struct budget *budget, const struct budget *other)
+{
+    const struct budget *b = budget;
+    while (b && !is_above(b, other))
+        b = b->parent;
+    return b != NULL;
+}
+
 /* ---- charges ---- */
 
 static void take(struct budget *budget, uint64_t n_bytes)
