@@ -51,7 +51,6 @@ static void deposit_done(struct core *core, struct job *job)
 {
     struct deposit_job *j = (struct deposit_job *)job;
     struct tenant *t = j->tenant;
-    (void)core;
     t->n_jobs--;
     t->n_depositing--;
     if (j->error == 0)
@@ -59,7 +58,8 @@ static void deposit_done(struct core *core, struct job *job)
     else
         t->deposit_error = j->error;
     free(j);
-    memory_wake(t);
+    memory_wake(t);        /* for one of whom it was made, perhaps */
+    memory_wake_all(core); /* if not, it may yield */
     prepare_pump(t);
 }
 

@@ -150,10 +150,22 @@ static bool is_above(const struct budget *above, const struct budget *b)
 
 uint64_t budget_spare(const struct budget *budget, const struct budget *other)
 {
-    uint64_t spare_bytes = UINT64_MAX;
+    uint64_t back_bytes = budget->total_bytes, more_bytes = 0; /* held then, and not yet now */
+    if (is_above(budget, other))
+        return UINT64_MAX;
     for (const struct budget *b = budget; b && !is_above(b, other); b = b->parent)
-        spare_bytes = MIN(spare_bytes, minus(b->total_bytes, b->min_bytes));
-    return spare_bytes;
+        more_bytes =
+            MAX(minus(b->min_bytes, b->total_bytes - back_bytes), b->below_bytes + more_bytes) -
+            b->held_bytes;
+    return back_bytes - more_bytes;
+}
+
+bool budget_shares_wall(const struct budget *budget, const struct budget *other)
+{
+    const struct budget *b = budget;
+    while (b && !is_above(b, other))
+        b = b->parent;
+    return b != NULL;
 }
 
 /* ---- charges ---- */

@@ -44,6 +44,8 @@ uint64_t budget_capacity_left(const struct budget *budget);
 uint64_t ledger_left(const struct ledger *ledger);
 /* What `other` could have if this one gave it all back: not what it has been promised. */
 uint64_t budget_spare(const struct budget *budget, const struct budget *other);
+/* A group has both below it. */
+bool budget_shares_wall(const struct budget *budget, const struct budget *other);
 
 /* -ENOMEM: nothing charged. */
 int budget_charge(struct budget *budget, uint64_t n_bytes);

@@ -407,9 +407,13 @@ int tenant_drop_seg(struct tenant *t, struct seg *seg)
     struct control *c = t->control;
     uint64_t size_bytes = seg->shape.size_bytes;
     int fd;
-    acre_assert(seg->is_kept && !seg->is_known && t->segs[seg->slot] == seg);
+    acre_assert(!seg->is_known && t->segs[seg->slot] == seg);
+    acre_assert(seg->is_kept || t->n_depositing == 0);
     t->n_changes++;
-    books_set_segment(t->books, seg->slot, 0, 0);
+    if (seg->is_kept)
+        books_set_segment(t->books, seg->slot, 0, 0);
+    else
+        t->n_unkept--;
     kept_drop(t->core, kept_of(t, KEPT_SEGMENT, seg->slot)); /* the name may be needed again */
     __atomic_store_n(&c->segment[seg->slot].size_bytes, 0, __ATOMIC_RELEASE);
     t->segs[seg->slot] = NULL;

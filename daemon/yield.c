@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Yielding, theory. `ready` is a wish, a grant is a need. Segments that were cut for `ready` take
- * of max and of the capacity what a grant may want: of another tenant, or of their own, if it is a
- * block that none of them holds.
+ * of max, of their groups' max and of the capacity what a grant may want: of another tenant, or of
+ * their own, if it is a block that none of them holds.
  *
  * WHICH. Those that no client knows: nothing of them was ever granted, nor mapped. Nobody may write
  * there, so that they can go while the heap lives, and their slots can be used again. Who looks may
@@ -11,8 +11,8 @@
  * suffices goes, else the largest first; none if all together would not do.
  *
  * ORDER. The segment leaves its tenant at once; a worker frees its pages (130 us a MiB); then the
- * charge comes back, and who waits tries again. A tenant whose pages are being made or punched
- * just now yields when that job is done. Who has yielded takes for `ready` no more than is left for
+ * charge comes back, and who waits tries again. A tenant whose pages are being made or punched, or
+ * whose segments are being kept just now yields when that job is done. Who has yielded takes for `ready` no more than is left for
  * others then (prepare.c): so a tenant that grows by g takes ready memory away log2(g) times.
  *
  * COST. All slots of all tenants, once for each segment that goes; only where else the answer was
@@ -51,14 +51,14 @@ static void yield_done(struct core *core, struct job *job)
 
 static bool is_busy(const struct tenant *t)
 {
-    return t->prepare.is_running || t->is_punching;
+    return t->prepare.is_running || t->is_punching || t->n_depositing > 0;
 }
 
 uint64_t yield_idle_bytes(const struct tenant *t)
 {
     uint64_t bytes = 0;
     for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot] && t->segs[slot]->is_kept && !t->segs[slot]->is_known)
+        if (t->segs[slot] && !t->segs[slot]->is_known)
             bytes += t->segs[slot]->shape.size_bytes;
     return bytes;
 }
@@ -69,23 +69,32 @@ static bool is_better(const struct seg *seg, const struct seg *than, uint64_t ne
     return a < need_bytes ? a > b : b < need_bytes || a < b;
 }
 
+enum whose {
+    OF_ITSELF,
+    OF_ITS_GROUPS, /* which have a wall in common */
+    OF_ALL,
+};
+
 /* Others get nothing of what t was promised. */
-static bool may_yield(const struct tenant *t, const struct tenant *to, bool own)
+static bool may_yield(const struct tenant *t, const struct tenant *to, enum whose whose)
 {
-    return !is_busy(t) && (!own || t == to) && budget_spare(&t->budget, &to->budget) > 0;
+    if (is_busy(t) || budget_spare(&t->budget, &to->budget) == 0)
+        return false;
+    return t == to || whose == OF_ALL ||
+           (whose == OF_ITS_GROUPS && budget_shares_wall(&t->budget, &to->budget));
 }
 
-/* Of the tenant itself (own), or of all. */
-static bool yield_best(struct core *core, const struct tenant *to, bool own, uint64_t need_bytes)
+/* The best one goes. */
+static bool yield_best(struct core *core, const struct tenant *to, enum whose whose,
+                       uint64_t need_bytes)
 {
     struct tenant *owner = NULL;
     struct seg *best = NULL;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
-        for (uint32_t slot = 0; slot < t->n_slots && may_yield(t, to, own); slot++) {
+        for (uint32_t slot = 0; slot < t->n_slots && may_yield(t, to, whose); slot++) {
             struct seg *seg = t->segs[slot];
-            if (!seg || !seg->is_kept || seg->is_known ||
-                (best && !is_better(seg, best, need_bytes)))
+            if (!seg || seg->is_known || (best && !is_better(seg, best, need_bytes)))
                 continue;
             best = seg;
             owner = t;
@@ -102,28 +111,51 @@ static bool yield_best(struct core *core, const struct tenant *to, bool own, uin
     return true;
 }
 
+/* If all of them gave back what is idle? */
+static bool would_suffice(struct core *core, const struct tenant *t, uint64_t need_bytes)
+{
+    for (uint32_t i = 0; i < core->n_tenants; i++)
+        budget_refund(&core->tenants[i]->budget, yield_idle_bytes(core->tenants[i]));
+    bool is_enough = need_bytes <= budget_left(&t->budget) &&
+                     need_bytes <= budget_capacity_left(&t->budget) + core->yielding_bytes;
+    for (uint32_t i = 0; i < core->n_tenants; i++)
+        budget_restore(&core->tenants[i]->budget, yield_idle_bytes(core->tenants[i]));
+    return is_enough;
+}
+
+static bool is_coming(const struct core *core, const struct tenant *to)
+{
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        const struct tenant *t = core->tenants[i];
+        if (is_busy(t) && yield_idle_bytes(t) > 0 && budget_spare(&t->budget, &to->budget) > 0)
+            return true;
+    }
+    return core->yielding_bytes > 0;
+}
+
+/* Below the walls, where the room is free at once; its own first, of which it needs slots, too. */
+static void yield_below_walls(struct tenant *t, uint64_t n_units)
+{
+    uint64_t need = n_units * UNIT_BYTES, left;
+    while ((left = budget_left(&t->budget)) < need || !tenant_has_slots(t, n_units))
+        if (!yield_best(t->core, t, OF_ITSELF, need - MIN(need, left)))
+            break;
+    while ((left = budget_left(&t->budget)) < need)
+        if (!yield_best(t->core, t, OF_ITS_GROUPS, need - left))
+            break;
+}
+
 bool yield_room(struct tenant *t, uint64_t n_units)
 {
     struct core *core = t->core;
-    uint64_t need = n_units * UNIT_BYTES, left = budget_capacity_left(&t->budget), idle = 0;
-    bool is_coming = false;
-    for (uint32_t i = 0; i < core->n_tenants; i++) {
-        struct tenant *other = core->tenants[i];
-        uint64_t spare_bytes = budget_spare(&other->budget, &t->budget);
-        uint64_t bytes = MIN(yield_idle_bytes(other), spare_bytes);
-        is_coming |= bytes > 0 && is_busy(other);
-        idle += bytes;
-    }
-    if (core->is_stopping || need > budget_left(&t->budget) + yield_idle_bytes(t) ||
-        need > left + core->yielding_bytes + idle)
+    uint64_t need = n_units * UNIT_BYTES, left = budget_capacity_left(&t->budget);
+    if (core->is_stopping || !would_suffice(core, t, need))
         return false;
-    while (need > budget_left(&t->budget) || !tenant_has_slots(t, n_units))
-        if (!yield_best(core, t, true, need - MIN(need, budget_left(&t->budget))))
-            break;
+    yield_below_walls(t, n_units);
     while (need > left + core->yielding_bytes)
-        if (!yield_best(core, t, false, need - left - core->yielding_bytes))
+        if (!yield_best(core, t, OF_ALL, need - left - core->yielding_bytes))
             break;
     for (uint32_t i = 0; i < core->n_tenants; i++)
         prepare_pump(core->tenants[i]); /* counts anew what is prepared */
-    return is_coming || core->yielding_bytes > 0;
+    return is_coming(core, t);
 }

@@ -2283,29 +2283,42 @@ static void test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charge
     finish();
 }
 
-static void test_who_had_to_yield_does_not_take_it_all_again(void **state)
+/* In steps; in the end all that was ready has gone. */
+static void grow_until_all_has_yielded(const char *ready, const char *growing)
 {
-    (void)state;
     struct fake idle, user;
-    struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(256)};
+    const struct tenant *t = core_find_tenant(&w.core, ready);
     unsigned n_yields = 0, n = 0;
-    start_wish((struct tenant_wish){.max_bytes = MIB(256), .ready_bytes = MIB(240)}, MIB(256));
-    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
-    attach(&idle);
-    attach_to(&user, "other");
+    attach_to(&idle, ready);
+    attach_to(&user, growing);
     do {
-        uint64_t charged = w.tenant->budget.charged_bytes;
+        uint64_t charged = t->budget.charged_bytes;
         if (grow_elsewhere(&user, (uint32_t)(MIB(2) / UNIT_BYTES), true) < 0)
             break;
-        n_yields += w.tenant->budget.charged_bytes < charged;
+        n_yields += t->budget.charged_bytes < charged;
         assert_true(ticks_until_asleep(10) < 10);
     } while (++n < 200);
-    assert_int_equal(w.tenant->budget.charged_bytes, 0); /* it went in the end */
+    assert_int_equal(t->budget.charged_bytes, 0);
     if (n_yields > 10)
         fail_msg("yielded %u times", n_yields);
     kill_it(&idle);
     kill_it(&user);
+}
+
+static void test_who_had_to_yield_does_not_take_it_all_again(void **state)
+{
+    (void)state;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(256), .ready_bytes = MIB(240)}, plain = wish;
+    plain.ready_bytes = 0;
+    start_wish(wish, MIB(256));
+    assert_int_equal(core_add_tenant(&w.core, "other", &plain, &none), 0);
+    grow_until_all_has_yielded("t", "other");
+    finish();
+    start_wish(plain, BIG_BYTES); /* now they are in a group */
+    assert_int_equal(core_add_tenant(&w.core, "t/ready", &wish, &none), 0);
+    assert_int_equal(core_add_tenant(&w.core, "t/other", &plain, &none), 0);
+    grow_until_all_has_yielded("t/ready", "t/other");
     finish();
 }
 
@@ -2338,6 +2351,109 @@ static void test_what_is_being_made_ready_yields_too(void **state)
     assert_int_equal(user.n_replies, before + 1);
     assert_int_equal(user.reply.error, 0);
     kill_it(&idle);
+    kill_it(&user);
+    finish();
+}
+
+static void test_what_is_being_kept_to_be_ready_yields_too(void **state)
+{
+    (void)state;
+    struct fake idle, user;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct msg_request req = {.op = MSG_GROW, .serial = 1000};
+    start_wish((struct tenant_wish){.max_bytes = MIB(64)}, MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    attach(&idle);
+    attach_to(&user, "other");
+    w.tenant->ready_units = MIB(60) / UNIT_BYTES;
+    prepare_pump(w.tenant);
+    assert_true(w.tenant->n_depositing > 0);
+    req.grow.n_units = MIB(60) / UNIT_BYTES;
+    req.grow.exact = true;
+    dispatch_request(&w.core, &user.session, &req, 0, -1, w.now_ns);
+    run_jobs();
+    assert_int_equal(user.session.wait, WAIT_NONE);
+    assert_int_equal(user.reply.error, 0);
+    core_assert_valid(&w.core);
+    kill_it(&idle);
+    kill_it(&user);
+    finish();
+}
+
+static void test_what_could_not_be_kept_to_be_ready_yields_too(void **state)
+{
+    (void)state;
+    struct fake idle, user;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    start_wish((struct tenant_wish){.max_bytes = MIB(64)}, MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    attach(&idle);
+    attach_to(&user, "other");
+    w.tenant->ready_units = MIB(60) / UNIT_BYTES;
+    w.keep_error = -ETIMEDOUT;
+    prepare_pump(w.tenant);
+    run_jobs();
+    assert_true(w.tenant->n_unkept > 0);
+    w.keep_error = 0;
+    assert_int_equal(grow_elsewhere(&user, MIB(60) / UNIT_BYTES, true), 0);
+    assert_int_equal(w.tenant->n_unkept, 0);
+    core_assert_valid(&w.core);
+    kill_it(&idle);
+    kill_it(&user);
+    finish();
+}
+
+/* The wall in its way is their group's. */
+static void test_what_is_only_ready_yields_to_others_of_its_group(void **state)
+{
+    (void)state;
+    struct fake idle, user;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    start(MIB(64), BIG_BYTES);
+    assert_int_equal(core_add_tenant(&w.core, "t/other", &wish, &none), 0);
+    wish.ready_bytes = MIB(48);
+    assert_int_equal(core_add_tenant(&w.core, "t/ready", &wish, &none), 0);
+    struct tenant *ready = core_find_tenant(&w.core, "t/ready");
+    attach_to(&idle, "t/ready");
+    run_jobs();
+    assert_true(ready->control->header.prepared_bytes >= MIB(48));
+    attach_to(&user, "t/other");
+    assert_int_equal(grow_elsewhere(&user, MIB(64) / UNIT_BYTES, true), -ENOMEM);
+    assert_true(ready->control->header.prepared_bytes >= MIB(48)); /* would not have helped */
+    assert_int_equal(grow_elsewhere(&user, MIB(60) / UNIT_BYTES, true), 0);
+    core_assert_valid(&w.core);
+    kill_it(&idle);
+    kill_it(&user);
+    finish();
+}
+
+/* What two could give back each is one promise to their group: it stays. */
+static void test_what_is_ready_does_not_go_in_vain_for_a_groups_promise(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"t/one", "t/two"};
+    struct fake idle[2], user;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    start_wish((struct tenant_wish){.min_bytes = MIB(40), .max_bytes = MIB(64)}, MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    wish.ready_bytes = MIB(28);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(core_add_tenant(&w.core, names[i], &wish, &none), 0);
+        attach_to(&idle[i], names[i]);
+    }
+    attach_to(&user, "other");
+    uint64_t total = w.tenant->budget.total_bytes;
+    assert_true(total >= MIB(56));
+    assert_int_equal(grow_elsewhere(&user, MIB(30) / UNIT_BYTES, true), -ENOMEM);
+    assert_int_equal(w.tenant->budget.total_bytes, total);
+    assert_int_equal(grow_elsewhere(&user, MIB(20) / UNIT_BYTES, true), 0);
+    core_assert_valid(&w.core);
+    for (int i = 0; i < 2; i++)
+        kill_it(&idle[i]);
     kill_it(&user);
     finish();
 }
@@ -2857,6 +2973,10 @@ int main(void)
         cmocka_unit_test(test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charged),
         cmocka_unit_test(test_who_had_to_yield_does_not_take_it_all_again),
         cmocka_unit_test(test_what_is_being_made_ready_yields_too),
+        cmocka_unit_test(test_what_is_being_kept_to_be_ready_yields_too),
+        cmocka_unit_test(test_what_could_not_be_kept_to_be_ready_yields_too),
+        cmocka_unit_test(test_what_is_only_ready_yields_to_others_of_its_group),
+        cmocka_unit_test(test_what_is_ready_does_not_go_in_vain_for_a_groups_promise),
         cmocka_unit_test(test_what_is_only_ready_makes_room_for_one_large_block),
         cmocka_unit_test(test_an_idle_daemon_sleeps_whatever_is_to_be_ready),
         cmocka_unit_test(test_who_grows_and_releases_pays_for_few_looks),

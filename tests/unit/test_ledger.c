@@ -305,6 +305,20 @@ static void fill_all_promises(struct twin *t, struct budget *b)
     }
 }
 
+/* Does i's giving back leave another that is not below it what it was said to? */
+static void compare_spare(struct budget *b, uint64_t charged, int i)
+{
+    const struct budget *up, *other = &b[rand() % TREE];
+    for (up = other; up && up != &b[i];)
+        up = up->parent;
+    if (up)
+        return;
+    uint64_t spare = budget_spare(&b[i], other), left = budget_capacity_left(other);
+    budget_refund(&b[i], charged);
+    assert_int_equal(budget_capacity_left(other) - left, MIN(spare, charged));
+    budget_restore(&b[i], charged);
+}
+
 static void test_trees_grant_what_breaks_no_promise_and_nothing_else(void **state)
 {
     (void)state;
@@ -334,6 +348,7 @@ static void test_trees_grant_what_breaks_no_promise_and_nothing_else(void **stat
                 t.charged[i] -= n;
             n_granted += may;
             n_refused += !may;
+            compare_spare(b, t.charged[i], i);
             ledger_assert_valid(&ledger);
         }
         fill_all_promises(&t, b);
