@@ -34,6 +34,7 @@ endmacro()
 
 acre_package(acred admin "shared heaps for many processes: daemon"
     "This is the daemon, which owns the memory.")
+install(FILES systemd/many-clients.conf DESTINATION share/doc/acred/examples COMPONENT acred)
 acre_package(libacre0 libs "shared heaps for many processes: library"
     "This is the library that programs link.")
 acre_package(libacre-dev libdevel "shared heaps for many processes: development files"
