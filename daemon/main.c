@@ -202,7 +202,17 @@ static int work(const struct arguments *a, struct config *config, const struct s
     return r;
 }
 
-/* Listens, and keeps what workers need: the daemon as it is started by hand. */
+/* Keeps what workers need; the socket is taken over. */
+static int keep_listener(const struct arguments *a, int listen_fd)
+{
+    int r = keeper_run(a->argv, listen_fd);
+    (void)close(listen_fd);
+    if (r < 0)
+        log_line(LOG_ERROR, "cannot start a worker: %s", strerror(-r));
+    return r > 0 ? -EPIPE : r;
+}
+
+/* Listens, and keeps: the daemon as it is started by hand. */
 static int keep(const struct arguments *a, const char *path, int *ready_fd)
 {
     int listen_fd = -1;
@@ -211,12 +221,9 @@ static int keep(const struct arguments *a, const char *path, int *ready_fd)
         return r;
     log_line(LOG_NOTICE, "listens at %s", path);
     background_ready(ready_fd);
-    r = keeper_run(a->argv, listen_fd);
+    r = keep_listener(a, listen_fd);
     (void)unlink(path);
-    (void)close(listen_fd);
-    if (r < 0)
-        log_line(LOG_ERROR, "cannot start a worker: %s", strerror(-r));
-    return r > 0 ? -EPIPE : r;
+    return r;
 }
 
 /* Of two starters the loser leaves without a word, in the background when the winner listens. */
@@ -275,7 +282,8 @@ static int keep_default(const struct arguments *a)
     return r;
 }
 
-static int run_keeper(const struct arguments *a)
+/* Who passes a socket need not keep anything. */
+static int run_keeper(const struct arguments *a, struct store_items *items)
 {
     char path[ADDRESS_BYTES] = "";
     int no_fd = -1;
@@ -284,6 +292,9 @@ static int run_keeper(const struct arguments *a)
         strcpy(path, a->socket);
     if (a->user)
         return keep_user(a, path);
+    int listen_fd = take_listener(items);
+    if (listen_fd >= 0)
+        return keep_listener(a, listen_fd);
     return a->socket ? keep(a, path, &no_fd) : keep_default(a);
 }
 
@@ -296,7 +307,7 @@ static int run(struct arguments *a, const struct store *store, struct store_item
     if (r < 0)
         log_line(LOG_ERROR, "%s", text);
     if (r == 0 && a->is_keeper)
-        r = run_keeper(a);
+        r = run_keeper(a, items);
     else if (r == 0 && !a->check)
         r = work(a, &config, store, items, a->socket ? a->socket : ADDRESS_SYSTEM_PATH);
     config_deinit(&config);

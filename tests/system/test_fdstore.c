@@ -257,6 +257,47 @@ static void a_users_own_daemon_leaves_the_manager_alone(void **state)
     assert_int_equal(m.n_kept, n_kept);
 }
 
+static int listen_ourselves(void)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    strcpy(addr.sun_path, socket_path);
+    (void)unlink(socket_path); /* of a daemon that was killed */
+    assert_int_equal(bind(sock, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    assert_int_equal(listen(sock, 8), 0);
+    return sock;
+}
+
+/* Who passes a socket need not keep anything: then the daemon's own keeper does. */
+static void a_socket_is_taken_from_who_keeps_nothing(void **state)
+{
+    struct acre_heap *heap;
+    acre_off off;
+    (void)state;
+    int sock = listen_ourselves();
+    pid_t pid = fork();
+    if (pid == 0) {
+        char number[16];
+        snprintf(number, sizeof(number), "%d", (int)getpid());
+        setenv("LISTEN_PID", number, 1);
+        setenv("LISTEN_FDS", "1", 1);
+        dup2(sock, 3) == 3 ? (void)close_range(4, ~0u, 0) : _exit(1);
+        fcntl(3, F_SETFD, 0);
+        execl(getenv("ACRE_DAEMON"), "acred", "--socket", "/nowhere/acred.sock", (char *)NULL);
+        _exit(127);
+    }
+    close(sock);
+    assert_int_equal(acre_open(&heap, socket_path, NULL), 0);
+    assert_int_equal(acre_root_set(heap, "block", acre_offset(heap, acre_alloc(heap, 100))), 0);
+    struct daemon on = {.pid = pid};
+    assert_int_equal(kill(daemon_worker(&on), SIGKILL), 0);
+    assert_int_equal(acre_root_get(heap, "block", &off), 0);
+    acre_close(heap);
+    assert_int_equal(kill(pid, SIGTERM), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    assert_int_equal(access(socket_path, F_OK), 0); /* is not its own */
+}
+
 static void an_environment_that_makes_no_sense_is_told(void **state)
 {
     int status;
@@ -285,6 +326,7 @@ int main(void)
         cmocka_unit_test(a_killed_daemon_comes_back_with_its_heap),
         cmocka_unit_test(books_of_another_version_are_left_alone),
         cmocka_unit_test(a_users_own_daemon_leaves_the_manager_alone),
+        cmocka_unit_test(a_socket_is_taken_from_who_keeps_nothing),
         cmocka_unit_test(an_environment_that_makes_no_sense_is_told),
     };
     return cmocka_run_group_tests(tests, up, down);
