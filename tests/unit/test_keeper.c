@@ -29,62 +29,49 @@ static void name_of(unsigned i, char ret[STORE_NAME_BYTES])
 /* ---- the workers: each returns its exit status ---- */
 
 /* The first one deposits so many and is killed, the second one looks for them. */
-static int deposit_or_find(unsigned n)
+static int deposit_or_find(struct store *store, struct store_items *items, unsigned n)
 {
-    struct store store;
-    struct store_items items;
     char name[STORE_NAME_BYTES];
-    if (store_open(&store, &items) < 0)
-        return 2;
-    bool is_first = items.n <= 3; /* the socket, the names, and what listens */
+    bool is_first = items->n <= 3; /* the socket, the names, and what listens */
     int fd = is_first ? memfd_create("kept", MFD_CLOEXEC) : -1;
     for (unsigned i = 0; i < n; i++) {
         name_of(i, name);
-        if (is_first && store_put(&store, name, fd) < 0)
+        if (is_first && store_put(store, name, fd) < 0)
             return 3;
-        if (!is_first && store_take(&items, name) < 0)
+        if (!is_first && store_take(items, name) < 0)
             return 4;
     }
-    store_say(&store, "READY=1");
+    store_say(store, "READY=1");
     if (is_first)
         (void)raise(SIGKILL);
-    return store_take(&items, KEEPER_LISTEN) < 0 ? 5 : 0;
+    return store_take(items, KEEPER_LISTEN) < 0 ? 5 : 0;
 }
 
 /* What is dropped is gone, also if it was put twice. */
-static int drop_or_miss(void)
+static int drop_or_miss(struct store *store, struct store_items *items)
 {
-    struct store store;
-    struct store_items items;
-    if (store_open(&store, &items) < 0)
-        return 2;
-    bool is_first = items.n <= 3;
+    bool is_first = items->n <= 3;
     int fd = is_first ? memfd_create("kept", MFD_CLOEXEC) : -1;
     if (is_first) {
-        if (store_put(&store, "a", fd) < 0 || store_put(&store, "b", fd) < 0 ||
-            store_put(&store, "a", fd) < 0)
+        if (store_put(store, "a", fd) < 0 || store_put(store, "b", fd) < 0 ||
+            store_put(store, "a", fd) < 0)
             return 3;
-        store_drop(&store, "a");
-        store_say(&store, "READY=1");
+        store_drop(store, "a");
+        store_say(store, "READY=1");
         (void)raise(SIGKILL);
     }
-    return store_take(&items, "a") >= 0 ? 4 : store_take(&items, "b") < 0 ? 5 : 0;
+    return store_take(items, "a") >= 0 ? 4 : store_take(items, "b") < 0 ? 5 : 0;
 }
 
 /* The keeper does not run while more is dropped than its socket holds. */
-static int drop_while_it_stops(void)
+static int drop_while_it_stops(struct store *store, struct store_items *items)
 {
-    struct store store;
-    struct store_items items;
     char name[STORE_NAME_BYTES];
-    if (store_open(&store, &items) < 0)
-        return 2;
-    bool is_first = items.n <= 3;
+    bool is_first = items->n <= 3;
     int fd = is_first ? memfd_create("kept", MFD_CLOEXEC) : -1;
     for (unsigned i = 0; i < DROPS; i++) {
         name_of(i, name);
-        if (is_first ? store_put(&store, name, fd) < 0
-                     : (store_take(&items, name) >= 0) != (i == 7))
+        if (is_first ? store_put(store, name, fd) < 0 : (store_take(items, name) >= 0) != (i == 7))
             return 3;
     }
     if (!is_first)
@@ -93,44 +80,54 @@ static int drop_while_it_stops(void)
     (void)kill(getppid(), SIGSTOP);
     for (unsigned i = 0; i < DROPS; i++) {
         name_of(i, name);
-        store_drop(&store, name);
+        store_drop(store, name);
     }
     (void)kill(getppid(), SIGCONT);
     name_of(7, name);
-    if (store_put(&store, name, fd) < 0) /* comes after its drop */
+    if (store_put(store, name, fd) < 0) /* comes after its drop */
         return 4;
-    store_say(&store, "READY=1");
+    store_say(store, "READY=1");
     return raise(SIGKILL);
 }
 
 /* Dies with a question on its way: nobody reads the answer. */
-static int ask_and_die(void)
+static int ask_and_die(struct store *store, struct store_items *items)
 {
-    struct store store;
-    struct store_items items;
     int ends[2];
-    if (store_open(&store, &items) < 0 || pipe2(ends, O_CLOEXEC) < 0)
+    if (pipe2(ends, O_CLOEXEC) < 0)
         return 2;
-    if (store_take(&items, "a") >= 0)
+    if (store_take(items, "a") >= 0)
         return 0;
-    if (store_put(&store, "a", store.sock) < 0)
+    if (store_put(store, "a", store->sock) < 0)
         return 3;
-    store_say(&store, "READY=1");
+    store_say(store, "READY=1");
     (void)close(ends[0]);
-    if (wire_send(store.sock, "BARRIER=1", 9, ends[1]) < 0)
+    if (wire_send(store->sock, "BARRIER=1", 9, ends[1]) < 0)
         return 4;
     return raise(SIGKILL);
 }
 
-static int work(const char *how)
+static int work_on(const char *how, struct store *store, struct store_items *items)
 {
     if (strcmp(how, "drop") == 0)
-        return drop_or_miss();
+        return drop_or_miss(store, items);
     if (strcmp(how, "stop") == 0)
-        return drop_while_it_stops();
+        return drop_while_it_stops(store, items);
     if (strcmp(how, "ask") == 0)
-        return ask_and_die();
-    return deposit_or_find(strcmp(how, "many") == 0 ? MANY : 10);
+        return ask_and_die(store, items);
+    return deposit_or_find(store, items, strcmp(how, "many") == 0 ? MANY : 10);
+}
+
+static int work(const char *how)
+{
+    struct store store;
+    struct store_items items;
+    if (store_open(&store, &items) < 0)
+        return 2;
+    int code = work_on(how, &store, &items);
+    store_items_free(&items);
+    store_close(&store);
+    return code;
 }
 
 /* ---- tests ---- */
