@@ -274,7 +274,7 @@ static void take_signal(struct keeper *k)
 
     if (read(k->signal_fd, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGCHLD)
         return;
-    k->is_stopping = info.ssi_signo != SIGHUP;
+    k->is_stopping |= info.ssi_signo != SIGHUP;
     if (k->worker > 0)
         (void)kill(k->worker, (int)info.ssi_signo);
 }
@@ -393,6 +393,8 @@ int keeper_run(char **argv, int listen_fd)
             break;
         bool again = WIFEXITED(status) && WEXITSTATUS(status) == KEEPER_EXIT_AGAIN;
         pause_before_start(&k);
+        if (k.is_stopping) /* no worker was there to be told */
+            break;
         while ((r = start_worker(&k, again)) < 0 && !k.is_stopping)
             wait_for_signal(&k, PAUSE_MS_MAX); /* no process, no memory: what is kept must stay */
     }

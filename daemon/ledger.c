@@ -56,10 +56,15 @@ static uint64_t held_of(const struct budget *b)
     return MAX(minus(b->min_bytes, b->total_bytes), b->below_bytes);
 }
 
+static uint64_t *sum_held(struct budget *b)
+{
+    return b->parent ? &b->parent->below_bytes : &b->ledger->held_bytes;
+}
+
 static void hold(struct budget *b)
 {
     for (; b; b = b->parent) {
-        uint64_t *sum = b->parent ? &b->parent->below_bytes : &b->ledger->held_bytes;
+        uint64_t *sum = sum_held(b);
         *sum -= b->held_bytes;
         b->held_bytes = held_of(b);
         *sum += b->held_bytes;
@@ -108,14 +113,14 @@ static void count(struct budget *from, uint64_t n_bytes, bool comes)
 
 void budget_move(struct budget *budget, struct budget *parent)
 {
-    uint64_t min_bytes = budget->min_bytes, max_bytes = budget->max_bytes;
     if (budget->parent == parent)
         return;
-    budget_set(budget, 0, 0); /* holds nothing on the way */
+    *sum_held(budget) -= budget->held_bytes; /* nothing on the way */
+    budget->held_bytes = 0;
     count(budget->parent, budget->total_bytes, false);
     budget->parent = parent;
     count(parent, budget->total_bytes, true);
-    budget_set(budget, min_bytes, max_bytes);
+    hold(budget);
 }
 
 uint64_t budget_left(const struct budget *budget)

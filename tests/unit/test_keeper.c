@@ -18,8 +18,9 @@
 #include "daemon/store.h"
 #include "proto/wire.h"
 
-#define DROPS 2000u
-#define MANY  9000u /* long names: more than an environment variable holds */
+#define DROPS  2000u
+#define DEATHS 7u    /* 1.6 s after the last, 1.5 s for those before */
+#define MANY   9000u /* long names: more than an environment variable holds */
 
 static void name_of(unsigned i, char ret[STORE_NAME_BYTES])
 {
@@ -107,6 +108,31 @@ static int ask_and_die(struct store *store, struct store_items *items)
     return raise(SIGKILL);
 }
 
+/* Worker after worker dies before it is ready, so that the pauses between them become long. In the
+ * last one the keeper is told to stop: nobody would tell the worker after it. */
+static int die_again_and_again(struct store *store, struct store_items *items)
+{
+    int alive[2];
+    char name[STORE_NAME_BYTES], byte;
+    if (pipe2(alive, O_CLOEXEC) < 0)
+        return 2;
+    if (items->n <= 3)
+        store_say(store, "READY=1");
+    if (items->n == DEATHS + 3)
+        return 0;
+    name_of(items->n, name);
+    if (store_put(store, name, alive[0]) < 0) /* one more for the next to see */
+        return 3;
+    pid_t keeper = getppid();
+    if (items->n == DEATHS + 2 && fork() == 0) {
+        (void)close(alive[1]);
+        (void)!read(alive[0], &byte, 1); /* until the worker is dead */
+        (void)usleep(100000);
+        _exit(kill(keeper, SIGTERM));
+    }
+    return raise(SIGKILL);
+}
+
 static int work_on(const char *how, struct store *store, struct store_items *items)
 {
     if (strcmp(how, "drop") == 0)
@@ -115,6 +141,8 @@ static int work_on(const char *how, struct store *store, struct store_items *ite
         return drop_while_it_stops(store, items);
     if (strcmp(how, "ask") == 0)
         return ask_and_die(store, items);
+    if (strcmp(how, "die") == 0)
+        return die_again_and_again(store, items);
     return deposit_or_find(store, items, strcmp(how, "many") == 0 ? MANY : 10);
 }
 
@@ -132,7 +160,7 @@ static int work(const char *how)
 
 /* ---- tests ---- */
 
-static void run(const char *worker)
+static void run_to(const char *worker, int exit_status)
 {
     int status;
     pid_t pid = fork();
@@ -142,7 +170,13 @@ static void run(const char *worker)
         _exit(keeper_run(argv, listen_fd));
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), exit_status);
+}
+
+static void run(const char *worker)
+{
+    run_to(worker, 0);
 }
 
 static void test_more_are_kept_than_an_environment_variable_can_name(void **state)
@@ -175,6 +209,12 @@ static void test_a_drop_waits_for_nobody(void **state)
     run("stop");
 }
 
+static void test_who_is_told_to_stop_between_two_workers_starts_no_other(void **state)
+{
+    (void)state;
+    run_to("die", 1);
+}
+
 static void test_what_is_dropped_is_gone_also_if_it_was_put_twice(void **state)
 {
     (void)state;
@@ -188,6 +228,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_more_are_kept_than_an_environment_variable_can_name),
         cmocka_unit_test(test_who_dies_before_the_answer_gets_another_worker),
         cmocka_unit_test(test_a_drop_waits_for_nobody),
+        cmocka_unit_test(test_who_is_told_to_stop_between_two_workers_starts_no_other),
         cmocka_unit_test(test_what_is_dropped_is_gone_also_if_it_was_put_twice),
     };
     if (argc > 1)

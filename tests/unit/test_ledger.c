@@ -237,6 +237,27 @@ static void test_what_others_may_have_is_what_was_not_promised(void **state)
     ledger_deinit(&ledger);
 }
 
+static void test_a_budget_moves_with_what_is_held_below_it(void **state)
+{
+    (void)state;
+    struct ledger ledger;
+    struct budget top, team, one;
+    ledger_init(&ledger, 1000);
+    begin(&top, &ledger, NULL, 0, 300);
+    begin(&team, &ledger, NULL, 0, 300);
+    begin(&one, &ledger, &team, 20, 300);
+    budget_move(&team, &top);
+    ledger_assert_valid(&ledger);
+    assert_int_equal(top.held_bytes, 20);
+    budget_move(&team, NULL);
+    ledger_assert_valid(&ledger);
+    assert_int_equal(top.held_bytes, 0);
+    budget_deinit(&one);
+    budget_deinit(&team);
+    budget_deinit(&top);
+    ledger_deinit(&ledger);
+}
+
 /* ---- beside a naive twin: all is computed anew from what each has charged ---- */
 
 #define TREE 12
@@ -373,6 +394,7 @@ int main(void)
         cmocka_unit_test(test_a_groups_limits_hold_for_all_in_it),
         cmocka_unit_test(test_limits_change_and_nothing_is_taken),
         cmocka_unit_test(test_what_others_may_have_is_what_was_not_promised),
+        cmocka_unit_test(test_a_budget_moves_with_what_is_held_below_it),
         cmocka_unit_test(test_trees_grant_what_breaks_no_promise_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
