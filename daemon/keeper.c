@@ -268,23 +268,30 @@ static int start_worker(struct keeper *k, bool from_disk)
     return 0;
 }
 
-static void take_signal(struct keeper *k)
+/* False: it says that the worker has died, or was none. */
+static bool take_signal(struct keeper *k)
 {
     struct signalfd_siginfo info;
 
     if (read(k->signal_fd, &info, sizeof(info)) != sizeof(info) || info.ssi_signo == SIGCHLD)
-        return;
+        return false;
     k->is_stopping |= info.ssi_signo != SIGHUP;
     if (k->worker > 0)
         (void)kill(k->worker, (int)info.ssi_signo);
+    return true;
 }
 
+/* What the death of the last worker has sent may still be there: that is no reason to hurry. */
 static void wait_for_signal(struct keeper *k, unsigned ms)
 {
-    struct pollfd p = {.fd = k->signal_fd, .events = POLLIN};
+    uint64_t now_ns = wire_now_ns(), until_ns = now_ns + ms * 1000000ull;
 
-    if (poll(&p, 1, (int)ms) > 0)
-        take_signal(k);
+    for (; now_ns < until_ns; now_ns = wire_now_ns()) {
+        struct pollfd p = {.fd = k->signal_fd, .events = POLLIN};
+        int left_ms = (int)((until_ns - now_ns) / 1000000) + 1;
+        if (poll(&p, 1, left_ms) > 0 && take_signal(k))
+            return;
+    }
 }
 
 /* A worker that never came to serve, or that has died at once again and again, is no hurry. */
@@ -336,7 +343,7 @@ static int attend(struct keeper *k)
         if (p[1].revents)
             read_messages(k);
         if (p[0].revents)
-            take_signal(k);
+            (void)take_signal(k);
         if (p[1].revents & POLLHUP)
             close_fd(&k->sock); /* poll() ignores it then */
         if (waitpid(k->worker, &status, WNOHANG) == k->worker)

@@ -21,6 +21,7 @@
 #include "daemon/kept.h"
 #include "daemon/prepare.h"
 #include "daemon/reaper.h"
+#include "daemon/reload.h"
 #include "daemon/tenant.h"
 #include "shm/census.h"
 #include "shm/sizeclass.h"
@@ -2852,6 +2853,190 @@ static void test_garbage_in_the_segments_harms_no_books(void **state)
 #define MODEL_CLIENTS 6
 #define MODEL_BLOCKS  40
 
+/* ---- configurations come and go ---- */
+
+/* A group before who is in it. */
+static const char *const place_names[] = {"a", "a/b", "a/b/c", "a/d", "e", "t"};
+#define PLACES      ARRAY_LEN(place_names)
+#define PLACE_FAKES 12
+
+/* Of promises that cannot be kept, too: the ledger says that nothing is left then. */
+static void draw_config(struct config *ret)
+{
+    bool is_there[PLACES];
+    *ret = (struct config){.capacity_bytes = MIB(32 + (uint64_t)rand() % 60)};
+    ret->tenants = calloc(PLACES, sizeof(*ret->tenants));
+    for (unsigned i = 0; i < PLACES; i++) {
+        unsigned group = i == 1 || i == 3 ? 0 : i == 2 ? 1 : i;
+        is_there[i] = rand() % 4 > 0 && (group == i || is_there[group]);
+        if (!is_there[i])
+            continue;
+        struct config_tenant *plan = &ret->tenants[ret->n_tenants++];
+        strcpy(plan->name, place_names[i]);
+        plan->wish.min_bytes = rand() % 2 ? 0 : MIB((uint64_t)rand() % 16);
+        plan->wish.max_bytes = plan->wish.min_bytes + MIB(4 + (uint64_t)rand() % 60);
+        plan->wish.ready_bytes = rand() % 2 ? 0 : MIB((uint64_t)rand() % 4);
+        for (unsigned k = 0; k + 1 < ret->n_tenants; k++)
+            if (group != i && strcmp(ret->tenants[k].name, place_names[group]) == 0) {
+                ret->tenants[k].is_group = true;
+                ret->tenants[k].wish.ready_bytes = 0;
+            }
+    }
+}
+
+static void reload_anything(void)
+{
+    struct config config;
+    draw_config(&config);
+    assert_int_equal(reload_apply(&w.core, &config), 0);
+    config_deinit(&config);
+}
+
+struct guest {
+    struct fake f;
+    bool is_attached;
+    unsigned n_asked; /* replies that have been asked for */
+    struct msg_run runs[64];
+    unsigned n_runs;
+};
+
+static bool guest_waits(const struct guest *g)
+{
+    return g->f.is_open && g->f.session.wait != WAIT_NONE;
+}
+
+static void guest_take_grant(struct guest *g)
+{
+    if (g->f.n_replies == g->n_asked && g->f.reply.op == MSG_GROW && g->f.reply.error == 0 &&
+        g->n_runs < ARRAY_LEN(g->runs) && g->n_asked > 0)
+        g->runs[g->n_runs++] = g->f.reply.grow.run;
+    g->n_asked = 0;
+}
+
+static void guest_asks(struct guest *g, struct msg_request *req)
+{
+    req->serial = g->f.session.serial + 1;
+    g->n_asked = g->f.n_replies + 1;
+    dispatch_request(&w.core, &g->f.session, req, 0, -1, w.now_ns);
+}
+
+static void guest_comes(struct guest *g)
+{
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 1};
+    struct msg_request ack = {.op = MSG_ACK};
+    *g = (struct guest){0};
+    connect_as(&g->f, 0);
+    fake_make_page(&g->f);
+    strcpy(req.attach.tenant, place_names[(unsigned)rand() % PLACES]);
+    unsigned before = g->f.n_replies;
+    dispatch_request(&w.core, &g->f.session, &req, 0, fcntl(g->f.life_fd, F_DUPFD_CLOEXEC, 0),
+                     w.now_ns);
+    while (g->f.n_replies == before && w.n_jobs > 0)
+        run_one_job((unsigned)rand() % w.n_jobs);
+    g->is_attached = g->f.reply.error == 0;
+    if (g->is_attached) {
+        ack.ack.nonce = g->f.reply.ack_nonce;
+        dispatch_request(&w.core, &g->f.session, &ack, 0, -1, w.now_ns);
+        client_find(g->f.session.client->tenant, g->f.reply.attach.client)->populate = rand() % 2;
+    }
+}
+
+static void guest_leaves(struct guest *g)
+{
+    fake_unmap_page(&g->f);
+    if (g->f.is_open)
+        dispatch_hangup(&w.core, &g->f.session, w.now_ns);
+    g->f.is_open = false;
+    close_fd(&g->f.fd);
+}
+
+static void guest_does_something(struct guest *g)
+{
+    struct msg_request req = {.op = MSG_GROW};
+    if (!g->f.is_open || !g->is_attached) {
+        if (g->f.is_open)
+            guest_leaves(g);
+        guest_comes(g);
+        return;
+    }
+    if (guest_waits(g))
+        return;
+    guest_take_grant(g);
+    if (g->n_runs > 0 && rand() % 3 == 0) {
+        req = (struct msg_request){.op = MSG_RELEASE, .release = {.n_runs = 1}};
+        req.release.runs[0] = g->runs[--g->n_runs];
+    } else {
+        req.grow.n_units = 1 + (uint32_t)rand() % (rand() % 8 ? 40 : 3000);
+        req.grow.exact = rand() % 2;
+    }
+    guest_asks(g, &req);
+}
+
+static void drop_something(void)
+{
+    struct fake admin;
+    struct msg_request drop = {.op = MSG_TENANT_DROP, .serial = 1000};
+    connect_as(&admin, 0);
+    strcpy(drop.tenant_drop.tenant, place_names[(unsigned)rand() % PLACES]);
+    dispatch_request(&w.core, &admin.session, &drop, 0, -1, w.now_ns);
+    assert_int_equal(admin.session.wait, WAIT_NONE);
+    dispatch_hangup(&w.core, &admin.session, w.now_ns);
+    close_fd(&admin.fd);
+}
+
+static void do_anything(struct guest *guests)
+{
+    unsigned what = (unsigned)rand() % 40;
+    struct guest *g = &guests[rand() % PLACE_FAKES];
+    if (what < 16)
+        guest_does_something(g);
+    else if (what < 34 && w.n_jobs > 0)
+        run_one_job((unsigned)rand() % w.n_jobs);
+    else if (what == 34 && g->f.is_open)
+        guest_leaves(g);
+    else if (what == 35)
+        drop_something();
+    else if (what == 36)
+        w.keep_error = rand() % 4 ? 0 : -EIO;
+    else if (what == 37)
+        reload_anything();
+    else if (what > 37) {
+        (void)core_deadline(&w.core);
+        w.now_ns += SECOND;
+        core_tick(&w.core, w.now_ns);
+    }
+}
+
+static void test_configurations_come_and_go_and_everybody_has_an_answer(void **state)
+{
+    (void)state;
+    for (unsigned seed = 1; seed <= 6; seed++) {
+        static struct guest guests[PLACE_FAKES];
+        memset(guests, 0, sizeof(guests));
+        srand(seed);
+        start(MIB(32), MIB(64));
+        reload_anything();
+        for (unsigned step = 0; step < 3000; step++) {
+            do_anything(guests);
+            if (step % 20 == 0)
+                core_assert_valid(&w.core);
+        }
+        w.keep_error = 0;
+        for (unsigned i = 0; i < 100; i++)
+            pass(SECOND / 10);
+        for (unsigned i = 0; i < PLACE_FAKES; i++) {
+            if (guest_waits(&guests[i]))
+                fail_msg("seed %u: %u waits for %u", seed, i, guests[i].f.session.wait);
+            if (guests[i].f.is_open)
+                guest_leaves(&guests[i]);
+        }
+        run_jobs();
+        assert_true(ticks_until_asleep(60) < 60);
+        assert_int_equal(w.core.n_clients, 0);
+        finish();
+    }
+}
+
 static void test_random_lives_keep_the_books_right(void **state)
 {
     (void)state;
@@ -2987,6 +3172,7 @@ int main(void)
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
         cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),
+        cmocka_unit_test(test_configurations_come_and_go_and_everybody_has_an_answer),
         cmocka_unit_test(test_random_lives_keep_the_books_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
