@@ -125,14 +125,16 @@ static int make_new(struct tenant *t, const struct want *want)
     unsigned align = want->exact ? want->align_order : want->order_min;
     if (t->deposit_error < 0 && t->is_waking)
         return t->deposit_error;
-    if (t->n_unkept > 0) {
+    int r = 0;
+    if (t->n_unkept > 0)
         deposit_again(t);
-        return -EINPROGRESS;
-    }
-    int r = tenant_add_seg(t, n, align, &seg);
+    else
+        r = tenant_add_seg(t, n, align, &seg);
     if ((r == -ENOMEM || r == -ENOSPC) && yield_room(t, tenant_units_for(n, align)))
         return -EINPROGRESS;
-    return r == 0 ? -EINPROGRESS : r;
+    if (r < 0)
+        return r;
+    return t->n_depositing > 0 ? -EINPROGRESS : t->deposit_error; /* no memory for a job */
 }
 
 /* ---- what nobody uses ---- */
