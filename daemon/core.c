@@ -61,12 +61,15 @@ void core_forget_clients(struct tenant *t)
 void core_deinit(struct core *core)
 {
     acre_assert(LIST_EMPTY(&core->sessions) && core->n_jobs == 0);
-    for (uint32_t i = core->n_tenants; i-- > 0;) { /* groups after those below them */
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
         core_forget_clients(core->tenants[i]);
-        tenant_free(core->tenants[i]);
+        if (core->tenants[i]->is_open)
+            (void)tenant_close(core->tenants[i]);
     }
     acre_assert(LIST_EMPTY(&core->users));
     zombie_deinit(core);
+    for (uint32_t i = core->n_tenants; i-- > 0;) /* groups after those below them */
+        tenant_free(core->tenants[i]);
     ledger_deinit(&core->ledger);
     close_fd(&core->bell_fd);
     free(core->tenants);

@@ -11,11 +11,14 @@
  * had back from a client that sleeps (it may map the segment for ever), so it is never lent: what
  * of a min is not used is held back from all others,
  *
- *     held = max(min - total, sum of the children's held).
+ *     held = max(min - total - haunted, sum of the children's held),
+ *
+ * where haunted is what it had, has given up, and somebody may still have mapped (orphaned): that
+ * is not free for others, and may not be promised a second time.
  *
  * INVARIANTS
- *   1. total of a budget = its own charge + its children's totals; ledger.charged = sum of the
- *      roots' totals + orphaned.
+ *   1. total of a budget = its own charge + its children's totals, haunted in the same way;
+ *      ledger.charged = sum of the roots' totals + orphaned.
  *   2. held is as above; below = sum of the children's held; ledger.held = sum of the roots'.
  *   3. A charge leaves total + below <= max on the whole path up, and charged + held <= capacity. By
  *      induction: what is charged comes out of the own held first, and of what nobody holds then.
@@ -53,7 +56,7 @@ void ledger_deinit(struct ledger *ledger)
 
 static uint64_t held_of(const struct budget *b)
 {
-    return MAX(minus(b->min_bytes, b->total_bytes), b->below_bytes);
+    return MAX(minus(b->min_bytes, b->total_bytes + b->haunted_bytes), b->below_bytes);
 }
 
 static uint64_t *sum_held(struct budget *b)
@@ -88,7 +91,7 @@ void budget_init(struct budget *budget, struct ledger *ledger, struct budget *pa
 void budget_deinit(struct budget *budget)
 {
     struct budget **at = &budget->ledger->budgets;
-    acre_assert(budget->total_bytes == 0);
+    acre_assert(budget->total_bytes == 0 && budget->haunted_bytes == 0);
     budget_set(budget, 0, 0);
     while (*at != budget) {
         acre_assert(*at != NULL);
@@ -111,6 +114,13 @@ static void count(struct budget *from, uint64_t n_bytes, bool comes)
     hold(from);
 }
 
+static void haunt(struct budget *from, uint64_t n_bytes, bool comes)
+{
+    for (struct budget *b = from; b; b = b->parent)
+        b->haunted_bytes = comes ? b->haunted_bytes + n_bytes : b->haunted_bytes - n_bytes;
+    hold(from);
+}
+
 void budget_move(struct budget *budget, struct budget *parent)
 {
     if (budget->parent == parent)
@@ -118,8 +128,10 @@ void budget_move(struct budget *budget, struct budget *parent)
     *sum_held(budget) -= budget->held_bytes; /* nothing on the way */
     budget->held_bytes = 0;
     count(budget->parent, budget->total_bytes, false);
+    haunt(budget->parent, budget->haunted_bytes, false);
     budget->parent = parent;
     count(parent, budget->total_bytes, true);
+    haunt(parent, budget->haunted_bytes, true);
     hold(budget);
 }
 
@@ -159,9 +171,9 @@ uint64_t budget_spare(const struct budget *budget, const struct budget *other)
     if (is_above(budget, other))
         return UINT64_MAX;
     for (const struct budget *b = budget; b && !is_above(b, other); b = b->parent)
-        more_bytes =
-            MAX(minus(b->min_bytes, b->total_bytes - back_bytes), b->below_bytes + more_bytes) -
-            b->held_bytes;
+        more_bytes = MAX(minus(b->min_bytes, b->total_bytes - back_bytes + b->haunted_bytes),
+                         b->below_bytes + more_bytes) -
+                     b->held_bytes;
     return back_bytes - more_bytes;
 }
 
@@ -206,8 +218,18 @@ void budget_refund(struct budget *budget, uint64_t n_bytes)
 
 void budget_orphan(struct budget *budget, uint64_t n_bytes)
 {
+    budget->orphaned_bytes += n_bytes;
+    haunt(budget, n_bytes, true);
     take(budget, n_bytes);
     budget->ledger->orphaned_bytes += n_bytes;
+}
+
+void budget_refund_orphaned(struct budget *budget, uint64_t n_bytes)
+{
+    acre_assert(n_bytes <= budget->orphaned_bytes);
+    ledger_refund_orphaned(budget->ledger, n_bytes);
+    budget->orphaned_bytes -= n_bytes;
+    haunt(budget, n_bytes, false);
 }
 
 void ledger_restore_orphaned(struct ledger *ledger, uint64_t n_bytes)
@@ -227,14 +249,15 @@ void ledger_refund_orphaned(struct ledger *ledger, uint64_t n_bytes)
 
 static void assert_budget(const struct ledger *ledger, const struct budget *b)
 {
-    uint64_t total_bytes = b->charged_bytes, below_bytes = 0;
+    uint64_t total_bytes = b->charged_bytes, below_bytes = 0, haunted_bytes = b->orphaned_bytes;
     for (const struct budget *c = ledger->budgets; c; c = c->next)
         if (c->parent == b) {
             total_bytes += c->total_bytes;
             below_bytes += c->held_bytes;
+            haunted_bytes += c->haunted_bytes;
         }
     acre_assert(total_bytes == b->total_bytes && below_bytes == b->below_bytes);
-    acre_assert(b->held_bytes == held_of(b));
+    acre_assert(b->held_bytes == held_of(b) && haunted_bytes == b->haunted_bytes);
 }
 
 void ledger_assert_valid(const struct ledger *ledger)

@@ -10,10 +10,12 @@ struct budget {
     struct budget *parent; /* NULL: the capacity alone is above it */
     struct budget *next;
     uint64_t min_bytes, max_bytes;
-    uint64_t charged_bytes; /* itself */
-    uint64_t total_bytes;   /* and all below it */
-    uint64_t held_bytes;    /* kept free for it: what it was promised, and has not used */
-    uint64_t below_bytes;   /* the sum of its children's held_bytes */
+    uint64_t charged_bytes;  /* itself */
+    uint64_t total_bytes;    /* and all below it */
+    uint64_t orphaned_bytes; /* given up by it, and perhaps still mapped by somebody */
+    uint64_t haunted_bytes;  /* and by all below it */
+    uint64_t held_bytes;     /* kept free for it: what it was promised, and has not used */
+    uint64_t below_bytes;    /* the sum of its children's held_bytes */
 };
 
 struct ledger {
@@ -52,8 +54,10 @@ int budget_charge(struct budget *budget, uint64_t n_bytes);
 /* What is there already, whatever the walls are by now. */
 void budget_restore(struct budget *budget, uint64_t n_bytes);
 void budget_refund(struct budget *budget, uint64_t n_bytes);
-/* The budget is free of it, the capacity is not: until ledger_refund_orphaned(). */
+/* The budget is free of it, the capacity is not: until budget_refund_orphaned(). */
 void budget_orphan(struct budget *budget, uint64_t n_bytes);
+void budget_refund_orphaned(struct budget *budget, uint64_t n_bytes);
+/* The same of an earlier daemon's, which no budget knows. */
 void ledger_restore_orphaned(struct ledger *ledger, uint64_t n_bytes);
 void ledger_refund_orphaned(struct ledger *ledger, uint64_t n_bytes);
 

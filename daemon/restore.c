@@ -51,7 +51,7 @@ static void bury(struct core *core, struct kept kept, int fd)
     }
     core->next_heap_no = MAX(core->next_heap_no, kept.no + 1);
     ledger_restore_orphaned(&core->ledger, (uint64_t)st.st_size);
-    zombie_bury(core, kept, fd, (uint64_t)st.st_size);
+    zombie_bury(core, NULL, kept, fd, (uint64_t)st.st_size);
 }
 
 /* ---- units ---- */

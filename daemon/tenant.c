@@ -73,8 +73,7 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
 
 void tenant_free(struct tenant *tenant)
 {
-    if (tenant->is_open)
-        (void)tenant_close(tenant);
+    acre_assert(!tenant->is_open);
     budget_deinit(&tenant->budget);
     access_deinit(&tenant->access);
     free(tenant);
@@ -228,7 +227,7 @@ uint64_t tenant_close(struct tenant *t)
         seg_free(seg, &fd);
         t->segs[slot] = NULL;
         budget_orphan(&t->budget, size_bytes);
-        zombie_bury(t->core, kept_of(t, KEPT_SEGMENT, slot), fd, size_bytes);
+        zombie_bury(t->core, &t->budget, kept_of(t, KEPT_SEGMENT, slot), fd, size_bytes);
         freed_bytes += size_bytes;
     }
     release_heap(t);

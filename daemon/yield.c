@@ -28,6 +28,7 @@
 
 struct yield_job {
     struct job job;
+    struct budget *budget; /* whose it was */
     int fd;
     uint64_t size_bytes;
 };
@@ -42,7 +43,7 @@ static void yield_done(struct core *core, struct job *job)
 {
     struct yield_job *j = (struct yield_job *)job;
     core->yielding_bytes -= j->size_bytes;
-    zombie_bury(core, (struct kept){0}, j->fd, j->size_bytes);
+    zombie_bury(core, j->budget, (struct kept){0}, j->fd, j->size_bytes);
     free(j);
     memory_wake_all(core);
 }
@@ -103,7 +104,9 @@ static bool yield_best(struct core *core, const struct tenant *to, enum whose wh
     struct yield_job *j = best ? malloc(sizeof(*j)) : NULL;
     if (!j)
         return false;
-    *j = (struct yield_job){.job = {yield_work, yield_done}, .size_bytes = best->shape.size_bytes};
+    *j = (struct yield_job){.job = {yield_work, yield_done},
+                            .budget = &owner->budget,
+                            .size_bytes = best->shape.size_bytes};
     j->fd = tenant_drop_seg(owner, best);
     owner->prepare.has_yielded = true;
     core->yielding_bytes += j->size_bytes;

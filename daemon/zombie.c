@@ -25,17 +25,21 @@ static void refund(struct core *core, struct zombie **at)
     *at = z->next;
     if (z->kept.kind != KEPT_NOT)
         kept_drop(core, z->kept);
-    ledger_refund_orphaned(&core->ledger, z->size_bytes);
+    if (z->budget)
+        budget_refund_orphaned(z->budget, z->size_bytes);
+    else
+        ledger_refund_orphaned(&core->ledger, z->size_bytes);
     close_fd(&z->fd);
     free(z);
 }
 
-void zombie_bury(struct core *core, struct kept kept, int fd, uint64_t size_bytes)
+void zombie_bury(struct core *core, struct budget *budget, struct kept kept, int fd,
+                 uint64_t size_bytes)
 {
     struct zombie *z = malloc(sizeof(*z));
     int own_fd = -1;
     acre_assert(z != NULL); /* its charge could not be followed otherwise */
-    *z = (struct zombie){core->zombies, kept, fd, size_bytes};
+    *z = (struct zombie){core->zombies, kept, budget, fd, size_bytes};
     if (seg_reopen(fd, &own_fd) == 0) {
         (void)close(fd);
         z->fd = own_fd;

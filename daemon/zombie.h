@@ -13,12 +13,15 @@
 struct zombie {
     struct zombie *next;
     struct kept kept;
+    struct budget *budget; /* whose it was; NULL: an earlier daemon's */
     int fd;
     uint64_t size_bytes;
 };
 
-/* Its pages stay as long as somebody maps it. kept: by what name, KEPT_NOT if it is not. Takes fd; the bytes are charged as orphaned. Tries at once. */
-void zombie_bury(struct core *core, struct kept kept, int fd, uint64_t size_bytes);
+/* Its pages stay as long as somebody maps it. kept: by what name, KEPT_NOT if it is not. Takes fd;
+ * the bytes are charged as orphaned, of that budget or (NULL) of nobody's. Tries at once. */
+void zombie_bury(struct core *core, struct budget *budget, struct kept kept, int fd,
+                 uint64_t size_bytes);
 /* Asks again; the bytes of those that nobody maps are refunded. */
 void zombie_sweep(struct core *core);
 /* At the end of the daemon: refunds without asking. */

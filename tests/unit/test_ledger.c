@@ -84,7 +84,7 @@ static void test_orphaned_bytes_leave_the_budget_and_stay_in_the_capacity(void *
     ledger_assert_valid(&ledger);
     assert_int_equal(budget_charge(&b, 21), -ENOMEM);
     assert_int_equal(budget_charge(&b, 20), 0);
-    ledger_refund_orphaned(&ledger, 80);
+    budget_refund_orphaned(&b, 80);
     ledger_assert_valid(&ledger);
     budget_refund(&b, 20);
     budget_deinit(&b);
@@ -148,6 +148,35 @@ static void test_a_min_is_had_whatever_others_take_first(void **state)
     budget_refund(&a, 20);
     budget_deinit(&a);
     budget_deinit(&b);
+    ledger_deinit(&ledger);
+}
+
+/* What one has given up is not free before nobody maps it: its min is not held a second time. */
+static void test_what_haunts_a_promise_is_not_promised_again(void **state)
+{
+    (void)state;
+    struct ledger ledger;
+    struct budget team, a, b;
+    ledger_init(&ledger, 100);
+    begin(&team, &ledger, NULL, 0, 100);
+    begin(&a, &ledger, &team, 60, 100);
+    begin(&b, &ledger, NULL, 40, 100);
+    assert_int_equal(budget_charge(&a, 60), 0);
+    budget_orphan(&a, 60);
+    assert_int_equal(budget_charge(&b, 40), 0);
+    assert_int_equal(budget_charge(&a, 1), -ENOMEM);
+    budget_move(&a, NULL);
+    ledger_assert_valid(&ledger);
+    budget_refund_orphaned(&a, 60);
+    assert_int_equal(a.held_bytes, 60);
+    assert_int_equal(budget_charge(&b, 1), -ENOMEM);
+    assert_int_equal(budget_charge(&a, 60), 0);
+    ledger_assert_valid(&ledger);
+    budget_refund(&a, 60);
+    budget_refund(&b, 40);
+    budget_deinit(&a);
+    budget_deinit(&b);
+    budget_deinit(&team);
     ledger_deinit(&ledger);
 }
 
@@ -391,6 +420,7 @@ int main(void)
         cmocka_unit_test(test_orphaned_bytes_leave_the_budget_and_stay_in_the_capacity),
         cmocka_unit_test(test_the_sum_holds_through_random_charges),
         cmocka_unit_test(test_a_min_is_had_whatever_others_take_first),
+        cmocka_unit_test(test_what_haunts_a_promise_is_not_promised_again),
         cmocka_unit_test(test_a_groups_limits_hold_for_all_in_it),
         cmocka_unit_test(test_limits_change_and_nothing_is_taken),
         cmocka_unit_test(test_what_others_may_have_is_what_was_not_promised),
