@@ -37,9 +37,13 @@
 #define REST_S       60.0 /* less in a short run */
 #define REST_S_MIN   5.0
 #define SETTLE_TRIES 200u /* of 50 ms */
-#define GROWTH_KIB   2048l
-#define CLIENTS      (SOAK_GOODS + 1) /* that mean well */
-#define THREADS_MAX  (1 + 3 * 6)      /* the loop, and a tenant's kinds of jobs */
+#ifdef __SANITIZE_ADDRESS__
+#define GROWTH_KIB 262144l /* what is freed is kept back to be watched */
+#else
+#define GROWTH_KIB 2048l
+#endif
+#define CLIENTS     (SOAK_GOODS + 1) /* that mean well */
+#define THREADS_MAX (1 + 3 * 6)      /* the loop, and a tenant's kinds of jobs */
 
 static const char *const config = "capacity = \"512M\"\n"
                                   "tenant evil { max = \"128M\" users = {\"*\"} }\n"
