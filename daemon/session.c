@@ -130,7 +130,6 @@ struct tenant *session_admit(struct core *core, struct session *s, const char *n
     int r = tenant_open(t);
     if (r == 0)
         return t;
-    session_fail(core, s, r, "the heap of tenant \"%s\" cannot be made: %s", name,
-                 r == -EIO ? "it cannot be kept for the next daemon" : strerror(-r));
+    session_fail(core, s, r, "the heap of tenant \"%s\" cannot be made: %s", name, strerror(-r));
     return NULL;
 }
