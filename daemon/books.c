@@ -9,8 +9,8 @@
  *
  * WHO, WHEN. Written by the daemon's loop alone. Nobody else has the descriptor.
  *   grant    owner = id, then the unit entries, then the reply. Killed after the first: the units
- *            are a client's that does not know of them, their entries say U_FREE: restore.c gives them
- *            back, or the client's death does.
+ *            are a client's that does not know of them, their entries say U_FREE: restore.c gives
+ *            them back, or the client's death does.
  *   return   entries = U_FREE, then owner = 0, then the buddy (private). Killed between: as above.
  *   orphan   entries = U_PARKED, then owner = 65535. Killed between: the owner is still the dead
  *            client, whose record says DIES: its reaping is done again from the start, and every

@@ -266,7 +266,8 @@ static bool is_plain(const struct config_tenant *t)
            t->access.n_users == 0 && t->access.n_groups == 0;
 }
 
-/* What is promised to each and all below it, from the leaves up. NULL, or what is wrong with *ret. */
+/* What is promised to each and all below it, from the leaves up. NULL, or what is wrong with
+ * *ret. */
 static const char *sum_promises(struct config *c, uint64_t *below_bytes, struct config_tenant **ret)
 {
     for (uint32_t i = c->n_tenants; i-- > 0;) {

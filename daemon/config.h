@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.h - the configuration file: capacity, and tenants with their min, max and access lists. See
- * deploy/acre.conf. */
+/* config.h - the configuration file: capacity, and tenants with their min, max and access lists.
+ * See deploy/acre.conf. */
 #ifndef ACRE_DAEMON_CONFIG_H
 #define ACRE_DAEMON_CONFIG_H
 

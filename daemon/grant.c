@@ -13,8 +13,9 @@
  *
  * FROM WHERE. 1. a parked slab of the class asked for. 2. free spans of existing segments, the
  * wanted size first, then smaller ones. 3. a new segment, for which what is only ready makes room
- * (yield.c), and which is kept before anything of it is granted (deposit.c). 4. what nobody uses: empty orphans, large blocks whose freer died before it told, and
- * units that others were granted but have not cut (search.c).
+ * (yield.c), and which is kept before anything of it is granted (deposit.c). 4. what nobody uses:
+ * empty orphans, large blocks whose freer died before it told, and units that others were granted
+ * but have not cut (search.c).
  *
  * TAKING BACK. A granted unit that its client has not cut says U_UNCUT. The client takes it by CAS
  * U_UNCUT -> U_CUT, the daemon by CAS U_UNCUT -> U_FREE: one wins, and the loser finds out. A

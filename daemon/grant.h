@@ -16,8 +16,8 @@ struct grant {
 };
 
 /* 0; -EINVAL nonsense; -ENOMEM neither max nor capacity, nor what others do not use, leave it;
- * -EINPROGRESS: what others do not use is still looked for, or on its way. Others of the system. *round: 0 at the
- * first try, kept for the next ones. */
+ * -EINPROGRESS: what others do not use is still looked for, or on its way. Others of the system.
+ * *round: 0 at the first try, kept for the next ones. */
 int grant_grow(struct tenant *tenant, struct client *client, const struct msg_request *req,
                uint64_t *round, struct grant *ret_grant);
 /* Undoes a grant that has not been told. */

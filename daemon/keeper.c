@@ -15,10 +15,10 @@
  *
  * DEATHS. The worker dies: what it had sent is read to the end, then a new one is started, of the
  * same program, at once or, if it died before it was ready, after 50 ms to 5 s. It exits by itself:
- * so does the keeper. KEEPER_EXIT_AGAIN: the program that is on disk by now is started; if that ends
- * before it is ready (it cannot read the books, say), the one before it goes on. The keeper is killed: the
- * kernel kills the worker (PDEATHSIG), and all memory goes with the last client: that is what
- * killing the daemon means. Clients never notice the first, but for the wait.
+ * so does the keeper. KEEPER_EXIT_AGAIN: the program that is on disk by now is started; if that
+ * ends before it is ready (it cannot read the books, say), the one before it goes on. The keeper is
+ * killed: the kernel kills the worker (PDEATHSIG), and all memory goes with the last client: that
+ * is what killing the daemon means. Clients never notice the first, but for the wait.
  *
  * COST. A descriptor for each segment and client; the deposit is two packets, 30 us.
  */

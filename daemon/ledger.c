@@ -2,10 +2,10 @@
 /*
  * Walls and promises, theory.
  *
- * MODEL. A tree of budgets below one capacity; a tenant has one, and so has a group of tenants. Every
- * byte of a sealed segment is charged once, when the segment is made, to its tenant's budget, to all
- * above that, and to the capacity: a hostile client can touch all of a segment, so that its whole
- * size counts, not what was granted.
+ * MODEL. A tree of budgets below one capacity; a tenant has one, and so has a group of tenants.
+ * Every byte of a sealed segment is charged once, when the segment is made, to its tenant's budget,
+ * to all above that, and to the capacity: a hostile client can touch all of a segment, so that its
+ * whole size counts, not what was granted.
  *
  * MAX is a wall for a budget and all below it. MIN is a promise. What was lent from it could not be
  * had back from a client that sleeps (it may map the segment for ever), so it is never lent: what
@@ -20,10 +20,10 @@
  *   1. total of a budget = its own charge + its children's totals, haunted in the same way;
  *      ledger.charged = sum of the roots' totals + orphaned.
  *   2. held is as above; below = sum of the children's held; ledger.held = sum of the roots'.
- *   3. A charge leaves total + below <= max on the whole path up, and charged + held <= capacity. By
- *      induction: what is charged comes out of the own held first, and of what nobody holds then.
- *      Only limits that change at run time, and what an earlier daemon has charged, can break this;
- *      then nothing is left until memory has come back, and nothing is taken by force.
+ *   3. A charge leaves total + below <= max on the whole path up, and charged + held <= capacity.
+ *      By induction: what is charged comes out of the own held first, and of what nobody holds
+ *      then. Only limits that change at run time, and what an earlier daemon has charged, can break
+ *      this; then nothing is left until memory has come back, and nothing is taken by force.
  *   4. orphaned: bytes of dropped heaps that somebody may still have mapped. They are nobody's, and
  *      not free.
  *

@@ -38,8 +38,8 @@ void budget_deinit(struct budget *budget);
 void budget_set(struct budget *budget, uint64_t min_bytes, uint64_t max_bytes);
 void budget_move(struct budget *budget, struct budget *parent);
 
-/* What budget_charge() would grant at most: by the walls of the budget and of those above it, and by
- * the capacity. */
+/* What budget_charge() would grant at most: by the walls of the budget and of those above it, and
+ * by the capacity. */
 uint64_t budget_left(const struct budget *budget);
 uint64_t budget_capacity_left(const struct budget *budget);
 /* Of the capacity, promised or not. */

@@ -2,8 +2,8 @@
 /*
  * Reloading, theory. Limits are intents: nothing that is there is taken by force.
  *
- *   max lowered      below what is charged: nothing more is granted, the rest stays until its owners
- *                    give it back
+ *   max lowered      below what is charged: nothing more is granted, the rest stays until its
+ *                    owners give it back
  *   min raised       what others have already of it is missing until they give it back; nobody gets
  *                    anything new before that (ledger.c)
  *   tenant gone      its clients go on with what they have; nobody new may attach, and it cannot

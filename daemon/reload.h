@@ -21,7 +21,8 @@ int reload_read(const struct config_source *source, bool quiet, struct config *r
 /* Takes the access lists. Whole or not at all: -ENOMEM. */
 int reload_apply(struct core *core, struct config *config);
 
-/* Both, later, from a running loop: the file is read by a worker. Then those in WAIT_RELOAD are told. */
+/* Both, later, from a running loop: the file is read by a worker. Then those in WAIT_RELOAD are
+ * told. */
 void reload_again(struct core *core);
 
 #endif

@@ -23,10 +23,11 @@
  * A heap of whose descriptors one is missing is not restored: a client that cannot be asked might
  * live, and a segment that is not there might be used. Nor is one whose books name an owner who is
  * no client. It is closed, and nothing of it is kept but segments that somebody maps; its clients
- * keep what they have and get no more. A heap of another version, or for which the system has no room just now, is
- * left as it is: then this daemon ends, before it was ready (keeper.c).
+ * keep what they have and get no more. A heap of another version, or for which the system has no
+ * room just now, is left as it is: then this daemon ends, before it was ready (keeper.c).
  *
- * COST. One look at each unit's owner, and at the entries of those that have one: 1 ms for each GiB.
+ * COST. One look at each unit's owner, and at the entries of those that have one: 1 ms for each
+ * GiB.
  */
 #include "daemon/restore.h"
 
@@ -125,7 +126,8 @@ static uint32_t restore_run(struct tenant *t, struct seg *seg, uint32_t unit, ui
     return 1;
 }
 
-/* No order of stores leaves an owner who is no client. Whose the units are cannot be guessed then. */
+/* No order of stores leaves an owner who is no client. Whose the units are cannot be guessed
+ * then. */
 static bool has_known_owner(const struct tenant *t, const struct seg *seg, uint32_t unit)
 {
     tag_t owner = tenant_owner(t, seg, unit);

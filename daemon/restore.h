@@ -8,7 +8,8 @@
 
 /* Into a core with its tenants and nothing else. Takes of the items what is a heap's; what makes no
  * sense is said in the log, and dropped. An error: a heap is another version's (-EPROTO), or the
- * system has no room for it; nothing of that heap is dropped then, and this daemon must not go on. */
+ * system has no room for it; nothing of that heap is dropped then, and this daemon must not go
+ * on. */
 int restore_all(struct core *core, struct store_items *items);
 
 #endif

@@ -54,8 +54,8 @@ static void collect_uncut(struct tenant *t, struct seg *seg, const struct client
     }
 }
 
-/* A slab of the dead that was handed over, and not begun on: its head is still as orphan_grant() has
- * left it. */
+/* A slab of the dead that was handed over, and not begun on: its head is still as orphan_grant()
+ * has left it. */
 static void take_if_parked(struct tenant *t, struct seg *seg, uint32_t unit, tag_t owner)
 {
     uint64_t entry = seg_entry(seg, unit);

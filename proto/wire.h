@@ -22,8 +22,8 @@ int wire_send_now(int sock, const void *buf, size_t n);
  * Receives one packet into buf (WIRE_PACKET_MAX bytes), descriptors with CLOEXEC. *ret_n is its
  * length, *ret_fd the descriptor or -1. 0; -EAGAIN nothing there (non-blocking); -ECONNRESET end of
  * file or reset; -EMSGSIZE packet too long (dropped); -EPROTO more than one descriptor, or
- * descriptors lost: all are closed, the packet is there. Never leaks a descriptor: control buffer is large
- * enough for the 253 that the kernel allows.
+ * descriptors lost: all are closed, the packet is there. Never leaks a descriptor: control buffer
+ * is large enough for the 253 that the kernel allows.
  */
 int wire_recv(int sock, void *buf, size_t *ret_n, int *ret_fd);
 

@@ -2,14 +2,14 @@
 /* ctest-timeout: 300 */
 /*
  * Promise P1 by chance, under full load: N_WORKERS processes, every other one of them with several
- * threads, allocate, resize, free, publish, adopt, give and link at random, and are killed at random
- * instants, until so many have died. N_STAYERS are never killed and look at their blocks all the
- * time; so does the driver, in bursts after a death. Each block is full of a pattern, so that one
- * with two owners shows.
+ * threads, allocate, resize, free, publish, adopt, give and link at random, and are killed at
+ * random instants, until so many have died. N_STAYERS are never killed and look at their blocks all
+ * the time; so does the driver, in bursts after a death. Each block is full of a pattern, so that
+ * one with two owners shows.
  *
  * FREES BY OTHERS. Threads of a process pass their blocks to each other by a ring, and stayers to
- * stayers, whose blocks no sweep takes away, by another: who gets one frees it, or keeps it if it is
- * its own process's.
+ * stayers, whose blocks no sweep takes away, by another: who gets one frees it, or keeps it if it
+ * is its own process's.
  *
  * THE SHELF is a block of slots, a row for each worker: any thread links its blocks to empty ones,
  * and the worker's first thread takes them off. It is exact: what is linked is published.

@@ -12,9 +12,10 @@
  * with the victim stopped in the middle and again with it dead; the victim's client is gone; the
  * set of all blocks with an owner equals the ballast plus what was tracked: in the state before the
  * operation up to the first point, in the one after it behind the last, in either between; patterns
- * are whole. Memory that victims get is full of garbage. After every BATCH deaths and at the end: granted bytes
- * are what they were before the first death; at the end of an operation: the whole budget can be
- * allocated to the last unit, and the daemon has as many descriptors and mappings as before.
+ * are whole. Memory that victims get is full of garbage. After every BATCH deaths and at the end:
+ * granted bytes are what they were before the first death; at the end of an operation: the whole
+ * budget can be allocated to the last unit, and the daemon has as many descriptors and mappings as
+ * before.
  *
  * WHICH k. --every: all, but of those that are more than STEPS_MAX steps away from where a
  * breakpoint can stand (the inside of long loops over private memory) a sample. --full: of those

@@ -373,7 +373,7 @@ static bool root_names_it(struct world *w)
     return r < 0 || acre_root_del(w->heap, "crash") == 0;
 }
 
-/* ---- links: tracked[0] is the block with the slot, tracked[1] the one that is linked or taken ---- */
+/* ---- links: tracked[0] is the block with the slot, tracked[1] what is linked or taken ---- */
 
 static acre_off *slot_of(struct acre_heap *heap)
 {

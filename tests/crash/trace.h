@@ -3,10 +3,11 @@
  * trace.h - drives another task instruction by instruction.
  *
  * A task is seized, let run to a marker, recorded once step by step, and in later lives brought to
- * its k-th instruction again. Stepping there from the start would cost k steps for each k; instead a
- * hardware breakpoint stands at the latest instruction at or before k that the recording met for the
- * first time there, and only the rest is stepped: nearly linear in all. A life that takes another
- * way than the recorded one ends at some other instruction, which is as good a place to die.
+ * its k-th instruction again. Stepping there from the start would cost k steps for each k; instead
+ * a hardware breakpoint stands at the latest instruction at or before k that the recording met for
+ * the first time there, and only the rest is stepped: nearly linear in all. A life that takes
+ * another way than the recorded one ends at some other instruction, which is as good a place to
+ * die.
  */
 #ifndef ACRE_TESTS_CRASH_TRACE_H
 #define ACRE_TESTS_CRASH_TRACE_H

@@ -12,9 +12,10 @@
  *   e slot unit entry n         entries of the first heap's segment
  *   b                           all from here on is the second heap's
  *
- * Right is: all is back; or a heap is lost, with all that was its own; or the daemon does not begin, and
- * the books that it could not read are still kept. Not tried: owners where no segment is, and a client of generation 0 before
- * others. Only the daemon writes the books, and no store of it leads there (books.c).
+ * Right is: all is back; or a heap is lost, with all that was its own; or the daemon does not
+ * begin, and the books that it could not read are still kept. Not tried: owners where no segment
+ * is, and a client of generation 0 before others. Only the daemon writes the books, and no store of
+ * it leads there (books.c).
  */
 #include <string.h>
 #include <sys/mman.h>

@@ -4,14 +4,15 @@
  * (shm/check.c, shm/census.c, shm/segment.c).
  *
  *   units                  a byte: 8 to 127 in all; from 128 on a segment over several slots
- *   how                    a byte, by bits: 1 the header is the input's; 2 the file ends early; 4, 8:
- *                          looks at a part only; 16: clients with even ids are dying
+ *   how                    a byte, by bits: 1 the header is the input's; 2 the file ends early; 4,
+ *                          8: looks at a part only; 16: clients with even ids are dying
  *   12 bytes for a unit    its owner (a byte), its place, its entry (8), its tag (2)
  *   the rest               lies at the start of the units, in turn: owner maps
  *
  * Right whatever that is: bounded work (preads are counted), nothing read outside (buffers are as
- * small as can be), findings that lie in the segment, the same ones at the second look; and what the
- * first look finds is not all gone when each finding's scope is looked at alone, as acrectl does.
+ * small as can be), findings that lie in the segment, the same ones at the second look; and what
+ * the first look finds is not all gone when each finding's scope is looked at alone, as acrectl
+ * does.
  */
 #include <fcntl.h>
 #include <string.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A script of what peers, their memory, time and the workers do, against the daemon's core. A line is
- * a verb, one letter, and numbers (of peers, tenants, units, ...), each taken modulo what there is;
- * what is missing is 0. Unknown verbs are passed over. So any text is a script, and a finding is one
- * that can be read:
+ * A script of what peers, their memory, time and the workers do, against the daemon's core. A line
+ * is a verb, one letter, and numbers (of peers, tenants, units, ...), each taken modulo what there
+ * is; what is missing is 0. Unknown verbs are passed over. So any text is a script, and a finding
+ * is one that can be read:
  *
- *   W cap max ready pages big   the world, if the first line: MiB; 1: huge pages; 1: a tenant of 4 GiB
+ *   W cap max ready pages big   the world, if the first line: MiB; 1: huge pages; 1: one of 4 GiB
  *   c peer uid                  connects             h peer       hangs up
  *   a peer tenant uid           connects, Hello, Attach, Ack; or resumes
  *   m peer what                 a descriptor for the next packet (peers.h)
@@ -24,8 +24,8 @@
  *   g tag                       of a large block     i hint
  *   o off value                 eight bytes (unit: ignored)
  *
- * After each line the books are recounted and each reply is decoded; at the end who waits is answered,
- * all die, and no charge, kept descriptor, mapping or descriptor is left.
+ * After each line the books are recounted and each reply is decoded; at the end who waits is
+ * answered, all die, and no charge, kept descriptor, mapping or descriptor is left.
  */
 #include <fcntl.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* script.h - inputs that are text: a line is a verb, one letter, and decimal numbers; what is missing
- * is 0. "@5" is 5 bytes behind where the line's peer was granted something last, "#5" five units. Any
- * bytes are a script. */
+/* script.h - inputs that are text: a line is a verb, one letter, and decimal numbers; what is
+ * missing is 0. "@5" is 5 bytes behind where the line's peer was granted something last, "#5" five
+ * units. Any bytes are a script. */
 #ifndef ACRE_TESTS_FUZZ_SCRIPT_H
 #define ACRE_TESTS_FUZZ_SCRIPT_H
 

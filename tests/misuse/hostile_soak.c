@@ -3,9 +3,9 @@
  * The hostile client for as long as one likes: do the daemon and the other tenants notice?
  *
  * WHO. Tenant `evil`: LANES processes at a time, user nobody if root starts this, each drawing
- * deeds from hostile.c's table and killed at random instants (a lane also stops some for a while). Their
- * forks and execs go on without them. Tenant `good`: processes with checked content that publish,
- * take and free each other's blocks. Tenant `probe`: a request each millisecond, timed.
+ * deeds from hostile.c's table and killed at random instants (a lane also stops some for a while).
+ * Their forks and execs go on without them. Tenant `good`: processes with checked content that
+ * publish, take and free each other's blocks. Tenant `probe`: a request each millisecond, timed.
  *
  * WHAT MUST HOLD. Each CHECK_S, with good and probe held still and evil going on: what they hold is
  * what acrectl says, to the byte; acrectl check finds nothing; evil is within its max. Each REST_S
@@ -17,9 +17,9 @@
  * THE TIME OF A REQUEST on a busy machine with few CPUs is mostly waiting for one. So it is given
  * three times: as timed; less what daemon and probe waited for a CPU meanwhile (soak_probe.c),
  * which is what the daemon's loop was busy or blocked, since a stall is met by one request at
- * least; and that of a pair of processes which do nothing but answer. A request sent while the daemon already
- * waits for a CPU is credited with all of that wait, too much by what had passed of it. Times are
- * printed, and no reason to fail.
+ * least; and that of a pair of processes which do nothing but answer. A request sent while the
+ * daemon already waits for a CPU is credited with all of that wait, too much by what had passed of
+ * it. Times are printed, and no reason to fail.
  *
  * Usage: hostile-soak [SECONDS [SEED]]
  */

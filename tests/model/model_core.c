@@ -6,7 +6,8 @@
  * that die between two calls or at any store of one, and are followed by others. After each call
  * the twin (core_twin.h) learns what it may, and every few steps it compares.
  *
- * Before them come scripts (core_script.c). A run is 2,000 steps from one seed in a new world. What fails prints its seed, and
+ * Before them come scripts (core_script.c). A run is 2,000 steps from one seed in a new world. What
+ * fails prints its seed, and
  *     ACRE_TEST_SEED=SEED model-core
  * is that run again, compared after every step.
  *     ACRE_TEST_STEPS=N   so many steps in all; with a seed, no more than these

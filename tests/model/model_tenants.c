@@ -7,7 +7,8 @@
  *   1. what is charged and what is promised are within the capacity, or have not become more;
  *   2. so are every budget's total and what is promised below it within its max;
  *   3. who was refused had no promise left: what it asked for would not have fitted into its min,
- *      or into what its groups' walls leave, or the promise was made a moment ago and is still owed.
+ *      or into what its groups' walls leave, or the promise was made a moment ago and is still
+ *      owed.
  *
  * model-tenants [SEED [STEPS [TENANTS]]]
  */

@@ -3,9 +3,9 @@
 /*
  * P2 by looking: single-steps 10,000 warm alloc+free pairs, and frees of another process's blocks,
  * and decodes every instruction that ran: no system call, and no atomic read-modify-write, which is
- * a lock prefix or an xchg with memory (which locks by itself) on x86-64, an exclusive load or store,
- * a compare-and-swap or an atomic memory operation on ARM64. There releases show as well: one for
- * each free's 0, and one for the hint. The decoder is first shown one of each.
+ * a lock prefix or an xchg with memory (which locks by itself) on x86-64, an exclusive load or
+ * store, a compare-and-swap or an atomic memory operation on ARM64. There releases show as well:
+ * one for each free's 0, and one for the hint. The decoder is first shown one of each.
  */
 #include "tests/system/harness.h"
 

@@ -353,7 +353,8 @@ static void who_has_dropped_its_privileges_comes_back(void **state)
     assert_true(child_ok(pid));
 }
 
-/* Joins a new memory cgroup with that limit; its path for remove_cgroup(). False: there are none. */
+/* Joins a new memory cgroup with that limit; its path for remove_cgroup(). False: there are
+ * none. */
 static bool join_cgroup(char path[96], const char *limit)
 {
     char file[128];

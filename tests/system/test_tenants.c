@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many users of one memory: promises (min), groups, and limits that change while all are at work. */
+/* Many users of one memory: promises (min), groups, and limits that change while all are at
+ * work. */
 #include "tests/system/harness.h"
 
 #include <jansson.h>
