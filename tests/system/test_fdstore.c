@@ -159,26 +159,39 @@ static unsigned count_kept(char kind)
     return n;
 }
 
-/* ---- tests ---- */
+/* ---- a heap with something in it, under a root ---- */
 
-static void a_killed_daemon_comes_back_with_its_heap(void **state)
+static struct acre_heap *open_with_text(void)
 {
     struct acre_heap *heap;
-    acre_off off;
-    (void)state;
-    pid_t pid = start();
     assert_int_equal(acre_open(&heap, socket_path, NULL), 0);
     char *text = acre_alloc(heap, 100);
     strcpy(text, "still here");
     assert_int_equal(acre_root_set(heap, "text", acre_offset(heap, text)), 0);
+    return heap;
+}
+
+static void expect_text(struct acre_heap *heap)
+{
+    acre_off off;
+    assert_int_equal(acre_root_get(heap, "text", &off), 0);
+    assert_string_equal(acre_pointer(heap, off), "still here");
+}
+
+/* ---- tests ---- */
+
+static void a_killed_daemon_comes_back_with_its_heap(void **state)
+{
+    (void)state;
+    pid_t pid = start();
+    struct acre_heap *heap = open_with_text();
     assert_int_equal(count_kept('l'), 2); /* listen, and the life page */
     assert_int_equal(count_kept('b'), 1);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(kill(pid, SIGKILL), 0);
         assert_int_equal(waitpid(pid, NULL, 0), pid);
         pid = start();
-        assert_int_equal(acre_root_get(heap, "text", &off), 0);
-        assert_string_equal(acre_pointer(heap, off), "still here");
+        expect_text(heap);
         assert_non_null(acre_alloc(heap, 40 << 20));
     }
     assert_int_equal(acre_root_del(heap, "text"), 0);
@@ -203,15 +216,10 @@ static void put_books_version(uint32_t version)
 /* A daemon that cannot read the books leaves all as it is, for one that can. */
 static void books_of_another_version_are_left_alone(void **state)
 {
-    struct acre_heap *heap;
-    acre_off off;
     int status;
     (void)state;
     pid_t pid = start();
-    assert_int_equal(acre_open(&heap, socket_path, NULL), 0);
-    char *text = acre_alloc(heap, 100);
-    strcpy(text, "still here");
-    assert_int_equal(acre_root_set(heap, "text", acre_offset(heap, text)), 0);
+    struct acre_heap *heap = open_with_text();
     assert_int_equal(kill(pid, SIGKILL), 0);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     unsigned n_kept = m.n_kept;
@@ -225,8 +233,7 @@ static void books_of_another_version_are_left_alone(void **state)
     }
     put_books_version(BOOKS_VERSION);
     pid = start();
-    assert_int_equal(acre_root_get(heap, "text", &off), 0);
-    assert_string_equal(acre_pointer(heap, off), "still here");
+    expect_text(heap);
     acre_close(heap);
     assert_int_equal(kill(pid, SIGTERM), 0);
     assert_int_equal(waitpid(pid, NULL, 0), pid);

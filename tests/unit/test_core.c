@@ -173,6 +173,17 @@ static int attach_page(struct fake *f)
     return attach_page_to(f, "t");
 }
 
+/* Asks to attach; nothing is answered before jobs run. */
+static void begin_attach(struct fake *f)
+{
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
+    connect_as(f, 0);
+    fake_make_page(f);
+    strcpy(req.attach.tenant, "t");
+    dispatch_request(&w.core, &f->session, &req, 0, fcntl(f->life_fd, F_DUPFD_CLOEXEC, 0),
+                     w.now_ns);
+}
+
 static void attach_to(struct fake *f, const char *tenant)
 {
     connect_as(f, 0);
@@ -385,12 +396,8 @@ static void test_a_hang_up_while_the_page_is_asked_leaves_nothing(void **state)
 {
     (void)state;
     struct fake f;
-    struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
     start(MIB(64), BIG_BYTES);
-    connect_as(&f, 0);
-    fake_make_page(&f);
-    strcpy(req.attach.tenant, "t");
-    dispatch_request(&w.core, &f.session, &req, 0, fcntl(f.life_fd, F_DUPFD_CLOEXEC, 0), w.now_ns);
+    begin_attach(&f);
     dispatch_hangup(&w.core, &f.session, w.now_ns);
     f.is_open = false;
     run_jobs();
@@ -436,12 +443,8 @@ static void test_a_page_that_changes_its_size_before_it_is_sealed_is_refused(voi
 {
     (void)state;
     struct fake f;
-    struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
     start(MIB(64), BIG_BYTES);
-    connect_as(&f, 0);
-    fake_make_page(&f);
-    strcpy(req.attach.tenant, "t");
-    dispatch_request(&w.core, &f.session, &req, 0, fcntl(f.life_fd, F_DUPFD_CLOEXEC, 0), w.now_ns);
+    begin_attach(&f);
     assert_int_equal(ftruncate(f.life_fd, (off_t)MIB(1)), 0);
     run_jobs();
     assert_int_equal(f.reply.error, -EPROTO);
