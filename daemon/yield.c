@@ -94,7 +94,8 @@ static bool yield_best(struct core *core, const struct tenant *to, enum whose wh
     struct seg *best = NULL;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
-        for (uint32_t slot = 0; slot < t->n_slots && may_yield(t, to, whose); slot++) {
+        uint32_t n_slots = may_yield(t, to, whose) ? t->n_slots : 0;
+        for (uint32_t slot = 0; slot < n_slots; slot++) {
             struct seg *seg = t->segs[slot];
             if (!seg || seg->is_known || (best && !is_better(seg, best, need_bytes)))
                 continue;
