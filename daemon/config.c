@@ -250,14 +250,15 @@ static int compare_names(const void *a, const void *b)
     return strcmp(((const struct config_tenant *)a)->name, ((const struct config_tenant *)b)->name);
 }
 
-static struct config_tenant *find_group(const struct config *c, const struct config_tenant *t)
+static int compare_name(const void *name, const void *tenant)
 {
-    struct config_tenant group;
-    const char *slash = strrchr(t->name, '/');
-    if (!slash)
-        return NULL;
-    (void)snprintf(group.name, sizeof(group.name), "%.*s", (int)(slash - t->name), t->name);
-    return bsearch(&group, c->tenants, c->n_tenants, sizeof(group), compare_names);
+    return strcmp(name, ((const struct config_tenant *)tenant)->name);
+}
+
+struct config_tenant *config_find(const struct config *config, const char *name)
+{
+    return bsearch(name, config->tenants, config->n_tenants, sizeof(*config->tenants),
+                   compare_name);
 }
 
 static bool is_plain(const struct config_tenant *t)
@@ -270,11 +271,13 @@ static bool is_plain(const struct config_tenant *t)
  * *ret. */
 static const char *sum_promises(struct config *c, uint64_t *below_bytes, struct config_tenant **ret)
 {
+    char name[TENANT_NAME_BYTES];
     for (uint32_t i = c->n_tenants; i-- > 0;) {
         struct config_tenant *t = *ret = &c->tenants[i];
-        struct config_tenant *group = find_group(c, t);
+        bool is_member = tenant_group_name(t->name, name);
+        struct config_tenant *group = is_member ? config_find(c, name) : NULL;
         uint64_t promised_bytes = MAX(t->wish.min_bytes, below_bytes[i]);
-        if (strchr(t->name, '/') && !group)
+        if (is_member && !group)
             return "is in no group: there is no tenant of the name before its last '/'";
         if (t->is_group && !is_plain(t))
             return "is a group (others are below it): it can have min and max only";

@@ -31,6 +31,8 @@ struct config {
  * ret is all 0 on failure. */
 int config_read(struct config *ret, const char *path, char *text, size_t n_text);
 void config_deinit(struct config *config);
+/* NULL: it says nothing of such a tenant. */
+struct config_tenant *config_find(const struct config *config, const char *name);
 
 /* Fills in what was not said: capacity is half of memory_bytes; no tenant: one "default" with all
  * of it, for root and the daemon's user. What was said is cut to what memory_bytes can back: all

@@ -72,14 +72,6 @@ int reload_read(const struct config_source *source, bool quiet, struct config *r
 
 /* ---- carrying out ---- */
 
-static const struct config_tenant *find_plan(const struct config *config, const char *name)
-{
-    for (uint32_t i = 0; i < config->n_tenants; i++)
-        if (strcmp(config->tenants[i].name, name) == 0)
-            return &config->tenants[i];
-    return NULL;
-}
-
 static void say_change(const struct tenant *t, const char *what, uint64_t from_bytes,
                        uint64_t to_bytes)
 {
@@ -120,7 +112,7 @@ static void carry_out(struct core *core, struct config *config)
 {
     core->ledger.capacity_bytes = config->capacity_bytes;
     for (uint32_t i = 0; i < core->n_tenants; i++)
-        if (!find_plan(config, core->tenants[i]->name))
+        if (!config_find(config, core->tenants[i]->name))
             forget(core->tenants[i]);
     for (uint32_t i = 0; i < config->n_tenants; i++) {
         struct config_tenant *plan = &config->tenants[i];
@@ -150,35 +142,35 @@ int reload_apply(struct core *core, struct config *config)
 
 /* ---- again ---- */
 
-struct reload_job {
+/* One at a time: the parser is the process's. */
+static struct reload {
     struct job job;
     const struct config_source *source;
     struct config config;
     int error;
     char text[MSG_TEXT_BYTES];
-};
-
-static bool is_running, is_wanted; /* one at a time: the parser is the process's */
+    bool is_running, is_wanted;
+} again;
 
 static void reload_work(struct job *job)
 {
-    struct reload_job *j = (struct reload_job *)job;
-    j->error = reload_read(j->source, false, &j->config, j->text);
+    (void)job;
+    again.error = reload_read(again.source, false, &again.config, again.text);
 }
 
-static void tell(struct core *core, const struct reload_job *j)
+static void tell(struct core *core)
 {
     struct session *s;
     struct msg_reply reply;
     LIST_FOREACH (s, &core->sessions, in_core) {
         if (s->wait != WAIT_RELOAD || !s->is_reloading)
             continue;
-        if (j->error < 0) {
-            session_fail(core, s, j->error, "%s", j->text);
+        if (again.error < 0) {
+            session_fail(core, s, again.error, "%s", again.text);
             continue;
         }
         reply_of(&reply, MSG_RELOAD);
-        reply.reload.n_tenants = j->config.n_tenants;
+        reply.reload.n_tenants = again.config.n_tenants;
         reply.reload.capacity_bytes = core->ledger.capacity_bytes;
         session_reply(core, s, &reply, -1);
     }
@@ -186,33 +178,33 @@ static void tell(struct core *core, const struct reload_job *j)
 
 static void reload_done(struct core *core, struct job *job)
 {
-    struct reload_job *j = (struct reload_job *)job;
-    if (j->error == 0 && !core->is_stopping)
-        j->error = reload_apply(core, &j->config);
-    if (j->error < 0)
-        log_line(LOG_ERROR, "the configuration stays as it was: %s", j->text);
+    (void)job;
+    if (again.error == 0 && !core->is_stopping) {
+        again.error = reload_apply(core, &again.config);
+        (void)snprintf(again.text, sizeof(again.text), "acred is out of memory");
+    }
+    if (again.error < 0)
+        log_line(LOG_ERROR, "the configuration stays as it was: %s", again.text);
     else
         log_line(LOG_NOTICE, "the configuration was read again: %u tenants, capacity %llu MiB",
-                 j->config.n_tenants, mib(core->ledger.capacity_bytes));
-    tell(core, j);
-    config_deinit(&j->config);
-    free(j);
-    is_running = false;
-    if (is_wanted && !core->is_stopping)
+                 again.config.n_tenants, mib(core->ledger.capacity_bytes));
+    tell(core);
+    config_deinit(&again.config);
+    again.is_running = false;
+    if (again.is_wanted && !core->is_stopping)
         reload_again(core);
 }
 
 void reload_again(struct core *core)
 {
     struct session *s;
-    struct reload_job *j = is_running ? NULL : calloc(1, sizeof(*j));
-    is_wanted = !j;
-    if (!j)
+    again.is_wanted = again.is_running;
+    if (again.is_running)
         return;
-    is_running = true;
-    j->job = (struct job){reload_work, reload_done};
-    j->source = core->source;
+    again.is_running = true;
+    again.job = (struct job){reload_work, reload_done};
+    again.source = core->source;
     LIST_FOREACH (s, &core->sessions, in_core)
         s->is_reloading = s->wait == WAIT_RELOAD;
-    core_submit(core, &j->job);
+    core_submit(core, &again.job);
 }

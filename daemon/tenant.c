@@ -34,15 +34,19 @@
 #define SEG_FIRST_UNITS (MIB(4) / UNIT_BYTES)
 #define SEG_UNITS_MIN   8u
 
-/* The budget above: of the tenant called what stands before the last slash. */
+bool tenant_group_name(const char *name, char ret_group[TENANT_NAME_BYTES])
+{
+    const char *slash = strrchr(name, '/');
+    if (slash)
+        (void)snprintf(ret_group, TENANT_NAME_BYTES, "%.*s", (int)(slash - name), name);
+    return slash != NULL;
+}
+
+/* The budget above. */
 static struct budget *find_group(const struct core *core, const char *name)
 {
     char group[TENANT_NAME_BYTES];
-    const char *slash = strrchr(name, '/');
-    if (!slash)
-        return NULL;
-    (void)snprintf(group, sizeof(group), "%.*s", (int)(slash - name), name);
-    struct tenant *t = core_find_tenant(core, group);
+    struct tenant *t = tenant_group_name(name, group) ? core_find_tenant(core, group) : NULL;
     return t ? &t->budget : NULL;
 }
 

@@ -98,6 +98,9 @@ struct tenant {
     bool is_waking;     /* one of them just now */
 };
 
+/* "team/app" is in "team": what stands before the last slash. False: in no group. */
+bool tenant_group_name(const char *name, char ret_group[TENANT_NAME_BYTES]);
+
 /* Takes access. -ENOMEM. */
 int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
                const struct tenant_wish *wish, struct access_list *access);
