@@ -5,6 +5,7 @@
  * tables is found where it is.
  */
 /* ctest-timeout: 300 */
+#include "tests/system/between.h"
 #include "tests/system/harness.h"
 
 #include <jansson.h>
@@ -39,6 +40,8 @@ static void add_finding(struct verdict *v, const json_t *finding)
              json_integer_value(json_object_get(finding, "unit")));
 }
 
+static const char *check_at; /* NULL: the_daemon's own socket */
+
 static struct verdict check(void)
 {
     struct verdict v = {0};
@@ -47,7 +50,7 @@ static struct verdict check(void)
     size_t i;
 
     snprintf(command, sizeof(command), "%s check default --json --socket %s", getenv("ACRECTL"),
-             the_daemon.socket);
+             check_at ? check_at : the_daemon.socket);
     FILE *f = popen(command, "r");
     assert_non_null(f);
     json_t *root = json_loadf(f, 0, NULL);
@@ -123,6 +126,35 @@ static void a_heap_at_rest_agrees_with_the_books(void **state)
     assert_true(expect_well().sums_compared);
     acre_close(heap);
     (void)expect_well();
+}
+
+/* ---- while it grows ---- */
+
+static struct acre_heap *growing;
+static unsigned until_grown; /* requests */
+
+static bool grow_before(bool is_reply)
+{
+    if (!is_reply && until_grown > 0 && --until_grown == 0 && !acre_alloc(growing, 1000000))
+        abort(); /* not a thread of the test's */
+    return true;
+}
+
+/* Its first segment appears between any two questions that the check asks. */
+static void a_heap_that_grows_is_not_misunderstood(void **state)
+{
+    (void)state;
+    for (unsigned k = 1; until_grown == 0; k++) {
+        daemon_up(&the_daemon, NULL);
+        check_at = between_up(grow_before);
+        growing = heap_open(&the_daemon, "default");
+        until_grown = k;
+        (void)expect_well();
+        acre_close(growing);
+        between_down();
+        check_at = NULL;
+        daemon_down(&the_daemon);
+    }
 }
 
 /* ---- under load ---- */
@@ -405,6 +437,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_heap_at_rest_agrees_with_the_books),
+        cmocka_unit_test(a_heap_that_grows_is_not_misunderstood),
         cmocka_unit_test(a_heap_under_load_agrees_with_the_books),
         TEST(damage_to_an_entry_is_found),
         TEST(a_tag_of_a_client_that_is_gone_is_found),

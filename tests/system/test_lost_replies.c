@@ -3,101 +3,31 @@
  * sits somebody who swallows a reply and hangs up on both. The client repeats its call. */
 #include "tests/system/harness.h"
 
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
+#include "tests/system/between.h"
 
-#define PAIRS_MAX 8
+static const char *proxy_path;
 
-static char proxy_path[96];
-static pid_t proxy;
-
-/* Replies until one is swallowed; 0: none is. */
+/* Replies until one is swallowed; 0: none is. In a shared page, for children. */
 static _Atomic int *until_lost;
 
-/* ---- the man in the middle ---- */
-
-/* False: the connection is over. */
-static bool pass_on(int from, int to, bool is_reply)
+static bool pass_until_lost(bool is_reply)
 {
-    char packet[20000], control[CMSG_SPACE(4 * sizeof(int))];
-    struct iovec iov = {packet, sizeof(packet)};
-    struct msghdr msg = {.msg_iov = &iov,
-                         .msg_iovlen = 1,
-                         .msg_control = control,
-                         .msg_controllen = sizeof(control)};
-    ssize_t n = recvmsg(from, &msg, MSG_CMSG_CLOEXEC);
-    if (n <= 0)
-        return false;
-    bool lost = is_reply && *until_lost > 0 && --*until_lost == 0;
-    iov.iov_len = (size_t)n;
-    if (msg.msg_controllen == 0)
-        msg.msg_control = NULL;
-    bool sent = !lost && sendmsg(to, &msg, MSG_NOSIGNAL) == n;
-    struct cmsghdr *c = msg.msg_controllen > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
-    if (c)
-        close(*(int *)(void *)CMSG_DATA(c));
-    return sent;
-}
-
-static int connect_to(const char *path)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    strcpy(addr.sun_path, path);
-    return connect(sock, (struct sockaddr *)&addr, sizeof(addr)) == 0 ? sock : -1;
-}
-
-static bool is_between(void *arg)
-{
-    int listener = *(int *)arg, pairs[PAIRS_MAX][2];
-    unsigned n = 0;
-    for (;;) {
-        struct pollfd p[1 + 2 * PAIRS_MAX] = {{.fd = listener, .events = POLLIN}};
-        for (unsigned i = 0; i < 2 * n; i++)
-            p[1 + i] = (struct pollfd){.fd = pairs[i / 2][i % 2], .events = POLLIN};
-        CHECK(poll(p, 1 + 2 * n, -1) > 0);
-        for (unsigned i = 2 * n; i-- > 0;) {
-            unsigned pair = i / 2;
-            if (!p[1 + i].revents || pair >= n ||
-                pass_on(pairs[pair][i % 2], pairs[pair][1 - i % 2], i % 2 == 1))
-                continue;
-            close(pairs[pair][0]);
-            close(pairs[pair][1]);
-            memcpy(pairs[pair], pairs[--n], sizeof(pairs[0]));
-            break; /* the others have moved */
-        }
-        if (p[0].revents && n < PAIRS_MAX) {
-            pairs[n][0] = accept(listener, NULL, NULL);
-            pairs[n][1] = connect_to(the_daemon.socket);
-            CHECK(pairs[n][0] >= 0 && pairs[n][1] >= 0);
-            n++;
-        }
-    }
+    return !(is_reply && *until_lost > 0 && --*until_lost == 0);
 }
 
 static int up(void **state)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    static int listener;
     (void)state;
     until_lost = shared_page(4096);
     daemon_up(&the_daemon, NULL);
-    snprintf(proxy_path, sizeof(proxy_path), "%s/between.sock", the_daemon.dir);
-    strcpy(addr.sun_path, proxy_path);
-    listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    assert_int_equal(listen(listener, 16), 0);
-    proxy = child_start(is_between, &listener);
+    proxy_path = between_up(pass_until_lost);
     return 0;
 }
 
 static int down(void **state)
 {
     (void)state;
-    kill(proxy, SIGKILL);
-    assert_int_equal(child_signal(proxy), SIGKILL);
-    unlink(proxy_path);
+    between_down();
     daemon_down(&the_daemon);
     return 0;
 }

@@ -209,10 +209,10 @@ static void count_records(struct picture *p, struct picture_segment *s)
 int picture_take(struct picture *p, bool *ret_still)
 {
     struct control_header header = {0};
-    int r = open_segments(p);
+    int r = picture_clients(p, true); /* first: a segment that comes later is a change */
 
     if (r == 0)
-        r = picture_clients(p, true);
+        r = open_segments(p);
     p->sums.counted_units = p->sums.file_bytes = 0;
     for (uint32_t i = 0; r == 0 && i < p->n_segments; i++) {
         struct picture_segment *s = &p->segments[i];
