@@ -107,8 +107,10 @@ struct process {
     uint32_t n_caches;
     struct slab *spare_slabs; /* freed records */
     uint64_t arena_used;
-    uint32_t pool_units; /* free in the private buddies */
-    uint32_t n_late;     /* grants that came after their call, or could not be mapped (conn_lock) */
+    uint32_t pool_units;  /* free in the private buddies */
+    uint32_t keep_more;   /* units beyond POOL_KEEP_MAX are not too many */
+    uint64_t n_sent_back; /* as too many, since the last grow */
+    uint32_t n_late; /* grants that came after their call, or could not be mapped (conn_lock) */
     struct msg_run late[16];
 };
 
