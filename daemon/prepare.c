@@ -17,8 +17,8 @@
  *   demand  as much as was granted lately (halved each tick, over after five), out of the segments
  * that there are: at most 64 MiB and a 32nd of what the tenant has. Nothing below 256 MiB, since
  * what is granted and never touched then has pages too: 40 % more for a heap of 64 MiB, 3 % for one
- * of 1 GiB. Exact runs do not count: one large block says nothing about the next. Not used, it
- * decays. All tenants together: 5 % of the capacity.
+ * of 1 GiB. Exact runs do not count: one large block says nothing about the next, and what it took
+ * of these pages is not made again. Not used, it decays. All tenants together: 5 % of the capacity.
  *
  * INVARIANTS. 1. One job of a tenant at a time, of about JOB_UNITS_MAX; none without clients, nor
  * while a grant waits for its pages. 2. Nothing is punched and prepared in turns: decay spares
@@ -291,6 +291,8 @@ void prepare_granted(struct tenant *t, uint32_t n, bool exact)
 {
     struct prepare *p = &t->prepare;
     p->n_until_look -= MIN(n, p->n_until_look);
+    if (exact)
+        p->demand_units -= MIN(n, p->demand_units);
     if (exact || t->granted_units < DEMAND_FROM)
         return;
     p->order = (unsigned)log2_ceil_u64(n);
