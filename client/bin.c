@@ -272,6 +272,7 @@ static int bin_last_resort(struct acre_heap *heap, struct cache *cache, unsigned
         return 0;
     cache_trim(heap, cache, false);
     cache_trim_idle(heap, false);
+    heed(heap, cache);
     for (unsigned order = bin_order(bin, class_idx) + 1; order-- > class_order_min[class_idx];)
         if (bin_open_fresh(heap, cache, class_idx, order))
             return 0;
@@ -281,8 +282,9 @@ static int bin_last_resort(struct acre_heap *heap, struct cache *cache, unsigned
 int bin_refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx)
 {
     struct bin *bin = &cache->bins[class_idx];
-    unsigned order = bin_order(bin, class_idx);
 
+    heed(heap, cache);
+    unsigned order = bin_order(bin, class_idx);
     cache->n_refills++;
     if (bin_next_window(bin) || bin_probe(bin, HINT_PROBES, false) ||
         bin_open_fresh(heap, cache, class_idx, order) || bin_probe(bin, BLIND_PROBES, true))

@@ -90,6 +90,7 @@ struct cache {
     struct cache *next;          /* all caches of the process */
     bool busy;                   /* a living thread has it (pool_lock) */
     int tid;                     /* which */
+    uint32_t pressure_seen;      /* retire.c */
     uint64_t n_refills;          /* acre_refills() */
     uint32_t n_kept, kept_units; /* oldest first */
     struct kept kept[KEPT_MAX];
@@ -107,9 +108,10 @@ struct process {
     uint32_t n_caches;
     struct slab *spare_slabs; /* freed records */
     uint64_t arena_used;
-    uint32_t pool_units;  /* free in the private buddies */
-    uint32_t keep_more;   /* units beyond POOL_KEEP_MAX are not too many */
-    uint64_t n_sent_back; /* as too many, since the last grow */
+    _Atomic uint32_t retire_seen; /* retire.c */
+    uint32_t pool_units;          /* free in the private buddies */
+    uint32_t keep_more;           /* units beyond POOL_KEEP_MAX are not too many */
+    uint64_t n_sent_back;         /* as too many, since the last grow */
     uint32_t n_late; /* grants that came after their call, or could not be mapped (conn_lock) */
     struct msg_run late[16];
 };
@@ -253,6 +255,8 @@ int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_ord
 void pool_release(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 /* How many of these units have an entry: of a segment that spans slots, hardly any. */
 uint32_t pool_table_units(const struct acre_heap *heap, uint32_t unit, uint32_t n_units);
+/* Nothing of the slot is ours any more. conn_lock held. */
+void pool_forget_slot(struct acre_heap *heap, unsigned slot);
 /* acre_trim(); without punching for who needs whole units. */
 int heap_trim(struct acre_heap *heap, bool punch);
 /* Gives free units beyond keep_units back to the daemon. */
@@ -275,6 +279,22 @@ void cache_trim_idle(struct acre_heap *heap, bool punch);
 /* Moves the slabs of a class from caches without a thread to this one. pool_lock not held. True if
  * any came. */
 bool cache_inherit(struct acre_heap *heap, struct cache *cache, unsigned class_idx);
+
+/* ---- retire.c ---- */
+void retire_look(struct acre_heap *heap);
+void pressure_yield(struct acre_heap *heap, struct cache *cache);
+/* On slow paths, with no lock held: gives what the daemon wants back. cache: the thread's, or NULL. */
+static inline void heed(struct acre_heap *heap, struct cache *cache)
+{
+    const struct control_header *h = &heap->control->header;
+
+    if (UNLIKELY(cache &&
+                 __atomic_load_n(&h->pressure_seq, __ATOMIC_RELAXED) != cache->pressure_seen))
+        pressure_yield(heap, cache);
+    if (UNLIKELY(__atomic_load_n(&h->retire_seq, __ATOMIC_RELAXED) !=
+                 atomic_load_explicit(&heap->process->retire_seen, memory_order_relaxed)))
+        retire_look(heap);
+}
 
 /* ---- large.c ---- */
 void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned);

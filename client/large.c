@@ -61,9 +61,9 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
 
     if (cache)
         cache->n_refills++;
-
     if (r < 0)
         return r;
+    heed(heap, cache);
     if (n_units <= POOL_LARGE_UNITS && align_order <= log2_ceil_u64(n_units)) {
         *ret_unit = take_from_pool(heap, n_units);
         if (*ret_unit == BUDDY_NONE && (r = pool_grow(heap, log2_ceil_u64(n_units), 0, NULL)) == 0)
@@ -78,6 +78,7 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
         return r;
     /* What this process hoards may be what is missing. */
     (void)heap_trim(heap, false);
+    heed(heap, cache);
     return pool_grow_exact(heap, n_units, align_order, ret_unit);
 }
 
@@ -109,6 +110,7 @@ static struct kept kept_remove(struct cache *cache, uint32_t i)
 
 static void units_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
 {
+    heed(heap, NULL);
     if (n_units <= POOL_LARGE_UNITS)
         pool_give(heap, unit, n_units);
     else

@@ -269,7 +269,9 @@ static int accept_late(struct acre_heap *heap)
         uint32_t unit = run_unit(&run), lost;
         bool is_valid = run_is_valid(&run, 1);
         int r = is_valid ? map_slot_locked(heap, unit / SLOT_UNITS) : 0;
-        if (r < 0)
+        if (r == -ENOENT) /* taken back, and its segment retired */
+            is_valid = false;
+        else if (r < 0)
             return r;
         p->n_late--;
         if (!is_valid)
@@ -280,6 +282,21 @@ static int accept_late(struct acre_heap *heap)
             (void)release_locked(heap, &run, 1);
     }
     return 0;
+}
+
+void pool_forget_slot(struct acre_heap *heap, unsigned slot)
+{
+    struct process *p = heap->process;
+
+    for (uint32_t i = p->n_late; i-- > 0;)
+        if (p->late[i].off >> SLOT_SHIFT == slot)
+            p->late[i] = p->late[--p->n_late];
+    pthread_mutex_lock(&p->pool_lock);
+    if (heap->buddies[slot])
+        p->pool_units -= buddy_n_free(heap->buddies[slot]);
+    buddy_free(heap->buddies[slot]);
+    heap->buddies[slot] = NULL;
+    pthread_mutex_unlock(&p->pool_lock);
 }
 
 static void map_prepared(struct acre_heap *heap, const struct msg_reply *reply)

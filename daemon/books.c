@@ -16,7 +16,8 @@
  *            client, whose record says DIES: its reaping is done again from the start, and every
  *            step of that is idempotent.
  *   segment  sealed and charged, n_slots, then size_bytes (release): it is there when its size is.
- *            is_known before a client hears of it.
+ *            is_known before a client hears of it. retire: RETIRING before a client is told, RETIRED
+ *            when none maps it; size_bytes 0 when nobody does (zombie.c), then its name is dropped.
  *   client   gen, pid, uid, name, then state (release). DIES from the proof of death to the end of
  *            the reaping.
  *   root     name, then off (release); a change is one store of off, a deletion the store of 0.
@@ -118,6 +119,7 @@ void books_set_segment(struct books *books, uint32_t slot, uint64_t size_bytes, 
     acre_assert((books->segment[slot].size_bytes == 0) == (size_bytes > 0));
     books->segment[slot].n_slots = (uint16_t)n_slots;
     books->segment[slot].is_known = 0;
+    books->segment[slot].retire = BOOKS_STAYS;
     __atomic_store_n(&books->segment[slot].size_bytes, size_bytes, __ATOMIC_RELEASE);
 }
 

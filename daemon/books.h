@@ -17,7 +17,7 @@
 #include "shm/layout.h"
 
 #define BOOKS_MAGIC   0x4b4f4f4252434101ull /* "\1ACRBOOK" */
-#define BOOKS_VERSION 2u
+#define BOOKS_VERSION 3u
 #define BOOKS_ROOTS   1024u
 
 /* An owner of a unit: 0 nobody, 1..65534 the client it is granted to, OWNER_ORPHAN the daemon for
@@ -38,10 +38,14 @@ struct books_header {
 };
 static_assert(sizeof(struct books_header) == 4096, "books");
 
+/* How far a segment is on its way out of the heap; retire.c. */
+enum books_retire { BOOKS_STAYS = 0, BOOKS_RETIRING = 1, BOOKS_RETIRED = 2 };
+
 struct books_segment {
     uint64_t size_bytes; /*  0  0: no segment begins in this slot. Stored last */
     uint16_t n_slots;    /*  8 */
-    uint16_t is_known;   /* 10  a client may map it: it stays as long as the heap (yield.c) */
+    uint8_t is_known;    /* 10  a client may map it (yield.c) */
+    uint8_t retire;      /* 11  enum books_retire */
     uint32_t span_units; /* 12  segment over several slots: units of its block, 0 = free */
 };
 static_assert(sizeof(struct books_segment) == 16, "books");
@@ -54,7 +58,8 @@ struct books_client {
     uint32_t pid;                 /*  8 */
     uint32_t uid;                 /* 12 */
     uint32_t life_no;             /* 16  what its kept life page is called by */
-    uint8_t reserved[12];         /* 20 */
+    uint32_t letting_go;          /* 20  slot + 1 of the retiring segment that it is unmapping */
+    uint8_t reserved[8];          /* 24 */
     char name[CLIENT_NAME_BYTES]; /* 32 */
 };
 static_assert(sizeof(struct books_client) == 64, "books");

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "daemon/kept.h"
+#include "daemon/retire.h"
 #include "daemon/tenant.h"
 
 /* So many ids rest before the first is used again, though a fresh id would rest all: each id that
@@ -252,6 +253,7 @@ void client_remove(struct client *c)
     struct tenant *t = c->tenant;
     acre_assert(c->n_units == 0 && c->n_holdings == 0 && !c->is_asked);
     acre_assert(t->clients.by_id[c->id] == c);
+    retire_forget(c);
     t->clients.by_id[c->id] = NULL;
     t->clients.n--;
     t->n_changes++;

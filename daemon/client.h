@@ -39,6 +39,8 @@ struct client {
     bool publishing; /* the sweep that runs publishes what it owns */
     bool has_rung, is_asked;
     uint64_t ask_at_ns, ask_wait_ns;
+    uint64_t maps[HEAP_SLOTS / 64]; /* segments by slot, or might; retire.h */
+    uint32_t letting_go;            /* slot + 1 of the one that it is unmapping, or 0 */
     uint64_t n_units;
     struct holding *holdings;
     uint32_t n_holdings;

@@ -9,6 +9,7 @@
 #include "daemon/memory.h"
 #include "daemon/prepare.h"
 #include "daemon/reaper.h"
+#include "daemon/retire.h"
 #include "daemon/tenant.h"
 #include "daemon/zombie.h"
 #include "shm/census.h"
@@ -126,7 +127,8 @@ static bool wants_tick(const struct core *core)
 {
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
-        if (t->is_open && (t->orphans.n > 0 || t->n_ticks > 0 || t->prepare.demand_units > 0))
+        if (t->is_open && (t->orphans.n > 0 || t->n_ticks > 0 || t->prepare.demand_units > 0 ||
+                           t->retire.n_retiring > 0))
             return true;
     }
     return core->zombies != NULL;
@@ -152,6 +154,7 @@ uint64_t core_deadline(const struct core *core)
         const struct tenant *t = core->tenants[i];
         bool is_due = t->search.is_hungry || t->n_to_wake > 0;
         deadline_ns = MIN(deadline_ns, is_due ? core->now_ns : reaper_deadline(t));
+        deadline_ns = t->is_open ? MIN(deadline_ns, t->retire.at_ns) : deadline_ns;
     }
     return deadline_ns;
 }
@@ -180,6 +183,7 @@ static void tick(struct core *core)
         tick_orphans(t);
         decay_tick(t);
         prepare_tick(t);
+        retire_tick(t);
     }
     zombie_sweep(core);
 }
@@ -193,6 +197,8 @@ void core_tick(struct core *core, uint64_t now_ns)
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
         reaper_tick(t);
+        if (t->is_open && now_ns >= t->retire.at_ns)
+            retire_pump(t);
         if (t->search.is_hungry) {
             t->search.is_hungry = false;
             memory_wake(t);

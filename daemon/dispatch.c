@@ -22,6 +22,7 @@
 #include "daemon/memory.h"
 #include "daemon/reaper.h"
 #include "daemon/records.h"
+#include "daemon/retire.h"
 #include "daemon/roots.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
@@ -61,12 +62,18 @@ static void do_hello(struct core *core, struct session *s, const struct msg_requ
 
 /* ---- what lookers may ask, too ---- */
 
+static void tell_seg(struct client *c, struct seg *seg)
+{
+    tenant_tell_seg(c->tenant, seg);
+    retire_mapped(c, seg);
+}
+
 static void do_map_segment(struct core *core, struct session *s, const struct tenant *t,
                            const struct msg_request *req)
 {
     struct msg_reply reply;
     struct seg *seg = tenant_seg(t, req->map_segment.slot);
-    if (!seg || (s->client && !seg->is_kept)) {
+    if (!seg || (s->client && (!seg->is_kept || seg->is_retiring))) {
         session_fail(core, s, -ENOENT, "slot %u holds no segment", req->map_segment.slot);
         return;
     }
@@ -76,7 +83,7 @@ static void do_map_segment(struct core *core, struct session *s, const struct te
     else if ((fd = fcntl(seg->client_fd, F_DUPFD_CLOEXEC, 0)) < 0)
         r = -errno;
     else
-        tenant_tell_seg(t, seg);
+        tell_seg(s->client, seg);
     if (r < 0) {
         session_fail(core, s, r, "no descriptor for the segment: %s", strerror(-r));
         return;
@@ -143,7 +150,7 @@ static void do_root(struct core *core, struct session *s, const struct msg_reque
 static bool takes_client(enum msg_op op)
 {
     return op == MSG_GROW || op == MSG_RELEASE || op == MSG_FREE_LARGE || op == MSG_ROOT ||
-           op == MSG_PUBLISH_ALL || op == MSG_DETACH;
+           op == MSG_PUBLISH_ALL || op == MSG_DETACH || op == MSG_RETIRE;
 }
 
 static void do_memory(struct core *core, struct session *s, const struct msg_request *req)
@@ -158,6 +165,9 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
         break;
     case MSG_FREE_LARGE:
         memory_free_large(core, s, req);
+        break;
+    case MSG_RETIRE:
+        retire_request(core, s, req);
         break;
     case MSG_ROOT:
         do_root(core, s, req);

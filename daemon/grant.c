@@ -31,6 +31,7 @@
 #include "daemon/grant.h"
 
 #include "daemon/deposit.h"
+#include "daemon/retire.h"
 #include "daemon/search.h"
 #include "daemon/yield.h"
 
@@ -44,7 +45,8 @@ struct want {
     unsigned align_order, order; /* not exact: a span of 2^order is wanted, 2^order_min is needed */
     unsigned order_min;
     bool exact;
-    bool ahead; /* for its pages only */
+    bool ahead;    /* for its pages only */
+    bool may_stay; /* what is retiring will do, too */
 };
 
 static unsigned log2_floor(uint64_t n)
@@ -75,7 +77,8 @@ static int make_want(const struct tenant *t, const struct client *c, const struc
 static bool hold_from(struct seg *seg, const struct want *want, unsigned order, struct grant *ret)
 {
     uint32_t unit, n = want->exact ? want->n_units : 1u << order;
-    if (seg_n_free(seg) < n || (!seg->is_kept && !want->ahead))
+    if (seg_n_free(seg) < n || (!seg->is_kept && !want->ahead) ||
+        (seg->is_retiring && (!want->may_stay || seg->n_letting_go > 0)))
         return false;
     unit = want->exact ? seg_hold_run(seg, n, want->align_order) : seg_hold_span(seg, order);
     if (unit == BUDDY_NONE)
@@ -102,6 +105,18 @@ static bool hold_existing(struct tenant *t, const struct want *want, struct gran
     return false;
 }
 
+/* Rather than a new one. */
+static bool hold_retiring(struct tenant *t, const struct want *want, struct grant *ret)
+{
+    struct want any = *want;
+    any.may_stay = true;
+    if (t->retire.n_retiring == 0 || !hold_existing(t, &any, ret))
+        return false;
+    if (ret->seg->is_retiring)
+        retire_not(t, ret->seg);
+    return true;
+}
+
 uint32_t grant_ahead(struct tenant *t, unsigned order, uint64_t n_units, struct grant *ret_grants,
                      uint32_t n_max)
 {
@@ -119,7 +134,7 @@ uint32_t grant_ahead(struct tenant *t, unsigned order, uint64_t n_units, struct 
 }
 
 /* -EINPROGRESS: one is on its way, or room for it. */
-static int make_new(struct tenant *t, const struct want *want)
+static int make_new(struct tenant *t, const struct client *c, const struct want *want)
 {
     struct seg *seg;
     uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
@@ -131,7 +146,8 @@ static int make_new(struct tenant *t, const struct want *want)
         deposit_again(t);
     else
         r = tenant_add_seg(t, n, align, &seg);
-    if ((r == -ENOMEM || r == -ENOSPC) && yield_room(t, tenant_units_for(n, align)))
+    if ((r == -ENOMEM || r == -ENOSPC) &&
+        (yield_room(t, tenant_units_for(n, align)) || retire_room(c, tenant_units_for(n, align))))
         return -EINPROGRESS;
     if (r < 0)
         return r;
@@ -209,8 +225,8 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
         *ret = (struct grant){t->segs[o.slot], o.unit, o.n_units, true, false};
         return 0;
     }
-    if (!hold_existing(t, &want, ret)) {
-        r = make_new(t, &want);
+    if (!hold_existing(t, &want, ret) && !hold_retiring(t, &want, ret)) {
+        r = make_new(t, c, &want);
         if (r == -EINPROGRESS)
             return r;
         int searched = hold_searched(t, c, &want, round, ret);

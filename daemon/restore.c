@@ -38,6 +38,7 @@
 #include "daemon/log.h"
 #include "daemon/orphan.h"
 #include "daemon/reaper.h"
+#include "daemon/retire.h"
 #include "daemon/tenant.h"
 #include "daemon/zombie.h"
 #include "shm/sizeclass.h"
@@ -174,7 +175,10 @@ static int restore_segs(struct tenant *t, struct store_items *items)
             continue;
         struct kept kept = {KEPT_SEGMENT, t->heap_no, slot};
         int fd = kept_take(items, kept);
-        int r = fd < 0 ? -EIO : tenant_restore_seg(t, slot, fd);
+        int r = fd < 0 ? -EIO
+                : t->books->segment[slot].retire == BOOKS_RETIRED
+                    ? tenant_restore_limbo(t, slot, fd)
+                    : tenant_restore_seg(t, slot, fd);
         if (r < 0) {
             if (r == -EPROTO)
                 bury(t->core, kept, fd);
@@ -252,6 +256,8 @@ static int restore_contents(struct tenant *t, struct store_items *items)
             r = restore_span(t, t->segs[slot]);
     tell_figures(t);
     make_sweep_seq_even(t);
+    if (r == 0)
+        retire_restored(t);
     return r;
 }
 

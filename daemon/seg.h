@@ -25,9 +25,11 @@ struct seg {
     uint64_t *warm;       /* free, with all its pages */
     uint64_t *busy;       /* its pages are being made just now */
     uint32_t n_dirty, n_warm;
-    bool is_kept;    /* for the next daemon, and in the books: deposit.c */
-    bool is_known;   /* by a client: something was granted here once, or it was mapped */
-    bool span_stale; /* what `stale` is for a segment over several slots */
+    bool is_kept;     /* for the next daemon, and in the books: deposit.c */
+    bool is_known;    /* by a client: something was granted here once, or it was mapped */
+    bool is_retiring; /* nothing is granted here; retire.c */
+    uint32_t n_mappers, n_letting_go; /* clients */
+    bool span_stale;                  /* what `stale` is for a segment over several slots */
 };
 
 /* Another description of the same file, for reading and writing. */

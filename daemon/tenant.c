@@ -165,6 +165,8 @@ static void begin(struct tenant *t)
     t->deposit_error = 0;
     t->search = (struct search){0};
     t->prepare = (struct prepare){0};
+    t->retire = (struct retire){.at_ns = UINT64_MAX};
+    memset(t->is_limbo, 0, sizeof(t->is_limbo));
     t->tick_place = (struct orphan_place){0};
     t->is_open = true;
 }
@@ -319,6 +321,8 @@ static uint32_t find_slots(const struct tenant *t, uint64_t n_units)
     while (slot < t->n_slots && slot - from < n)
         if (t->segs[slot])
             slot = from = slot + t->segs[slot]->n_slots;
+        else if (t->is_limbo[slot])
+            from = ++slot;
         else
             slot++;
     return from;
@@ -405,28 +409,64 @@ int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
     return 0;
 }
 
-int tenant_drop_seg(struct tenant *t, struct seg *seg)
+int tenant_restore_limbo(struct tenant *t, uint32_t slot, int fd)
+{
+    uint64_t size_bytes = t->books->segment[slot].size_bytes;
+    uint32_t n_slots = t->books->segment[slot].n_slots;
+    if (n_slots == 0 || n_slots > HEAP_SLOTS - slot)
+        return -EPROTO;
+    memset(&t->is_limbo[slot], true, n_slots);
+    t->n_slots = MAX(t->n_slots, slot + n_slots);
+    budget_restore(&t->budget, size_bytes);
+    budget_orphan(&t->budget, size_bytes);
+    zombie_bury(t->core, &t->budget, kept_of(t, KEPT_SEGMENT, slot), fd, size_bytes);
+    return 0;
+}
+
+static void cut_slots(struct tenant *t)
+{
+    while (t->n_slots > 0 && !tenant_seg(t, t->n_slots - 1) && !t->is_limbo[t->n_slots - 1])
+        t->n_slots--;
+    __atomic_store_n(&t->control->header.n_slots, t->n_slots, __ATOMIC_RELEASE);
+}
+
+int tenant_drop_seg(struct tenant *t, struct seg *seg, struct kept *ret_kept)
 {
     struct control *c = t->control;
     uint64_t size_bytes = seg->shape.size_bytes;
     int fd;
-    acre_assert(!seg->is_known && t->segs[seg->slot] == seg);
+    acre_assert(t->segs[seg->slot] == seg && seg->n_mappers == 0 && seg->n_letting_go == 0);
     acre_assert(seg->is_kept || t->n_depositing == 0);
     t->n_changes++;
-    if (seg->is_kept)
-        books_set_segment(t->books, seg->slot, 0, 0);
-    else
-        t->n_unkept--;
-    kept_drop(t->core, kept_of(t, KEPT_SEGMENT, seg->slot)); /* the name may be needed again */
+    *ret_kept = (struct kept){0};
+    if (seg->is_known) {
+        t->books->segment[seg->slot].retire = BOOKS_RETIRED;
+        memset(&t->is_limbo[seg->slot], true, seg->n_slots);
+        *ret_kept = kept_of(t, KEPT_SEGMENT, seg->slot);
+    } else {
+        if (seg->is_kept)
+            books_set_segment(t->books, seg->slot, 0, 0);
+        else
+            t->n_unkept--;
+        kept_drop(t->core, kept_of(t, KEPT_SEGMENT, seg->slot)); /* the name may be needed again */
+    }
+    c->segment[seg->slot].is_retiring = 0;
     __atomic_store_n(&c->segment[seg->slot].size_bytes, 0, __ATOMIC_RELEASE);
     t->segs[seg->slot] = NULL;
-    while (t->n_slots > 0 && !tenant_seg(t, t->n_slots - 1))
-        t->n_slots--;
     seg_free(seg, &fd);
     budget_orphan(&t->budget, size_bytes);
     c->header.sealed_bytes = t->budget.charged_bytes;
-    __atomic_store_n(&c->header.n_slots, t->n_slots, __ATOMIC_RELEASE);
+    cut_slots(t);
     return fd;
+}
+
+void tenant_free_slots(struct tenant *t, uint32_t slot)
+{
+    uint32_t n = t->books->segment[slot].n_slots;
+    acre_assert(t->is_limbo[slot] && t->books->segment[slot].retire == BOOKS_RETIRED);
+    memset(&t->is_limbo[slot], false, n);
+    books_set_segment(t->books, slot, 0, 0);
+    cut_slots(t);
 }
 
 /* ---- units ---- */

@@ -9,6 +9,7 @@
 #include "daemon/books.h"
 #include "daemon/client.h"
 #include "daemon/core.h"
+#include "daemon/kept.h"
 #include "daemon/orphan.h"
 #include "daemon/seg.h"
 
@@ -35,6 +36,18 @@ struct prepare {
     unsigned order;        /* of the last span granted */
     uint32_t n_until_look; /* units to be granted before the next look for demand */
     uint64_t n_looks;      /* so far, for either */
+};
+
+/* Segments on their way out, and room for whose sake; retire.h. */
+struct retire {
+    uint64_t at_ns;            /* when to look again; UINT64_MAX: never */
+    uint32_t n_retiring;       /* segments */
+    uint64_t pressed_until_ns; /* what is idle is for others */
+    uint64_t round;            /* of the search for it */
+    uint64_t room_bytes;       /* wanted of others */
+    uint64_t wanted_until_ns;  /* 0: not */
+    uint64_t wait_until_ns;    /* somebody may wait for it; 0: nobody does */
+    uint64_t wait_again_ns;    /* nobody may again before */
 };
 
 /* What the configuration says of a tenant, but for who may use it. */
@@ -66,6 +79,7 @@ struct tenant {
     struct books *books;
     enum pages_kind pages;
     struct seg *segs[HEAP_SLOTS]; /* by first slot; NULL inside of a segment that spans slots */
+    bool is_limbo[HEAP_SLOTS];    /* its segment is retired, and somebody may map it yet */
     uint32_t n_slots;
     uint64_t granted_units; /* clients' and orphans' */
     uint64_t n_changes;     /* of who has what, and of who is there: records.c */
@@ -90,6 +104,7 @@ struct tenant {
     struct populate_queue populates; /* grants whose pages are being made, the first one now */
     struct search search;
     struct prepare prepare;
+    struct retire retire;
     struct orphan_place tick_place; /* where the next tick goes on */
     bool wants_publish;             /* some client waits in WAIT_PUBLISH for the next sweep */
     struct session_queue waiters;   /* WAIT_MEMORY */
@@ -117,6 +132,8 @@ int tenant_open(struct tenant *tenant);
 int tenant_open_kept(struct tenant *tenant, struct books *books, int books_fd, int control_fd);
 /* The segment of which the books tell at this slot; fd is its own on success. */
 int tenant_restore_seg(struct tenant *tenant, uint32_t slot, int fd);
+/* One that has been retired: it is charged as long as somebody maps it. fd is taken. */
+int tenant_restore_limbo(struct tenant *tenant, uint32_t slot, int fd);
 /* Units whose owner the books tell: free ones, or a run of a restored client's or the orphans'. */
 void tenant_restore_units(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n,
                           tag_t owner);
@@ -149,8 +166,10 @@ bool tenant_has_slots(const struct tenant *tenant, uint64_t n_units);
 void tenant_enter_seg(struct tenant *tenant, struct seg *seg);
 /* A client is about to hear of it. */
 void tenant_tell_seg(const struct tenant *tenant, struct seg *seg);
-/* A segment that no client knows goes. Its charge is nobody's; its descriptor is the caller's. */
-int tenant_drop_seg(struct tenant *tenant, struct seg *seg);
+/* A segment that no client maps goes. Its charge is nobody's; its descriptor is the caller's. Has a
+ * client known it, then the slot and *ret_kept stay as they are until tenant_free_slots(). */
+int tenant_drop_seg(struct tenant *tenant, struct seg *seg, struct kept *ret_kept);
+void tenant_free_slots(struct tenant *tenant, uint32_t slot);
 
 /* Units were granted, came back, or changed their pages: one tick marks what is dirty then, the
  * next one finds it stale. After that nothing happens by itself. */

@@ -6,9 +6,9 @@
  *
  * WHICH. Those that no client knows: nothing of them was ever granted, nor mapped. Nobody may write
  * there, so that they can go while the heap lives, and their slots can be used again. Who looks may
- * have one mapped: its charge stays until that has been proven over (zombie.c). Once a client knows
- * a segment it may be mapped for ever, and stays, however empty. Of several the smallest that
- * suffices goes, else the largest first; none if all together would not do.
+ * have one mapped: its charge stays until that has been proven over (zombie.c). What a client maps
+ * is asked for, and takes time: retire.c. Of several the smallest that suffices goes, else the
+ * largest first; none if all together would not do.
  *
  * ORDER. The segment leaves its tenant at once; a worker frees its pages (130 us a MiB); then the
  * charge comes back, and who waits tries again. A tenant whose pages are being made or punched, or
@@ -30,6 +30,7 @@
 struct yield_job {
     struct job job;
     struct budget *budget; /* whose it was */
+    struct kept kept;
     int fd;
     uint64_t size_bytes;
 };
@@ -44,9 +45,22 @@ static void yield_done(struct core *core, struct job *job)
 {
     struct yield_job *j = (struct yield_job *)job;
     core->yielding_bytes -= j->size_bytes;
-    zombie_bury(core, j->budget, (struct kept){0}, j->fd, j->size_bytes);
+    zombie_bury(core, j->budget, j->kept, j->fd, j->size_bytes);
     free(j);
     memory_wake_all(core);
+}
+
+bool yield_send_away(struct tenant *t, struct seg *seg)
+{
+    struct yield_job *j = malloc(sizeof(*j));
+    if (!j)
+        return false;
+    *j = (struct yield_job){
+        .job = {yield_work, yield_done}, .budget = &t->budget, .size_bytes = seg->shape.size_bytes};
+    j->fd = tenant_drop_seg(t, seg, &j->kept);
+    t->core->yielding_bytes += j->size_bytes;
+    core_submit(t->core, &j->job);
+    return true;
 }
 
 /* ---- which ---- */
@@ -65,7 +79,7 @@ uint64_t yield_idle_bytes(const struct tenant *t)
     return bytes;
 }
 
-static bool is_better(const struct seg *seg, const struct seg *than, uint64_t need_bytes)
+bool yield_is_better(const struct seg *seg, const struct seg *than, uint64_t need_bytes)
 {
     uint64_t a = seg->shape.size_bytes, b = than->shape.size_bytes;
     return a < need_bytes ? a > b : b < need_bytes || a < b;
@@ -97,22 +111,15 @@ static bool yield_best(struct core *core, const struct tenant *to, enum whose wh
         uint32_t n_slots = may_yield(t, to, whose) ? t->n_slots : 0;
         for (uint32_t slot = 0; slot < n_slots; slot++) {
             struct seg *seg = t->segs[slot];
-            if (!seg || seg->is_known || (best && !is_better(seg, best, need_bytes)))
+            if (!seg || seg->is_known || (best && !yield_is_better(seg, best, need_bytes)))
                 continue;
             best = seg;
             owner = t;
         }
     }
-    struct yield_job *j = best ? malloc(sizeof(*j)) : NULL;
-    if (!j)
+    if (!best || !yield_send_away(owner, best))
         return false;
-    *j = (struct yield_job){.job = {yield_work, yield_done},
-                            .budget = &owner->budget,
-                            .size_bytes = best->shape.size_bytes};
-    j->fd = tenant_drop_seg(owner, best);
     owner->prepare.has_yielded = true;
-    core->yielding_bytes += j->size_bytes;
-    core_submit(core, &j->job);
     return true;
 }
 

@@ -9,7 +9,7 @@
 
 #include <fcntl.h>
 
-#include "daemon/seg.h"
+#include "daemon/tenant.h"
 
 static bool nobody_maps(int fd)
 {
@@ -19,10 +19,21 @@ static bool nobody_maps(int fd)
     return true;
 }
 
+/* Of a heap that lives: a retired segment's. */
+static void free_slots(struct core *core, struct kept kept)
+{
+    for (uint32_t i = 0; i < core->n_tenants && kept.kind == KEPT_SEGMENT; i++) {
+        struct tenant *t = core->tenants[i];
+        if (t->is_open && t->heap_no == kept.no && t->is_limbo[kept.slot])
+            tenant_free_slots(t, kept.slot);
+    }
+}
+
 static void refund(struct core *core, struct zombie **at)
 {
     struct zombie *z = *at;
     *at = z->next;
+    free_slots(core, z->kept); /* the books first: what they tell of must be kept */
     if (z->kept.kind != KEPT_NOT)
         kept_drop(core, z->kept);
     if (z->budget)

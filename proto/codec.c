@@ -74,6 +74,7 @@ union request_parts {
     Acre__Wire__Holders holders;
     Acre__Wire__Upgrade upgrade;
     Acre__Wire__Reload reload;
+    Acre__Wire__Retire retire;
 };
 
 struct runs_parts {
@@ -153,6 +154,12 @@ static void build_memory_request(const struct msg_request *req, Acre__Wire__Requ
         p->free_large = (Acre__Wire__FreeLarge)ACRE__WIRE__FREE_LARGE__INIT;
         p->free_large.off = req->free_large.off;
         ret->free_large = &p->free_large;
+        break;
+    case MSG_RETIRE:
+        p->retire = (Acre__Wire__Retire)ACRE__WIRE__RETIRE__INIT;
+        p->retire.slot = req->retire.slot;
+        p->retire.done = req->retire.done;
+        ret->retire = &p->retire;
         break;
     case MSG_MAP_SEGMENT:
         p->map_segment = (Acre__Wire__MapSegment)ACRE__WIRE__MAP_SEGMENT__INIT;
@@ -234,7 +241,7 @@ size_t codec_pack_request(const struct msg_request *req, uint8_t *buf)
     pb.op_case = (Acre__Wire__Request__OpCase)req->op;
     if (req->op <= MSG_ATTACH || req->op == MSG_DETACH || req->op == MSG_ACK)
         build_session_request(req, &pb, &parts);
-    else if (req->op >= MSG_STATUS)
+    else if (req->op >= MSG_STATUS && req->op != MSG_RETIRE)
         build_admin_request(req, &pb, &parts);
     else
         build_memory_request(req, &pb, &parts, &runs);
@@ -300,6 +307,10 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
         return take_release(pb->release, ret);
     case MSG_FREE_LARGE:
         ret->free_large.off = pb->free_large->off;
+        return 0;
+    case MSG_RETIRE:
+        ret->retire.slot = pb->retire->slot;
+        ret->retire.done = pb->retire->done;
         return 0;
     case MSG_MAP_SEGMENT:
         ret->map_segment.slot = pb->map_segment->slot;
@@ -568,7 +579,7 @@ static_assert((int)MSG_MAP_SEGMENT == (int)ACRE__WIRE__REQUEST__OP_MAP_SEGMENT, 
 static_assert((int)MSG_ACK == (int)ACRE__WIRE__REQUEST__OP_ACK, "op numbers");
 static_assert((int)MSG_TENANT_DROP == (int)ACRE__WIRE__REQUEST__OP_TENANT_DROP, "op numbers");
 static_assert((int)MSG_UPGRADE == (int)ACRE__WIRE__REQUEST__OP_UPGRADE, "op numbers");
-static_assert((int)MSG_RELOAD == (int)ACRE__WIRE__REQUEST__OP_RELOAD, "op numbers");
+static_assert((int)MSG_RETIRE == (int)ACRE__WIRE__REQUEST__OP_RETIRE, "op numbers");
 static_assert((int)MSG_HOLDERS == (int)ACRE__WIRE__REQUEST__OP_HOLDERS, "op numbers");
 
 static Acre__Wire__Reply__OpCase reply_case(enum msg_op op)

@@ -38,6 +38,7 @@ enum msg_op {
     MSG_HOLDERS = 17,
     MSG_UPGRADE = 18,
     MSG_RELOAD = 19,
+    MSG_RETIRE = 20,
 };
 
 enum root_op { ROOT_GET = 0, ROOT_SET = 1, ROOT_CAS = 2, ROOT_DEL = 3 };
@@ -115,6 +116,10 @@ struct msg_request {
         struct {
             tag_t after;
         } holders;
+        struct {
+            uint32_t slot;
+            bool done;
+        } retire;
     };
 };
 

@@ -57,7 +57,7 @@
 #include <stdint.h>
 #include <stddef.h>
 
-#define LAYOUT_VERSION 4u
+#define LAYOUT_VERSION 5u
 #define SEG_MAGIC      0x4745534552434101ull /* "\1ACRESEG" */
 #define CONTROL_MAGIC  0x4c54434552434101ull /* "\1ACRECTL" */
 #define LIFE_MAGIC     0x45464c4552434101ull /* "\1ACRELFE" */
@@ -214,21 +214,24 @@ struct control_header {
     uint32_t pages;                 /* 152  enum pages_kind: what the segments have */
     uint32_t pages_wanted;          /* 156  what the tenant is to have */
     uint32_t pages_possible;        /* 160  what the system gave when the heap was made */
-    uint32_t reserved_too;          /* 164 */
+    uint32_t retire_seq;            /* 164  of changes of control_segment.is_retiring */
     uint64_t min_bytes;             /* 168  promised to the tenant */
-    uint8_t reserved[3920];         /* 176 */
+    uint32_t pressure_seq;          /* 176  of times that idle memory was wanted back */
+    uint8_t reserved[3916];         /* 180 */
 };
 static_assert(sizeof(struct control_header) == 4096, "layout");
 static_assert(offsetof(struct control_header, granted_bytes) == 48, "layout");
 static_assert(offsetof(struct control_header, tenant) == 72, "layout");
 static_assert(offsetof(struct control_header, ready_bytes) == 136, "layout");
 static_assert(offsetof(struct control_header, pages) == 152, "layout");
-static_assert(offsetof(struct control_header, reserved) == 176, "layout");
+static_assert(offsetof(struct control_header, retire_seq) == 164, "layout");
+static_assert(offsetof(struct control_header, reserved) == 180, "layout");
 
 struct control_segment {
-    uint64_t size_bytes; /*  0  0: slot unused, or inside a segment that began before it */
-    uint32_t head_slot;  /*  8  slot where this segment begins */
-    uint32_t n_slots;    /* 12  slots that it spans */
+    uint64_t size_bytes;  /*  0  0: slot unused, or inside a segment that began before it */
+    uint32_t head_slot;   /*  8  slot where this segment begins */
+    uint16_t n_slots;     /* 12  slots that it spans */
+    uint16_t is_retiring; /* 14  who maps it is to ask whether it may let go: client/retire.c */
 };
 static_assert(sizeof(struct control_segment) == 16, "layout");
 

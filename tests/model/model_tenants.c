@@ -216,8 +216,9 @@ static void request(struct user *u, struct msg_request *req, int fd)
     req->serial = u->fake.session.serial + 1;
     dispatch_request(&m.core, &u->fake.session, req, 0, fd, m.now_ns);
     run_jobs();
-    while (u->fake.session.wait != WAIT_NONE && core_deadline(&m.core) <= m.now_ns)
-        pass(1); /* a search takes turns */
+    for (uint64_t ns; u->fake.session.wait != WAIT_NONE && /* a search takes turns */
+                      (ns = fake_patience_ns(&m.core, m.now_ns)) < UINT64_MAX;)
+        pass(ns + 1);
     if (u->fake.reply.ack_nonce != 0) {
         struct msg_request ack = {.op = MSG_ACK, .ack = {.nonce = u->fake.reply.ack_nonce}};
         dispatch_request(&m.core, &u->fake.session, &ack, 0, -1, m.now_ns);
@@ -256,6 +257,14 @@ static bool was_promised(const struct tenant *t, uint64_t n_bytes)
            l->charged_bytes + l->held_bytes <= l->capacity_bytes;
 }
 
+/* What is not cut others may have. */
+static void cut(const struct user *u, const struct tenant *t, const struct msg_run *run)
+{
+    uint32_t unit;
+    struct seg *seg = tenant_locate(t, run->off, false, &unit);
+    seg_store_plain(seg, unit, seg->buddy ? run->n_units : 1, U_CUT, holder_token(u->fake.id, 0));
+}
+
 static void grow(struct user *u, const struct tenant *t)
 {
     uint32_t n = 1u << below(10);
@@ -266,6 +275,7 @@ static void grow(struct user *u, const struct tenant *t)
     must(u->fake.session.wait == WAIT_NONE, "a Grow waits for ever", t);
     if (u->fake.reply.error == 0) {
         u->held[u->n_held++] = u->fake.reply.grow.run;
+        cut(u, t, &u->fake.reply.grow.run);
         m.n_granted++;
         return;
     }

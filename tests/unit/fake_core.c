@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 
 #include "daemon/dispatch.h"
+#include "daemon/tenant.h"
 #include "shm/sizeclass.h"
 
 /* ---- what the core wants of the world ---- */
@@ -94,4 +95,15 @@ void fake_cut_large(const struct fake *f, struct block b, tag_t tag)
         entries[b.unit + i] = unit_entry_plain(U_CUT, holder_token(f->id, 0));
     segment_tags(b.seg->base, &b.seg->shape)[b.unit] = tag;
     __atomic_store_n(&entries[b.unit], unit_entry_large(b.n_units, f->id), __ATOMIC_RELEASE);
+}
+
+uint64_t fake_patience_ns(const struct core *core, uint64_t now_ns)
+{
+    uint64_t due_ns = core_deadline(core), until_ns = now_ns;
+    for (uint32_t i = 0; i < core->n_tenants; i++)
+        if (core->tenants[i]->is_open)
+            until_ns = MAX(until_ns, core->tenants[i]->retire.wait_until_ns);
+    if (due_ns > until_ns)
+        return UINT64_MAX;
+    return due_ns > now_ns ? due_ns - now_ns : 0;
 }

@@ -44,4 +44,8 @@ void fake_unmap_page(struct fake *f);
 tag_t *fake_cut_slab(const struct fake *f, struct block b, unsigned class_idx, unsigned *ret_geo);
 void fake_cut_large(const struct fake *f, struct block b, tag_t tag);
 
+/* How long until the core goes on with those who wait, by itself: 0 now, UINT64_MAX not. Room is
+ * waited for at most so long. */
+uint64_t fake_patience_ns(const struct core *core, uint64_t now_ns);
+
 #endif

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Retiring, theory. A segment that a client maps cannot be taken from it: one that is stopped would
+ * write there when it goes on. So it stays charged as long as anybody maps it, and clients are
+ * asked to let go.
+ *
+ * MODEL. A segment of which no unit is anybody's
+ *   STAYS     until somebody's request fails at a wall that its going would move;
+ *   RETIRING  the control page says so, and nothing is granted from it. Each client that maps it
+ *             asks (Retire), unmaps, and says that it has. Does its own tenant need it first, then
+ *             it stays after all; but not while one is between question and word (letting_go):
+ *             blocks that were cut there meanwhile would vanish under that one's other threads.
+ *   RETIRED   no client maps it: its pages go, in a worker. The slot stays empty, and the charge
+ *             stays, until the kernel says that nobody maps the file (zombie.c): not even a forked
+ *             child that has never attached. Clients' words alone prove nothing, they only say when
+ *             it is worth asking. Then the slot may hold another segment.
+ * A segment without a unit of anybody's has no live block, no slab and no block kept by a thread:
+ * what still looks there are late hints and stale notes, for which the client leaves pages of zeroes
+ * (client/retire.c).
+ *
+ * ROOM. A request that fails may wait WAIT_NS for what others give, then no other one for WANT_NS;
+ * and for so long after each the room is wanted. Meanwhile each tenant that could help is pressed:
+ * its clients give back what is idle when they next come by (pressure_seq), what they have not cut
+ * is taken (search.c), and of the segments that are empty then as many retire as are needed, the
+ * smallest that suffices, or the largest first.
+ *
+ * KILLS. RETIRING and letting_go are in the books before a client is told, RETIRED before the slot
+ * is empty for clients. Who maps what is not: the next daemon takes it that all do, and tells all.
+ *
+ * COST. While room is wanted: every PUMP_NS a walk over the slots of those pressed, and at most 2 ms
+ * of search.
+ */
+#include "daemon/retire.h"
+
+#include "daemon/memory.h"
+#include "daemon/search.h"
+#include "daemon/session.h"
+#include "daemon/yield.h"
+
+#define WAIT_NS  100000000ull
+#define WANT_NS  1000000000ull
+#define PUMP_NS  5000000ull
+#define ROOM_MIN MIB(4)
+
+/* ---- who maps what ---- */
+
+static bool maps(const struct client *c, uint32_t slot)
+{
+    return c->maps[slot / 64] >> slot % 64 & 1;
+}
+
+static void pump_at(struct tenant *t, uint64_t at_ns)
+{
+    t->retire.at_ns = MIN(t->retire.at_ns, at_ns);
+}
+
+void retire_mapped(struct client *c, struct seg *seg)
+{
+    seg->n_mappers += !maps(c, seg->slot);
+    c->maps[seg->slot / 64] |= 1ull << seg->slot % 64;
+}
+
+static void set_letting_go(struct client *c, struct seg *seg, bool lets_go)
+{
+    c->letting_go = lets_go ? seg->slot + 1 : 0;
+    c->tenant->books->client[c->id].letting_go = c->letting_go;
+    seg->n_letting_go = lets_go ? seg->n_letting_go + 1 : seg->n_letting_go - 1;
+}
+
+static void let_go(struct client *c, struct seg *seg)
+{
+    if (maps(c, seg->slot))
+        seg->n_mappers--;
+    c->maps[seg->slot / 64] &= ~(1ull << seg->slot % 64);
+    if (c->letting_go == seg->slot + 1)
+        set_letting_go(c, seg, false);
+    if (seg->is_retiring)
+        pump_at(c->tenant, c->tenant->core->now_ns);
+}
+
+void retire_forget(struct client *c)
+{
+    struct tenant *t = c->tenant;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot])
+            let_go(c, t->segs[slot]);
+}
+
+/* ---- there and back ---- */
+
+static void tell_all(struct tenant *t)
+{
+    struct control_header *h = &t->control->header;
+    __atomic_store_n(&h->retire_seq, h->retire_seq + 1, __ATOMIC_RELEASE);
+}
+
+static void set_retiring(struct tenant *t, struct seg *seg, bool is_retiring)
+{
+    seg->is_retiring = is_retiring;
+    t->retire.n_retiring += is_retiring ? 1u : -1u;
+    t->books->segment[seg->slot].retire = is_retiring ? BOOKS_RETIRING : BOOKS_STAYS;
+    t->control->segment[seg->slot].is_retiring = is_retiring;
+    tell_all(t);
+}
+
+void retire_not(struct tenant *t, struct seg *seg)
+{
+    acre_assert(seg->is_retiring && seg->n_letting_go == 0);
+    set_retiring(t, seg, false);
+}
+
+static void restore_letting_go(struct tenant *t, struct client *c)
+{
+    uint32_t slot = t->books->client[c->id].letting_go - 1;
+    struct seg *seg = slot < t->n_slots ? t->segs[slot] : NULL;
+    if (seg && seg->is_retiring)
+        set_letting_go(c, seg, true);
+    else
+        t->books->client[c->id].letting_go = 0;
+}
+
+void retire_restored(struct tenant *t)
+{
+    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
+        struct seg *seg = t->segs[slot];
+        if (!seg || !seg->is_known)
+            continue;
+        if (t->books->segment[slot].retire == BOOKS_RETIRING && seg_n_free(seg) == seg_usable(seg))
+            set_retiring(t, seg, true);
+        for (uint32_t id = 1; id < t->clients.next_fresh; id++)
+            if (t->clients.by_id[id])
+                retire_mapped(t->clients.by_id[id], seg);
+    }
+    for (uint32_t id = 1; id < t->clients.next_fresh; id++)
+        if (t->clients.by_id[id])
+            restore_letting_go(t, t->clients.by_id[id]);
+    tell_all(t);
+}
+
+static void finish(struct tenant *t)
+{
+    for (uint32_t slot = 0; slot < t->n_slots && t->retire.n_retiring > 0; slot++) {
+        struct seg *seg = t->segs[slot];
+        if (!seg || !seg->is_retiring || seg->n_mappers > 0 || seg->n_letting_go > 0)
+            continue;
+        if (t->n_jobs > 0) { /* one of them may use it */
+            pump_at(t, t->core->now_ns + PUMP_NS);
+            return;
+        }
+        t->retire.n_retiring--;
+        if (!yield_send_away(t, seg)) {
+            t->retire.n_retiring++;
+            pump_at(t, t->core->now_ns + PUMP_NS);
+            return;
+        }
+        tell_all(t);
+    }
+}
+
+/* ---- the request ---- */
+
+void retire_request(struct core *core, struct session *s, const struct msg_request *req)
+{
+    struct client *c = s->client;
+    struct tenant *t = c->tenant;
+    uint32_t slot = req->retire.slot;
+    struct seg *seg = slot < t->n_slots ? t->segs[slot] : NULL;
+    if (req->retire.done) {
+        if (seg)
+            let_go(c, seg);
+        session_ok(core, s);
+        return;
+    }
+    if (!seg || !seg->is_retiring) {
+        session_fail(core, s, -EAGAIN, "no segment in slot %u is retiring", slot);
+        return;
+    }
+    if (c->letting_go != 0 && c->letting_go != slot + 1) {
+        session_fail(core, s, -EBUSY, "the client is still letting go of segment %u",
+                     c->letting_go - 1);
+        return;
+    }
+    if (c->letting_go == 0)
+        set_letting_go(c, seg, true);
+    session_ok(core, s);
+}
+
+/* ---- room ---- */
+
+static bool is_empty(const struct seg *seg)
+{
+    return seg->is_known && seg->is_kept && !seg->is_retiring && seg_n_free(seg) == seg_usable(seg);
+}
+
+static uint64_t retiring_bytes(const struct core *core)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        const struct tenant *t = core->tenants[i];
+        for (uint32_t slot = 0; slot < t->n_slots && t->retire.n_retiring > 0; slot++)
+            if (t->segs[slot] && t->segs[slot]->is_retiring)
+                bytes += t->segs[slot]->shape.size_bytes;
+    }
+    return bytes;
+}
+
+/* What `to` still needs of others, beyond what is on its way. */
+static uint64_t shortage(const struct tenant *to)
+{
+    uint64_t left = MIN(budget_left(&to->budget), budget_capacity_left(&to->budget));
+    uint64_t coming = to->core->yielding_bytes + retiring_bytes(to->core);
+    return to->retire.room_bytes - MIN(to->retire.room_bytes, left + coming);
+}
+
+/* Would its memory help, and is it not what it has been promised? */
+static bool may_help(const struct tenant *t, const struct tenant *to)
+{
+    if (!t->is_open || t->clients.n == 0)
+        return false;
+    if (t == to)
+        return true;
+    uint64_t need = to->retire.room_bytes;
+    bool is_capacity = budget_capacity_left(&to->budget) < need;
+    bool is_group = budget_left(&to->budget) < need && budget_shares_wall(&t->budget, &to->budget);
+    return (is_capacity || is_group) && budget_spare(&t->budget, &to->budget) > 0;
+}
+
+static struct seg *best_of(const struct tenant *t, uint64_t need_bytes)
+{
+    struct seg *best = NULL;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot] && is_empty(t->segs[slot]) &&
+            (!best || yield_is_better(t->segs[slot], best, need_bytes)))
+            best = t->segs[slot];
+    return best;
+}
+
+/* Of t, for all who wait for room. */
+static void choose(struct tenant *t)
+{
+    const struct core *core = t->core;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        const struct tenant *to = core->tenants[i];
+        struct seg *best;
+        uint64_t need;
+        if (to->retire.wanted_until_ns == 0 || !may_help(t, to))
+            continue;
+        while ((need = shortage(to)) > 0 && (best = best_of(t, need)))
+            set_retiring(t, best, true);
+    }
+}
+
+static const struct client nobody;
+
+static void press(struct tenant *t)
+{
+    struct control_header *h = &t->control->header;
+    t->retire.pressed_until_ns = t->core->now_ns + WAIT_NS;
+    t->retire.round = search_begin(t);
+    __atomic_store_n(&h->pressure_seq, h->pressure_seq + 1, __ATOMIC_RELEASE);
+    pump_at(t, t->core->now_ns);
+}
+
+/* The asking client waits, and cannot let go meanwhile: it does when it has been refused, and asks
+ * again (client/large.c). */
+static bool others_map(const struct tenant *t, const struct client *asking)
+{
+    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
+        const struct seg *seg = t->segs[slot];
+        if (seg && seg->is_retiring && !maps(asking, slot))
+            return true;
+    }
+    return false;
+}
+
+/* Its own tenant's clients are not pressed: what they have not cut has been taken already. */
+static bool press_others(struct tenant *to)
+{
+    const struct core *core = to->core;
+    bool any = false;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[i];
+        if (t == to || !may_help(t, to))
+            continue;
+        if (t->retire.pressed_until_ns <= core->now_ns)
+            press(t);
+        any = true;
+    }
+    return any;
+}
+
+/* Not for each block anew. */
+static uint64_t room_for(const struct tenant *to, uint64_t n_units)
+{
+    return MAX(MAX(n_units * UNIT_BYTES, ROOM_MIN), to->budget.charged_bytes / 4);
+}
+
+bool retire_room(const struct client *asking, uint64_t n_units)
+{
+    struct tenant *to = asking->tenant;
+    struct retire *r = &to->retire;
+    uint64_t now_ns = to->core->now_ns;
+    if (to->core->is_stopping)
+        return false;
+    r->room_bytes = MAX(r->room_bytes, room_for(to, n_units));
+    r->wanted_until_ns = now_ns + WANT_NS;
+    choose(to);
+    bool may_come = press_others(to) || others_map(to, asking);
+    pump_at(to, now_ns + PUMP_NS);
+    if (r->wait_until_ns == 0 && may_come && now_ns >= r->wait_again_ns) {
+        r->wait_until_ns = now_ns + WAIT_NS;
+        r->wait_again_ns = r->wait_until_ns + WANT_NS;
+    }
+    return now_ns < r->wait_until_ns;
+}
+
+/* ---- in the loop ---- */
+
+static void pump_pressed(struct tenant *t)
+{
+    while (t->search.n_rounds < t->retire.round && search_step(t, &nobody))
+        ;
+    choose(t);
+    pump_at(t, t->core->now_ns + PUMP_NS);
+}
+
+/* Who waited for it is tried for the last time. */
+static void end_wait(struct tenant *t)
+{
+    memory_wake(t);
+    t->retire.wait_until_ns = 0;
+}
+
+void retire_pump(struct tenant *t)
+{
+    struct retire *r = &t->retire;
+    uint64_t now_ns = t->core->now_ns;
+    r->at_ns = UINT64_MAX;
+    if (!t->is_open)
+        return;
+    finish(t);
+    if (now_ns < r->pressed_until_ns)
+        pump_pressed(t);
+    if (r->wait_until_ns > 0 && now_ns >= r->wait_until_ns)
+        end_wait(t);
+    if (r->wanted_until_ns == 0)
+        return;
+    if (now_ns >= r->wanted_until_ns) {
+        r->wanted_until_ns = r->room_bytes = 0;
+        return;
+    }
+    choose(t);
+    (void)press_others(t);
+    pump_at(t, r->wait_until_ns > 0 ? MIN(now_ns + PUMP_NS, r->wait_until_ns) : now_ns + PUMP_NS);
+}
+
+void retire_tick(struct tenant *t)
+{
+    if (t->retire.n_retiring == 0)
+        return;
+    tell_all(t);
+    pump_at(t, t->core->now_ns);
+}
