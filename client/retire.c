@@ -70,12 +70,14 @@ static int look_at(struct acre_heap *heap, unsigned slot)
 {
     const struct control_segment *s = &heap->control->segment[slot];
     bool is_mapped = atomic_load(&heap->slot_tables[slot]) != 0; /* its head */
-    bool is_there = __atomic_load_n(&s->size_bytes, __ATOMIC_ACQUIRE) != 0;
+    uint16_t retire = __atomic_load_n(&s->retire, __ATOMIC_ACQUIRE);
+    bool is_there =
+        retire != SEGMENT_RETIRED && __atomic_load_n(&s->size_bytes, __ATOMIC_ACQUIRE) != 0;
     int r = 0;
 
     if (!is_there && is_mapped)
         unmap(heap, slot);
-    if (!is_there || !__atomic_load_n(&s->is_retiring, __ATOMIC_ACQUIRE))
+    if (!is_there || retire != SEGMENT_RETIRING)
         return 0;
     if (is_mapped)
         r = tell(heap, slot, false);

@@ -119,7 +119,7 @@ void books_set_segment(struct books *books, uint32_t slot, uint64_t size_bytes, 
     acre_assert((books->segment[slot].size_bytes == 0) == (size_bytes > 0));
     books->segment[slot].n_slots = (uint16_t)n_slots;
     books->segment[slot].is_known = 0;
-    books->segment[slot].retire = BOOKS_STAYS;
+    books->segment[slot].retire = SEGMENT_STAYS;
     __atomic_store_n(&books->segment[slot].size_bytes, size_bytes, __ATOMIC_RELEASE);
 }
 

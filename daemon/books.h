@@ -38,14 +38,11 @@ struct books_header {
 };
 static_assert(sizeof(struct books_header) == 4096, "books");
 
-/* How far a segment is on its way out of the heap; retire.c. */
-enum books_retire { BOOKS_STAYS = 0, BOOKS_RETIRING = 1, BOOKS_RETIRED = 2 };
-
 struct books_segment {
     uint64_t size_bytes; /*  0  0: no segment begins in this slot. Stored last */
     uint16_t n_slots;    /*  8 */
     uint8_t is_known;    /* 10  a client may map it (yield.c) */
-    uint8_t retire;      /* 11  enum books_retire */
+    uint8_t retire;      /* 11  enum segment_retire */
     uint32_t span_units; /* 12  segment over several slots: units of its block, 0 = free */
 };
 static_assert(sizeof(struct books_segment) == 16, "books");

@@ -26,6 +26,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     sizeclass_init();
     *core = (struct core){.io = *io, .mode = mode, .now_ns = now_ns, .started_ns = now_ns};
     core->tick_at_ns = UINT64_MAX;
+    core->retire_at_ns = UINT64_MAX;
     core->n_user_clients_max = UINT32_MAX;
     LIST_INIT(&core->sessions);
     TAILQ_INIT(&core->releasing);
@@ -150,11 +151,11 @@ uint64_t core_deadline(const struct core *core)
 {
     arm_tick((struct core *)core);
     uint64_t deadline_ns = TAILQ_EMPTY(&core->releasing) ? core->tick_at_ns : core->now_ns;
+    deadline_ns = MIN(deadline_ns, core->retire_at_ns);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
         bool is_due = t->search.is_hungry || t->n_to_wake > 0;
         deadline_ns = MIN(deadline_ns, is_due ? core->now_ns : reaper_deadline(t));
-        deadline_ns = t->is_open ? MIN(deadline_ns, t->retire.at_ns) : deadline_ns;
     }
     return deadline_ns;
 }
@@ -194,11 +195,11 @@ void core_tick(struct core *core, uint64_t now_ns)
     if (now_ns >= core->tick_at_ns)
         tick(core);
     memory_release_more(core);
+    if (now_ns >= core->retire_at_ns)
+        retire_pump(core);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
         reaper_tick(t);
-        if (t->is_open && now_ns >= t->retire.at_ns)
-            retire_pump(t);
         if (t->search.is_hungry) {
             t->search.is_hungry = false;
             memory_wake(t);

@@ -176,7 +176,7 @@ static int restore_segs(struct tenant *t, struct store_items *items)
         struct kept kept = {KEPT_SEGMENT, t->heap_no, slot};
         int fd = kept_take(items, kept);
         int r = fd < 0 ? -EIO
-                : t->books->segment[slot].retire == BOOKS_RETIRED
+                : t->books->segment[slot].retire == SEGMENT_RETIRED
                     ? tenant_restore_limbo(t, slot, fd)
                     : tenant_restore_seg(t, slot, fd);
         if (r < 0) {

@@ -10,8 +10,8 @@
  *             asks (Retire), unmaps, and says that it has. Does its own tenant need it first, then
  *             it stays after all; but not while one is between question and word (letting_go):
  *             blocks that were cut there meanwhile would vanish under that one's other threads.
- *   RETIRED   no client maps it: its pages go, in a worker. The slot stays empty, and the charge
- *             stays, until the kernel says that nobody maps the file (zombie.c): not even a forked
+ *   RETIRED   no client maps it: its pages go, in a worker. The slot stays empty, and its tenant
+ *             charged, until the kernel says that nobody maps the file (zombie.c): not even a forked
  *             child that has never attached. Clients' words alone prove nothing, they only say when
  *             it is worth asking. Then the slot may hold another segment.
  * A segment without a unit of anybody's has no live block, no slab and no block kept by a thread:
@@ -27,8 +27,8 @@
  * KILLS. RETIRING and letting_go are in the books before a client is told, RETIRED before the slot
  * is empty for clients. Who maps what is not: the next daemon takes it that all do, and tells all.
  *
- * COST. While room is wanted: every PUMP_NS a walk over the slots of those pressed, and at most 2 ms
- * of search.
+ * COST. While room is wanted: every PUMP_NS a walk over all segments of all tenants, one more for
+ * each of the few for whom is chosen then, and 2 ms of search in a heap that is pressed.
  */
 #include "daemon/retire.h"
 
@@ -37,10 +37,11 @@
 #include "daemon/session.h"
 #include "daemon/yield.h"
 
-#define WAIT_NS  100000000ull
-#define WANT_NS  1000000000ull
-#define PUMP_NS  5000000ull
-#define ROOM_MIN MIB(4)
+#define WAIT_NS     100000000ull
+#define WANT_NS     1000000000ull
+#define PUMP_NS     5000000ull
+#define ROOM_MIN    MIB(4)
+#define WANTING_MAX 8u /* for whom is chosen at a time */
 
 /* ---- who maps what ---- */
 
@@ -49,9 +50,9 @@ static bool maps(const struct client *c, uint32_t slot)
     return c->maps[slot / 64] >> slot % 64 & 1;
 }
 
-static void pump_at(struct tenant *t, uint64_t at_ns)
+static void pump_at(struct core *core, uint64_t at_ns)
 {
-    t->retire.at_ns = MIN(t->retire.at_ns, at_ns);
+    core->retire_at_ns = MIN(core->retire_at_ns, at_ns);
 }
 
 void retire_mapped(struct client *c, struct seg *seg)
@@ -75,7 +76,7 @@ static void let_go(struct client *c, struct seg *seg)
     if (c->letting_go == seg->slot + 1)
         set_letting_go(c, seg, false);
     if (seg->is_retiring)
-        pump_at(c->tenant, c->tenant->core->now_ns);
+        pump_at(c->tenant->core, c->tenant->core->now_ns);
 }
 
 void retire_forget(struct client *c)
@@ -94,12 +95,19 @@ static void tell_all(struct tenant *t)
     __atomic_store_n(&h->retire_seq, h->retire_seq + 1, __ATOMIC_RELEASE);
 }
 
+static void count_retiring(struct tenant *t, const struct seg *seg, bool comes)
+{
+    uint64_t bytes = seg->shape.size_bytes;
+    t->retire.n_retiring += comes ? 1u : -1u;
+    t->core->retiring_bytes += comes ? bytes : -bytes;
+}
+
 static void set_retiring(struct tenant *t, struct seg *seg, bool is_retiring)
 {
     seg->is_retiring = is_retiring;
-    t->retire.n_retiring += is_retiring ? 1u : -1u;
-    t->books->segment[seg->slot].retire = is_retiring ? BOOKS_RETIRING : BOOKS_STAYS;
-    t->control->segment[seg->slot].is_retiring = is_retiring;
+    count_retiring(t, seg, is_retiring);
+    t->books->segment[seg->slot].retire = is_retiring ? SEGMENT_RETIRING : SEGMENT_STAYS;
+    t->control->segment[seg->slot].retire = t->books->segment[seg->slot].retire;
     tell_all(t);
 }
 
@@ -125,7 +133,8 @@ void retire_restored(struct tenant *t)
         struct seg *seg = t->segs[slot];
         if (!seg || !seg->is_known)
             continue;
-        if (t->books->segment[slot].retire == BOOKS_RETIRING && seg_n_free(seg) == seg_usable(seg))
+        if (t->books->segment[slot].retire == SEGMENT_RETIRING &&
+            seg_n_free(seg) == seg_usable(seg))
             set_retiring(t, seg, true);
         for (uint32_t id = 1; id < t->clients.next_fresh; id++)
             if (t->clients.by_id[id])
@@ -137,20 +146,26 @@ void retire_restored(struct tenant *t)
     tell_all(t);
 }
 
+/* False: not now. */
+static bool send_away(struct tenant *t, struct seg *seg)
+{
+    if (t->n_jobs > 0) /* one of them may use it */
+        return false;
+    count_retiring(t, seg, false);
+    if (yield_send_away(t, seg))
+        return true;
+    count_retiring(t, seg, true);
+    return false;
+}
+
 static void finish(struct tenant *t)
 {
     for (uint32_t slot = 0; slot < t->n_slots && t->retire.n_retiring > 0; slot++) {
         struct seg *seg = t->segs[slot];
         if (!seg || !seg->is_retiring || seg->n_mappers > 0 || seg->n_letting_go > 0)
             continue;
-        if (t->n_jobs > 0) { /* one of them may use it */
-            pump_at(t, t->core->now_ns + PUMP_NS);
-            return;
-        }
-        t->retire.n_retiring--;
-        if (!yield_send_away(t, seg)) {
-            t->retire.n_retiring++;
-            pump_at(t, t->core->now_ns + PUMP_NS);
+        if (!send_away(t, seg)) {
+            pump_at(t->core, t->core->now_ns + PUMP_NS);
             return;
         }
         tell_all(t);
@@ -192,23 +207,11 @@ static bool is_empty(const struct seg *seg)
     return seg->is_known && seg->is_kept && !seg->is_retiring && seg_n_free(seg) == seg_usable(seg);
 }
 
-static uint64_t retiring_bytes(const struct core *core)
-{
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < core->n_tenants; i++) {
-        const struct tenant *t = core->tenants[i];
-        for (uint32_t slot = 0; slot < t->n_slots && t->retire.n_retiring > 0; slot++)
-            if (t->segs[slot] && t->segs[slot]->is_retiring)
-                bytes += t->segs[slot]->shape.size_bytes;
-    }
-    return bytes;
-}
-
 /* What `to` still needs of others, beyond what is on its way. */
 static uint64_t shortage(const struct tenant *to)
 {
     uint64_t left = MIN(budget_left(&to->budget), budget_capacity_left(&to->budget));
-    uint64_t coming = to->core->yielding_bytes + retiring_bytes(to->core);
+    uint64_t coming = to->core->yielding_bytes + to->core->retiring_bytes;
     return to->retire.room_bytes - MIN(to->retire.room_bytes, left + coming);
 }
 
@@ -225,29 +228,31 @@ static bool may_help(const struct tenant *t, const struct tenant *to)
     return (is_capacity || is_group) && budget_spare(&t->budget, &to->budget) > 0;
 }
 
-static struct seg *best_of(const struct tenant *t, uint64_t need_bytes)
+/* Of all that could help. */
+static struct seg *best_for(const struct tenant *to, uint64_t need_bytes, struct tenant **ret_owner)
 {
     struct seg *best = NULL;
-    for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot] && is_empty(t->segs[slot]) &&
-            (!best || yield_is_better(t->segs[slot], best, need_bytes)))
-            best = t->segs[slot];
+    for (uint32_t i = 0; i < to->core->n_tenants; i++) {
+        struct tenant *t = to->core->tenants[i];
+        uint32_t n_slots = may_help(t, to) ? t->n_slots : 0;
+        for (uint32_t slot = 0; slot < n_slots; slot++) {
+            struct seg *seg = t->segs[slot];
+            if (!seg || !is_empty(seg) || (best && !yield_is_better(seg, best, need_bytes)))
+                continue;
+            best = seg;
+            *ret_owner = t;
+        }
+    }
     return best;
 }
 
-/* Of t, for all who wait for room. */
-static void choose(struct tenant *t)
+static void choose_for(const struct tenant *to)
 {
-    const struct core *core = t->core;
-    for (uint32_t i = 0; i < core->n_tenants; i++) {
-        const struct tenant *to = core->tenants[i];
-        struct seg *best;
-        uint64_t need;
-        if (to->retire.wanted_until_ns == 0 || !may_help(t, to))
-            continue;
-        while ((need = shortage(to)) > 0 && (best = best_of(t, need)))
-            set_retiring(t, best, true);
-    }
+    struct tenant *owner;
+    struct seg *best;
+    uint64_t need;
+    while ((need = shortage(to)) > 0 && (best = best_for(to, need, &owner)))
+        set_retiring(owner, best, true);
 }
 
 static const struct client nobody;
@@ -258,7 +263,6 @@ static void press(struct tenant *t)
     t->retire.pressed_until_ns = t->core->now_ns + WAIT_NS;
     t->retire.round = search_begin(t);
     __atomic_store_n(&h->pressure_seq, h->pressure_seq + 1, __ATOMIC_RELEASE);
-    pump_at(t, t->core->now_ns);
 }
 
 /* The asking client waits, and cannot let go meanwhile: it does when it has been refused, and asks
@@ -273,11 +277,14 @@ static bool others_map(const struct tenant *t, const struct client *asking)
     return false;
 }
 
-/* Its own tenant's clients are not pressed: what they have not cut has been taken already. */
+/* Its own tenant's clients are not pressed: what they have not cut has been taken already. False:
+ * there are no others. */
 static bool press_others(struct tenant *to)
 {
     const struct core *core = to->core;
     bool any = false;
+    if (core->now_ns < to->retire.press_again_ns)
+        return true;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
         if (t == to || !may_help(t, to))
@@ -286,6 +293,8 @@ static bool press_others(struct tenant *to)
             press(t);
         any = true;
     }
+    if (any)
+        to->retire.press_again_ns = core->now_ns + WAIT_NS;
     return any;
 }
 
@@ -304,9 +313,9 @@ bool retire_room(const struct client *asking, uint64_t n_units)
         return false;
     r->room_bytes = MAX(r->room_bytes, room_for(to, n_units));
     r->wanted_until_ns = now_ns + WANT_NS;
-    choose(to);
+    choose_for(to);
     bool may_come = press_others(to) || others_map(to, asking);
-    pump_at(to, now_ns + PUMP_NS);
+    pump_at(to->core, now_ns + PUMP_NS);
     if (r->wait_until_ns == 0 && may_come && now_ns >= r->wait_again_ns) {
         r->wait_until_ns = now_ns + WAIT_NS;
         r->wait_again_ns = r->wait_until_ns + WANT_NS;
@@ -316,12 +325,20 @@ bool retire_room(const struct client *asking, uint64_t n_units)
 
 /* ---- in the loop ---- */
 
-static void pump_pressed(struct tenant *t)
+/* Bytes of its segments that could go. */
+static uint64_t empty_bytes(const struct tenant *t)
+{
+    uint64_t bytes = 0;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot] && is_empty(t->segs[slot]))
+            bytes += t->segs[slot]->shape.size_bytes;
+    return bytes;
+}
+
+static void search(struct tenant *t)
 {
     while (t->search.n_rounds < t->retire.round && search_step(t, &nobody))
         ;
-    choose(t);
-    pump_at(t, t->core->now_ns + PUMP_NS);
 }
 
 /* Who waited for it is tried for the last time. */
@@ -331,27 +348,53 @@ static void end_wait(struct tenant *t)
     t->retire.wait_until_ns = 0;
 }
 
-void retire_pump(struct tenant *t)
+/* False: it wants nothing of others. */
+static bool pump_wanting(struct tenant *t, bool chooses)
 {
     struct retire *r = &t->retire;
     uint64_t now_ns = t->core->now_ns;
-    r->at_ns = UINT64_MAX;
-    if (!t->is_open)
-        return;
-    finish(t);
-    if (now_ns < r->pressed_until_ns)
-        pump_pressed(t);
     if (r->wait_until_ns > 0 && now_ns >= r->wait_until_ns)
         end_wait(t);
     if (r->wanted_until_ns == 0)
-        return;
+        return false;
     if (now_ns >= r->wanted_until_ns) {
         r->wanted_until_ns = r->room_bytes = 0;
-        return;
+        return false;
     }
-    choose(t);
-    (void)press_others(t);
-    pump_at(t, r->wait_until_ns > 0 ? MIN(now_ns + PUMP_NS, r->wait_until_ns) : now_ns + PUMP_NS);
+    if (chooses) {
+        (void)press_others(t);
+        choose_for(t);
+    }
+    if (r->wait_until_ns > 0)
+        pump_at(t->core, r->wait_until_ns);
+    return true;
+}
+
+void retire_pump(struct core *core)
+{
+    uint64_t n_bytes = 0;
+    uint32_t n_wanting = 0, next = core->retire_next;
+    core->retire_at_ns = UINT64_MAX;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[i];
+        if (!t->is_open)
+            continue;
+        finish(t);
+        if (core->now_ns < t->retire.pressed_until_ns)
+            search(t);
+        n_bytes += empty_bytes(t);
+    }
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        uint32_t at = (next + i) % core->n_tenants;
+        bool chooses = n_bytes > 0 && n_wanting < WANTING_MAX;
+        if (!core->tenants[at]->is_open || !pump_wanting(core->tenants[at], chooses))
+            continue;
+        if (chooses)
+            core->retire_next = at + 1;
+        n_wanting++;
+    }
+    if (n_wanting > 0)
+        pump_at(core, core->now_ns + PUMP_NS);
 }
 
 void retire_tick(struct tenant *t)
@@ -359,5 +402,5 @@ void retire_tick(struct tenant *t)
     if (t->retire.n_retiring == 0)
         return;
     tell_all(t);
-    pump_at(t, t->core->now_ns);
+    pump_at(t->core, t->core->now_ns);
 }

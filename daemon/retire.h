@@ -23,8 +23,8 @@ void retire_forget(struct client *client);
 /* All clients and segments are restored: any of them may map any. */
 void retire_restored(struct tenant *tenant);
 
-/* At tenant->retire.at_ns, in the loop. */
-void retire_pump(struct tenant *tenant);
+/* At core->retire_at_ns, in the loop. */
+void retire_pump(struct core *core);
 /* Who has not heard is told again. */
 void retire_tick(struct tenant *tenant);
 

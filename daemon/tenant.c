@@ -24,6 +24,7 @@
 
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "daemon/deposit.h"
 #include "daemon/kept.h"
@@ -165,7 +166,7 @@ static void begin(struct tenant *t)
     t->deposit_error = 0;
     t->search = (struct search){0};
     t->prepare = (struct prepare){0};
-    t->retire = (struct retire){.at_ns = UINT64_MAX};
+    t->retire = (struct retire){0};
     memset(t->is_limbo, 0, sizeof(t->is_limbo));
     t->tick_place = (struct orphan_place){0};
     t->is_open = true;
@@ -227,6 +228,8 @@ uint64_t tenant_close(struct tenant *t)
     for (uint32_t slot = 0; slot < t->n_slots; slot++) {
         struct seg *seg = t->segs[slot];
         int fd;
+        if (t->is_limbo[slot]) /* its zombie is nobody's now */
+            budget_orphan(&t->budget, t->books->segment[slot].size_bytes);
         if (!seg)
             continue;
         uint64_t size_bytes = seg->shape.size_bytes;
@@ -411,15 +414,18 @@ int tenant_restore_seg(struct tenant *t, uint32_t slot, int fd)
 
 int tenant_restore_limbo(struct tenant *t, uint32_t slot, int fd)
 {
-    uint64_t size_bytes = t->books->segment[slot].size_bytes;
-    uint32_t n_slots = t->books->segment[slot].n_slots;
-    if (n_slots == 0 || n_slots > HEAP_SLOTS - slot)
+    const struct books_segment *b = &t->books->segment[slot];
+    struct stat st;
+    uint64_t n_slots = (b->size_bytes + SLOT_BYTES - 1) >> SLOT_SHIFT;
+    if (fstat(fd, &st) < 0 || (uint64_t)st.st_size != b->size_bytes || b->n_slots != n_slots ||
+        n_slots > HEAP_SLOTS - slot)
         return -EPROTO;
     memset(&t->is_limbo[slot], true, n_slots);
-    t->n_slots = MAX(t->n_slots, slot + n_slots);
-    budget_restore(&t->budget, size_bytes);
-    budget_orphan(&t->budget, size_bytes);
-    zombie_bury(t->core, &t->budget, kept_of(t, KEPT_SEGMENT, slot), fd, size_bytes);
+    t->n_slots = MAX(t->n_slots, slot + (uint32_t)n_slots);
+    budget_restore(&t->budget, b->size_bytes);
+    t->control->segment[slot] =
+        (struct control_segment){b->size_bytes, slot, b->n_slots, SEGMENT_RETIRED};
+    zombie_bury(t->core, &t->budget, kept_of(t, KEPT_SEGMENT, slot), fd, b->size_bytes);
     return 0;
 }
 
@@ -430,41 +436,51 @@ static void cut_slots(struct tenant *t)
     __atomic_store_n(&t->control->header.n_slots, t->n_slots, __ATOMIC_RELEASE);
 }
 
+/* No client knows it. */
+static void drop_unknown(struct tenant *t, const struct seg *seg)
+{
+    if (seg->is_kept)
+        books_set_segment(t->books, seg->slot, 0, 0);
+    else
+        t->n_unkept--;
+    kept_drop(t->core, kept_of(t, KEPT_SEGMENT, seg->slot)); /* the name may be needed again */
+    __atomic_store_n(&t->control->segment[seg->slot].size_bytes, 0, __ATOMIC_RELEASE);
+    budget_orphan(&t->budget, seg->shape.size_bytes);
+    t->control->header.sealed_bytes = t->budget.charged_bytes;
+}
+
 int tenant_drop_seg(struct tenant *t, struct seg *seg, struct kept *ret_kept)
 {
-    struct control *c = t->control;
-    uint64_t size_bytes = seg->shape.size_bytes;
+    uint32_t slot = seg->slot;
     int fd;
-    acre_assert(t->segs[seg->slot] == seg && seg->n_mappers == 0 && seg->n_letting_go == 0);
+    acre_assert(t->segs[slot] == seg && seg->n_mappers == 0 && seg->n_letting_go == 0);
     acre_assert(seg->is_kept || t->n_depositing == 0);
     t->n_changes++;
     *ret_kept = (struct kept){0};
     if (seg->is_known) {
-        t->books->segment[seg->slot].retire = BOOKS_RETIRED;
-        memset(&t->is_limbo[seg->slot], true, seg->n_slots);
-        *ret_kept = kept_of(t, KEPT_SEGMENT, seg->slot);
+        t->books->segment[slot].retire = SEGMENT_RETIRED;
+        t->control->segment[slot].retire = SEGMENT_RETIRED;
+        memset(&t->is_limbo[slot], true, seg->n_slots);
+        *ret_kept = kept_of(t, KEPT_SEGMENT, slot);
     } else {
-        if (seg->is_kept)
-            books_set_segment(t->books, seg->slot, 0, 0);
-        else
-            t->n_unkept--;
-        kept_drop(t->core, kept_of(t, KEPT_SEGMENT, seg->slot)); /* the name may be needed again */
+        drop_unknown(t, seg);
     }
-    c->segment[seg->slot].is_retiring = 0;
-    __atomic_store_n(&c->segment[seg->slot].size_bytes, 0, __ATOMIC_RELEASE);
-    t->segs[seg->slot] = NULL;
+    t->segs[slot] = NULL;
     seg_free(seg, &fd);
-    budget_orphan(&t->budget, size_bytes);
-    c->header.sealed_bytes = t->budget.charged_bytes;
     cut_slots(t);
     return fd;
 }
 
 void tenant_free_slots(struct tenant *t, uint32_t slot)
 {
-    uint32_t n = t->books->segment[slot].n_slots;
-    acre_assert(t->is_limbo[slot] && t->books->segment[slot].retire == BOOKS_RETIRED);
-    memset(&t->is_limbo[slot], false, n);
+    struct books_segment *b = &t->books->segment[slot];
+    acre_assert(t->is_limbo[slot] && b->retire == SEGMENT_RETIRED);
+    t->n_changes++;
+    memset(&t->is_limbo[slot], false, b->n_slots);
+    budget_refund(&t->budget, b->size_bytes);
+    t->control->segment[slot].retire = SEGMENT_STAYS;
+    __atomic_store_n(&t->control->segment[slot].size_bytes, 0, __ATOMIC_RELEASE);
+    t->control->header.sealed_bytes = t->budget.charged_bytes;
     books_set_segment(t->books, slot, 0, 0);
     cut_slots(t);
 }
@@ -570,6 +586,8 @@ void tenant_assert_valid(const struct tenant *t)
     if (!sum.by_id)
         return;
     for (uint32_t slot = 0; slot < t->n_slots; slot++) {
+        if (t->is_limbo[slot])
+            sealed_bytes += t->books->segment[slot].size_bytes; /* 0 inside of it */
         if (!t->segs[slot])
             continue;
         seg_assert_valid(t->segs[slot]);

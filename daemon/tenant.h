@@ -40,7 +40,6 @@ struct prepare {
 
 /* Segments on their way out, and room for whose sake; retire.h. */
 struct retire {
-    uint64_t at_ns;            /* when to look again; UINT64_MAX: never */
     uint32_t n_retiring;       /* segments */
     uint64_t pressed_until_ns; /* what is idle is for others */
     uint64_t round;            /* of the search for it */
@@ -48,6 +47,7 @@ struct retire {
     uint64_t wanted_until_ns;  /* 0: not */
     uint64_t wait_until_ns;    /* somebody may wait for it; 0: nobody does */
     uint64_t wait_again_ns;    /* nobody may again before */
+    uint64_t press_again_ns;   /* nor are others pressed again before */
 };
 
 /* What the configuration says of a tenant, but for who may use it. */
@@ -166,8 +166,9 @@ bool tenant_has_slots(const struct tenant *tenant, uint64_t n_units);
 void tenant_enter_seg(struct tenant *tenant, struct seg *seg);
 /* A client is about to hear of it. */
 void tenant_tell_seg(const struct tenant *tenant, struct seg *seg);
-/* A segment that no client maps goes. Its charge is nobody's; its descriptor is the caller's. Has a
- * client known it, then the slot and *ret_kept stay as they are until tenant_free_slots(). */
+/* A segment that no client maps goes; its descriptor is the caller's. Has no client known it, then
+ * its charge is nobody's. Else the tenant stays charged, the slot taken and *ret_kept kept, until
+ * tenant_free_slots(). */
 int tenant_drop_seg(struct tenant *tenant, struct seg *seg, struct kept *ret_kept);
 void tenant_free_slots(struct tenant *tenant, uint32_t slot);
 

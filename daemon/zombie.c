@@ -20,26 +20,29 @@ static bool nobody_maps(int fd)
 }
 
 /* Of a heap that lives: a retired segment's. */
-static void free_slots(struct core *core, struct kept kept)
+static struct tenant *find_heap(const struct core *core, struct kept kept)
 {
     for (uint32_t i = 0; i < core->n_tenants && kept.kind == KEPT_SEGMENT; i++) {
         struct tenant *t = core->tenants[i];
         if (t->is_open && t->heap_no == kept.no && t->is_limbo[kept.slot])
-            tenant_free_slots(t, kept.slot);
+            return t;
     }
+    return NULL;
 }
 
 static void refund(struct core *core, struct zombie **at)
 {
     struct zombie *z = *at;
+    struct tenant *t = find_heap(core, z->kept);
     *at = z->next;
-    free_slots(core, z->kept); /* the books first: what they tell of must be kept */
-    if (z->kept.kind != KEPT_NOT)
-        kept_drop(core, z->kept);
-    if (z->budget)
+    if (t)
+        tenant_free_slots(t, z->kept.slot); /* the books first: what they tell of must be kept */
+    else if (z->budget)
         budget_refund_orphaned(z->budget, z->size_bytes);
     else
         ledger_refund_orphaned(&core->ledger, z->size_bytes);
+    if (z->kept.kind != KEPT_NOT)
+        kept_drop(core, z->kept);
     close_fd(&z->fd);
     free(z);
 }

@@ -214,7 +214,7 @@ struct control_header {
     uint32_t pages;                 /* 152  enum pages_kind: what the segments have */
     uint32_t pages_wanted;          /* 156  what the tenant is to have */
     uint32_t pages_possible;        /* 160  what the system gave when the heap was made */
-    uint32_t retire_seq;            /* 164  of changes of control_segment.is_retiring */
+    uint32_t retire_seq;            /* 164  of changes of control_segment.retire */
     uint64_t min_bytes;             /* 168  promised to the tenant */
     uint32_t pressure_seq;          /* 176  of times that idle memory was wanted back */
     uint8_t reserved[3916];         /* 180 */
@@ -227,11 +227,18 @@ static_assert(offsetof(struct control_header, pages) == 152, "layout");
 static_assert(offsetof(struct control_header, retire_seq) == 164, "layout");
 static_assert(offsetof(struct control_header, reserved) == 180, "layout");
 
+/* How far a segment is on its way out of the heap; daemon/retire.c. */
+enum segment_retire {
+    SEGMENT_STAYS = 0,
+    SEGMENT_RETIRING = 1, /* who maps it is to ask whether it may let go */
+    SEGMENT_RETIRED = 2,  /* no client maps it, and it never comes back; somebody else may */
+};
+
 struct control_segment {
-    uint64_t size_bytes;  /*  0  0: slot unused, or inside a segment that began before it */
-    uint32_t head_slot;   /*  8  slot where this segment begins */
-    uint16_t n_slots;     /* 12  slots that it spans */
-    uint16_t is_retiring; /* 14  who maps it is to ask whether it may let go: client/retire.c */
+    uint64_t size_bytes; /*  0  0: slot unused, or inside a segment that began before it */
+    uint32_t head_slot;  /*  8  slot where this segment begins */
+    uint16_t n_slots;    /* 12  slots that it spans */
+    uint16_t retire;     /* 14  enum segment_retire */
 };
 static_assert(sizeof(struct control_segment) == 16, "layout");
 

@@ -98,7 +98,8 @@ static void change_segment(struct script *s, struct books *b)
     uint32_t slot = script_below(s, 4);
     struct books_segment *seg = &b->segment[slot];
     seg->size_bytes = script_number(s);
-    seg->is_known = (uint16_t)script_number(s);
+    seg->is_known = (uint8_t)script_number(s);
+    seg->retire = (uint8_t)(script_number(s) % 3);
     seg->span_units = (uint32_t)script_number(s);
     if (seg->size_bytes == 0)
         books_set_owner(b, slot, 0, UNITS, OWNER_NONE);

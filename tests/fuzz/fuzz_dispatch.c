@@ -135,6 +135,10 @@ static void make_request(struct script *s, struct msg_request *req)
     case MSG_MAP_SEGMENT:
         req->map_segment.slot = (uint32_t)script_number(s);
         break;
+    case MSG_RETIRE:
+        req->retire.slot = (uint32_t)script_number(s);
+        req->retire.done = script_number(s) % 2;
+        break;
     case MSG_ROOT:
         make_root(s, req);
         break;
@@ -164,7 +168,7 @@ static void make_request(struct script *s, struct msg_request *req)
 static void do_request(struct script *s)
 {
     struct peer *p = a_peer(s);
-    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_RELOAD - 1))};
+    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_RETIRE - 1))};
     make_request(s, &req);
     peers_ask(p, &req);
 }

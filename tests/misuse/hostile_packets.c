@@ -95,11 +95,11 @@ static void any_root(struct hostile *h, struct msg_request *req)
 void hostile_any_request(struct hostile *h, struct msg_request *req)
 {
     static const enum msg_op ops[] = {
-        MSG_GROW,    MSG_GROW,    MSG_GROW,        MSG_RELEASE, MSG_FREE_LARGE, MSG_ROOT,
-        MSG_STATUS,  MSG_TENANTS, MSG_MAP_SEGMENT, MSG_RELEASE, MSG_LOOK,       MSG_PUBLISH_ALL,
-        MSG_EXTENTS, MSG_HOLDERS, MSG_TENANT_DROP, MSG_DETACH};
+        MSG_GROW,    MSG_GROW,    MSG_GROW,        MSG_RELEASE, MSG_FREE_LARGE,  MSG_ROOT,
+        MSG_STATUS,  MSG_TENANTS, MSG_MAP_SEGMENT, MSG_RELEASE, MSG_LOOK,        MSG_PUBLISH_ALL,
+        MSG_EXTENTS, MSG_HOLDERS, MSG_RETIRE,      MSG_RETIRE,  MSG_TENANT_DROP, MSG_DETACH};
     memset(req, 0, sizeof(*req));
-    req->op = ops[hostile_below(h, 14 + (hostile_below(h, 8) == 0) * 2)];
+    req->op = ops[hostile_below(h, 16 + (hostile_below(h, 8) == 0) * 2)];
     req->serial = ++h->serial;
     switch (req->op) {
     case MSG_GROW:
@@ -116,6 +116,10 @@ void hostile_any_request(struct hostile *h, struct msg_request *req)
         break;
     case MSG_MAP_SEGMENT:
         req->map_segment.slot = any_slot(h);
+        break;
+    case MSG_RETIRE:
+        req->retire.slot = any_slot(h);
+        req->retire.done = hostile_below(h, 2);
         break;
     case MSG_EXTENTS:
         req->extents.slot = any_slot(h);

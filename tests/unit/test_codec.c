@@ -99,7 +99,8 @@ static void test_requests_without_content_are_not_empty_packets(void **state)
     (void)state;
     static const enum msg_op ops[] = {MSG_PUBLISH_ALL, MSG_DETACH,  MSG_STATUS,  MSG_FREE_LARGE,
                                       MSG_MAP_SEGMENT, MSG_TENANTS, MSG_LOOK,    MSG_TENANT_DROP,
-                                      MSG_EXTENTS,     MSG_HOLDERS, MSG_UPGRADE, MSG_RELOAD};
+                                      MSG_EXTENTS,     MSG_HOLDERS, MSG_UPGRADE, MSG_RELOAD,
+                                      MSG_RETIRE};
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
         struct msg_request req = {.serial = 1, .op = ops[i]};
         request_back(&req);

@@ -44,6 +44,10 @@ int picture_records(struct picture *p, struct picture_segment *s, uint32_t from,
     for (; unit < to || is_first; is_first = false) {
         req.extents.unit = unit;
         int r = peer_call(p->peer, &req, &reply, NULL);
+        if (r == -ENOENT) { /* it has been retired meanwhile */
+            s->is_gone = p->has_moved = true;
+            return 0;
+        }
         if (r < 0)
             return r;
         if (reply.extents.unit != unit || (reply.extents.n == 0 && unit < to))
@@ -171,18 +175,52 @@ struct picture_segment *picture_find(struct picture *p, uint32_t slot)
     return NULL;
 }
 
+static void close_segment(struct picture_segment *s)
+{
+    close_fd(&s->fd);
+    free(s->records);
+}
+
+static void drop_gone(struct picture *p)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->n_segments; i++)
+        if (p->segments[i].is_gone) {
+            p->n_units -= p->segments[i].shape.n_units;
+            close_segment(&p->segments[i]);
+        } else {
+            p->segments[n++] = p->segments[i];
+        }
+    p->n_segments = n;
+}
+
 /* Those that are new since the last time, and what the control page says of all. */
 static int open_segments(struct picture *p)
 {
     struct control_segment told[HEAP_SLOTS];
     int r = control_read(p, told, sizeof(told), offsetof(struct control, segment));
 
+    p->retired_bytes = 0;
+    for (uint32_t i = 0; r == 0 && i < p->n_segments; i++) {
+        const struct control_segment *t = &told[p->segments[i].slot];
+        p->segments[i].is_gone |= t->size_bytes == 0 || t->retire == SEGMENT_RETIRED;
+    }
+    drop_gone(p);
     for (uint32_t slot = 0; r == 0 && slot < HEAP_SLOTS; slot++) {
         bool is_head = told[slot].size_bytes != 0 && told[slot].head_slot == slot;
+        if (is_head && told[slot].retire == SEGMENT_RETIRED) {
+            p->retired_bytes += told[slot].size_bytes;
+            continue;
+        }
         if (is_head && !picture_find(p, slot))
             r = open_segment(p, slot);
         if (r == 0 && is_head)
             picture_find(p, slot)->figures.control_bytes = told[slot].size_bytes;
+        if (r == -ENOENT) { /* retired since that was read */
+            p->has_moved = true;
+            r = 0;
+        }
     }
     return r;
 }
@@ -213,10 +251,13 @@ int picture_take(struct picture *p, bool *ret_still)
 
     if (r == 0)
         r = open_segments(p);
-    p->sums.counted_units = p->sums.file_bytes = 0;
+    p->sums.counted_units = 0;
+    p->sums.file_bytes = p->retired_bytes;
     for (uint32_t i = 0; r == 0 && i < p->n_segments; i++) {
         struct picture_segment *s = &p->segments[i];
         r = picture_records(p, s, 0, s->shape.n_table, s->records, false);
+        if (s->is_gone)
+            continue;
         count_records(p, s);
         p->sums.file_bytes += s->figures.file_bytes;
     }
@@ -276,10 +317,8 @@ int picture_open(struct picture *ret, struct peer *peer, const char *tenant)
 
 void picture_close(struct picture *p)
 {
-    for (uint32_t i = 0; i < p->n_segments; i++) {
-        close_fd(&p->segments[i].fd);
-        free(p->segments[i].records);
-    }
+    for (uint32_t i = 0; i < p->n_segments; i++)
+        close_segment(&p->segments[i]);
     close_fd(&p->control_fd);
     free(p->clients);
     free(p->is_client);

@@ -13,6 +13,7 @@ struct picture_segment {
     struct check_segment figures;
     struct check_record *records;
     uint32_t span_units;
+    bool is_gone; /* since it was opened */
 };
 
 struct picture {
@@ -21,7 +22,8 @@ struct picture {
     bool has_moved; /* since `changes` was set */
     int control_fd;
     uint32_t n_segments;
-    uint64_t n_units; /* of all segments, their tables included */
+    uint64_t n_units;       /* of all segments, their tables included */
+    uint64_t retired_bytes; /* of segments that are charged yet, and that nobody gets any more */
     struct picture_segment segments[HEAP_SLOTS];
     struct check_sums sums;
     struct check_client *clients; /* CLIENT_IDS */

@@ -112,6 +112,8 @@ static int look_with(struct work *w, check_fn fn)
 
     for (uint32_t i = 0; r == 0 && i < w->picture.n_segments; i++) {
         struct check_table table = picture_table(&w->picture, &w->picture.segments[i]);
+        if (w->picture.segments[i].is_gone)
+            continue;
         r = check_table(&table, fn, w);
         if (r < 0)
             return peer_fail(w->picture.peer, r, "segment %u cannot be read", table.slot);
@@ -181,7 +183,9 @@ static int look_once(struct work *w, struct picture_segment *s, struct again *a,
     if (r == 0)
         r = picture_clients(&w->picture, false);
     table.span_units = s->span_units;
-    if (r == 0 && !w->picture.has_moved) {
+    if (r == 0 && s->is_gone) {
+        *ret_still = true; /* and with it what looked wrong */
+    } else if (r == 0 && !w->picture.has_moved) {
         r = check_table(&table, compare, a);
         if (r < 0)
             return peer_fail(w->picture.peer, r, "segment %u cannot be read", s->slot);
@@ -197,6 +201,10 @@ static int look_again(struct work *w, struct suspect *suspect)
     bool is_still = false;
     int r = 0;
 
+    if (!s) {
+        suspect->is_gone = true;
+        return 0;
+    }
     for (uint32_t i = 0; r == 0 && !is_still && i < QUICK_TRIES; i++)
         r = look_once(w, s, &a, &is_still);
     if (r < 0 || !is_still)
