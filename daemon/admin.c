@@ -45,7 +45,7 @@ void admin_tenants(struct core *core, struct session *s, const struct msg_reques
     reply.tenants.more = false;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
-        if (strcmp(t->name, req->tenants.after) <= 0 || !access_allows(&t->access, &s->creds) ||
+        if (strcmp(t->name, req->tenants.after) <= 0 || !tenant_allows(t, &s->creds, ACCESS_LOOK) ||
             (t->is_forgotten && !t->is_open))
             continue;
         if (reply.tenants.n == MSG_TENANTS_MAX) {
@@ -64,7 +64,7 @@ void admin_look(struct core *core, struct session *s, const struct msg_request *
         session_fail(core, s, -EINVAL, "this connection is attached to a tenant");
         return;
     }
-    struct tenant *t = session_admit(core, s, req->look.tenant, false);
+    struct tenant *t = session_admit(core, s, req->look.tenant, ACCESS_LOOK);
     if (!t)
         return;
     int fd = fcntl(t->control_ro_fd, F_DUPFD_CLOEXEC, 0);
@@ -81,8 +81,8 @@ void admin_look(struct core *core, struct session *s, const struct msg_request *
 
 void admin_upgrade(struct core *core, struct session *s)
 {
-    if (!access_is_admin(&s->creds)) {
-        session_fail(core, s, -EACCES, "user %u may not upgrade acred", (unsigned)s->creds.uid);
+    if (!core_is_admin(core, &s->creds)) {
+        session_refuse(core, s, "upgrade acred");
         return;
     }
     core->makes_room = true;
@@ -91,9 +91,8 @@ void admin_upgrade(struct core *core, struct session *s)
 
 void admin_reload(struct core *core, struct session *s)
 {
-    if (!access_is_admin(&s->creds)) {
-        session_fail(core, s, -EACCES, "user %u may not change the configuration",
-                     (unsigned)s->creds.uid);
+    if (!core_is_admin(core, &s->creds)) {
+        session_refuse(core, s, "change the configuration");
         return;
     }
     if (!core->source) {
@@ -108,15 +107,9 @@ void admin_reload(struct core *core, struct session *s)
 void admin_tenant_drop(struct core *core, struct session *s, const struct msg_request *req)
 {
     struct msg_reply reply;
-    struct tenant *t = core_find_tenant(core, req->tenant_drop.tenant);
-    if (!access_is_admin(&s->creds)) {
-        session_fail(core, s, -EACCES, "user %u may not drop heaps", (unsigned)s->creds.uid);
+    struct tenant *t = session_find(core, s, req->tenant_drop.tenant, ACCESS_ADMIN);
+    if (!t)
         return;
-    }
-    if (!t) {
-        session_fail(core, s, -ENOENT, "there is no tenant \"%s\"", req->tenant_drop.tenant);
-        return;
-    }
     if (t->is_open && (t->clients.n > 0 || t->n_jobs > 0 || !TAILQ_EMPTY(&t->attaches))) {
         session_fail(core, s, -EBUSY, "tenant \"%s\" has %u clients", t->name, t->clients.n);
         return;

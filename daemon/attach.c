@@ -89,7 +89,7 @@ void attach_request(struct core *core, struct session *s, const struct msg_reque
     else if (req->attach.resume_client != 0)
         c = find_resumed(core, s, req);
     else
-        t = session_admit(core, s, req->attach.tenant, true);
+        t = session_admit(core, s, req->attach.tenant, ACCESS_ATTACH);
     if (t) {
         life_fd = new_life_fd(core, s, fd);
     } else {

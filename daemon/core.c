@@ -71,9 +71,15 @@ void core_deinit(struct core *core)
     for (uint32_t i = core->n_tenants; i-- > 0;) /* groups after those below them */
         tenant_free(core->tenants[i]);
     ledger_deinit(&core->ledger);
+    access_list_deinit(&core->admins);
     close_fd(&core->bell_fd);
     free(core->tenants);
     free(core->tags);
+}
+
+bool core_is_admin(const struct core *core, const struct creds *creds)
+{
+    return access_is_admin(creds) || access_list_has(&core->admins, creds);
 }
 
 /* ---- tenants ---- */

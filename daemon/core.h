@@ -111,6 +111,7 @@ struct core {
     struct tenant **tenants; /* by name */
     uint32_t n_tenants;
     uint32_t n_clients;          /* attached or dying, of all tenants */
+    struct access_list admins;   /* beside root and the daemon's own user */
     struct user_list users;      /* that have clients */
     uint32_t n_user_clients_max; /* of a user who is no admin: a client outlives its connection */
     struct session_list sessions;
@@ -136,7 +137,10 @@ void core_deinit(struct core *core);
 /* Of a heap that goes as it is. */
 void core_forget_clients(struct tenant *tenant);
 
-/* Takes access. -EEXIST, -ENOMEM. */
+/* Who may anything: with all tenants, and with the daemon itself. */
+bool core_is_admin(const struct core *core, const struct creds *creds);
+
+/* Takes access: who may attach. -EEXIST, -ENOMEM. */
 int core_add_tenant(struct core *core, const char *name, const struct tenant_wish *wish,
                     struct access_list *access);
 struct tenant *core_find_tenant(const struct core *core, const char *name);

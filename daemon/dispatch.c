@@ -94,6 +94,8 @@ static void do_look(struct core *core, struct session *s, const struct msg_reque
         session_fail(core, s, -EINVAL, "this connection has no tenant");
     else if (!s->client && (!t->is_open || t->heap_id != s->looking_heap_id))
         session_fail(core, s, -ESTALE, "the heap has been dropped");
+    else if (!s->client && !session_find(core, s, t->name, ACCESS_LOOK))
+        return; /* the configuration has changed */
     else if (req->op == MSG_EXTENTS)
         records_extents(core, s, t, req);
     else if (req->op == MSG_HOLDERS)

@@ -98,7 +98,7 @@ static const struct tenant_wish nothing;
 
 static void forget(struct tenant *t)
 {
-    struct access_list nobody = {0};
+    struct access nobody = {0};
     if (t->is_forgotten)
         return;
     log_line(LOG_WARNING, "tenant %s is not in the configuration any more%s", t->name,
@@ -111,6 +111,9 @@ static void forget(struct tenant *t)
 static void carry_out(struct core *core, struct config *config)
 {
     core->ledger.capacity_bytes = config->capacity_bytes;
+    access_list_deinit(&core->admins);
+    core->admins = config->admins;
+    config->admins = (struct access_list){0};
     for (uint32_t i = 0; i < core->n_tenants; i++)
         if (!config_find(config, core->tenants[i]->name))
             forget(core->tenants[i]);

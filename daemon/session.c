@@ -107,20 +107,44 @@ void session_close_unwanted(struct core *core, const struct session *s, int fd)
 
 /* ---- tenants ---- */
 
-/* The tenant, if it is there and the peer may have it; else replies. */
-struct tenant *session_admit(struct core *core, struct session *s, const char *name, bool attaches)
+void session_refuse(struct core *core, struct session *s, const char *what)
 {
+    session_fail(core, s, -EACCES,
+                 "user %u may not %s: admin_users or admin_groups outside of any tenant in acred's "
+                 "configuration would allow it",
+                 (unsigned)s->creds.uid, what);
+}
+
+struct tenant *session_find(struct core *core, struct session *s, const char *name,
+                            enum access_right right)
+{
+    static const struct {
+        const char *what, *users, *groups;
+    } words[] = {{"look at", "read_users", "read_groups"},
+                 {"attach to", "users", "groups"},
+                 {"drop the heap of", "admin_users", "admin_groups"}};
     struct tenant *t = core_find_tenant(core, name);
     if (!t) {
         session_fail(core, s, -ENOENT, "there is no tenant \"%s\"", name);
         return NULL;
     }
-    if (!access_allows(&t->access, &s->creds)) {
-        session_fail(core, s, -EACCES, "user %u may not use tenant \"%s\"", (unsigned)s->creds.uid,
-                     name);
+    if (tenant_allows(t, &s->creds, right))
+        return t;
+    session_fail(core, s, -EACCES,
+                 "user %u may not %s tenant \"%s\": its %s or %s in acred's configuration would "
+                 "allow it",
+                 (unsigned)s->creds.uid, words[right].what, name, words[right].users,
+                 words[right].groups);
+    return NULL;
+}
+
+struct tenant *session_admit(struct core *core, struct session *s, const char *name,
+                             enum access_right right)
+{
+    struct tenant *t = session_find(core, s, name, right);
+    if (!t)
         return NULL;
-    }
-    if ((t->is_group || t->is_forgotten) && (attaches || !t->is_open)) {
+    if ((t->is_group || t->is_forgotten) && (right == ACCESS_ATTACH || !t->is_open)) {
         session_fail(core, s, -ENOENT,
                      t->is_group ? "tenant \"%s\" is a group: one of those below it has a heap"
                                  : "tenant \"%s\" is not in the configuration any more",

@@ -59,7 +59,7 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
     acre_assert(strlen(name) < sizeof(t->name));
     strcpy(t->name, name);
     t->core = core;
-    t->access = *access;
+    t->access.of[ACCESS_ATTACH] = *access;
     *access = (struct access_list){0};
     t->ready_units = wish->ready_bytes / UNIT_BYTES;
     t->pages_wanted = wish->pages;
@@ -143,11 +143,20 @@ void tenant_set(struct tenant *t, const struct tenant_wish *wish)
         tell_limits(t);
 }
 
-void tenant_let_in(struct tenant *t, struct access_list *access)
+void tenant_let_in(struct tenant *t, struct access *access)
 {
     access_deinit(&t->access);
     t->access = *access;
-    *access = (struct access_list){0};
+    *access = (struct access){0};
+}
+
+bool tenant_allows(const struct tenant *t, const struct creds *creds, enum access_right right)
+{
+    char group[TENANT_NAME_BYTES];
+    const struct tenant *above = t;
+    while (above && !access_allows(&above->access, right, creds))
+        above = tenant_group_name(above->name, group) ? core_find_tenant(t->core, group) : NULL;
+    return above || core_is_admin(t->core, creds);
 }
 
 static void begin(struct tenant *t)

@@ -87,12 +87,13 @@ static void test_a_file_says_capacity_tenants_and_who_may(void **state)
     assert_int_equal(c.n_tenants, 2);
     assert_string_equal(c.tenants[0].name, "one");
     assert_int_equal(c.tenants[0].wish.max_bytes, MIB(64));
-    assert_int_equal(c.tenants[0].access.n_users, 2);
-    assert_int_equal(c.tenants[0].access.users[1], 4242);
-    assert_int_equal(c.tenants[0].access.n_groups, 1);
-    assert_false(c.tenants[0].access.everyone);
+    const struct access_list *may = &c.tenants[0].access.of[ACCESS_ATTACH];
+    assert_int_equal(may->n_users, 2);
+    assert_int_equal(may->users[1], 4242);
+    assert_int_equal(may->n_groups, 1);
+    assert_false(may->everyone);
     assert_int_equal(c.tenants[1].wish.max_bytes, MIB(1));
-    assert_true(c.tenants[1].access.everyone);
+    assert_true(c.tenants[1].access.of[ACCESS_ATTACH].everyone);
     config_deinit(&c);
 }
 
@@ -114,7 +115,7 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
     refused("\ntenant \"a/b\" {\n max = \"1M\"\n}\n", 4, "\"a/b\" is in no group");
     refused("tenant \"a/b\" { max = \"1M\" }\n"
             "tenant \"a\" { max = \"1M\" users = {\"*\"} }\n",
-            2, "\"a\" is a group (others are below it): it can have min and max only");
+            2, "\"a\" is a group (others are below it) and has no heap");
     refused("tenant \"a\" { max = \"3M\" }\n"
             "tenant \"a/b\" { max = \"2M\" min = \"2M\" }\n"
             "tenant \"a/c\" { max = \"2M\" min = \"2M\" }\n",
@@ -132,6 +133,36 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
             "than the capacity");
     refused("tenant \"a\" {\n max = \"1M\"\n pages = \"huge\"\n}\n", 3,
             "neither \"4k\" nor \"thp\"");
+    refused("tenant \"a\" {\n max = \"1M\"\n admin_users = {\"*\"}\n}\n", 3,
+            "would let everybody administrate");
+    refused("\nadmin_users = {\"root\", \"*\"}\n", 2, "would let everybody administrate");
+    refused("admin_groups = {\"no-such-group-here\"}\n", 1, "no group");
+    refused("tenant \"a\" {\n max = \"1M\"\n read_users = {\"no-such-user-here\"}\n}\n", 3,
+            "no user");
+}
+
+static void test_a_file_says_who_may_look_and_who_administrates(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(read_text(&c, "admin_users = {\"4240\"}\nadmin_groups = {\"4241\"}\n"
+                                   "tenant \"a\" { max = \"1M\" admin_groups = {\"7\"} }\n"
+                                   "tenant \"a/b\" { max = \"1M\" users = {\"1\", \"2\"}\n"
+                                   "  read_users = {\"*\"} read_groups = {\"3\"}\n"
+                                   "  admin_users = {\"4\", \"5\"} admin_groups = {\"6\"} }\n"),
+                     0);
+    assert_int_equal(c.admins.n_users, 1);
+    assert_int_equal(c.admins.users[0], 4240);
+    assert_int_equal(c.admins.groups[0], 4241);
+    assert_int_equal(c.tenants[0].access.of[ACCESS_ADMIN].groups[0], 7);
+    const struct access_list *of = c.tenants[1].access.of;
+    assert_int_equal(of[ACCESS_ATTACH].n_users, 2);
+    assert_int_equal(of[ACCESS_ATTACH].n_groups, 0);
+    assert_true(of[ACCESS_LOOK].everyone);
+    assert_int_equal(of[ACCESS_LOOK].groups[0], 3);
+    assert_int_equal(of[ACCESS_ADMIN].users[1], 5);
+    assert_int_equal(of[ACCESS_ADMIN].groups[0], 6);
+    config_deinit(&c);
 }
 
 static void test_groups_come_before_who_is_in_them_and_promises_add_up(void **state)
@@ -241,17 +272,32 @@ static void test_access_goes_by_user_and_by_any_group(void **state)
     (void)state;
     struct access_list list = {0};
     struct creds user = somebody(4242, 4242), other = somebody(4243, 4243), root = somebody(0, 0);
-    assert_false(access_allows(&list, &user));
-    assert_true(access_allows(&list, &root));
+    assert_true(access_list_is_empty(&list));
+    assert_false(access_list_has(&list, &user));
+    assert_true(access_is_admin(&root));
     assert_int_equal(access_add_user(&list, 4242), 0);
-    assert_true(access_allows(&list, &user));
-    assert_false(access_allows(&list, &other));
+    assert_true(access_list_has(&list, &user));
+    assert_false(access_list_has(&list, &other));
     assert_int_equal(access_add_group(&list, 777), 0);
-    assert_true(access_allows(&list, &other));
+    assert_true(access_list_has(&list, &other));
     assert_false(access_is_admin(&other));
-    access_deinit(&list);
+    access_list_deinit(&list);
     list.everyone = true;
-    assert_true(access_allows(&list, &other));
+    assert_true(access_list_has(&list, &other));
+}
+
+static void test_a_right_brings_those_before_it(void **state)
+{
+    (void)state;
+    struct access access = {0};
+    for (unsigned i = 0; i < ACCESS_RIGHTS; i++)
+        assert_int_equal(access_add_user(&access.of[i], 100 + i), 0);
+    for (unsigned has = 0; has < ACCESS_RIGHTS; has++) {
+        struct creds creds = somebody(100 + has, 100);
+        for (unsigned asked = 0; asked < ACCESS_RIGHTS; asked++)
+            assert_int_equal(access_allows(&access, asked, &creds), asked <= has);
+    }
+    access_deinit(&access);
 }
 
 static void test_a_zero_byte_hides_nothing(void **state)
@@ -283,6 +329,8 @@ int main(void)
         cmocka_unit_test(test_capacity_is_never_more_than_can_be_backed),
         cmocka_unit_test(test_names_of_tenants_are_plain),
         cmocka_unit_test(test_access_goes_by_user_and_by_any_group),
+        cmocka_unit_test(test_a_right_brings_those_before_it),
+        cmocka_unit_test(test_a_file_says_who_may_look_and_who_administrates),
         cmocka_unit_test(test_a_zero_byte_hides_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -372,6 +372,131 @@ static void test_access_and_unknown_tenants_have_their_errors(void **state)
     finish();
 }
 
+static void configure(const char *text)
+{
+    struct config config;
+    char path[32], why[MSG_TEXT_BYTES];
+    int fd = memfd_create("config", MFD_CLOEXEC);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (config_read(&config, path, why, sizeof(why)) < 0)
+        fail_msg("%s", why);
+    close(fd);
+    assert_int_equal(config_complete(&config, BIG_BYTES), 0);
+    assert_int_equal(reload_apply(&w.core, &config), 0);
+    config_deinit(&config);
+}
+
+static int ask_tenant_as(uid_t uid, enum msg_op op, const char *tenant)
+{
+    struct fake f;
+    struct msg_request req = {.op = op};
+    connect_as(&f, uid);
+    if (op == MSG_ATTACH)
+        fake_make_page(&f);
+    strcpy(op == MSG_LOOK     ? req.look.tenant
+           : op == MSG_ATTACH ? req.attach.tenant
+                              : req.tenant_drop.tenant,
+           tenant);
+    int r = ask_with(&f, &req, op == MSG_ATTACH ? fcntl(f.life_fd, F_DUPFD_CLOEXEC, 0) : -1);
+    if (r == -EACCES) { /* who, and what would allow it */
+        char who[32];
+        snprintf(who, sizeof(who), "user %u may not ", (unsigned)uid);
+        assert_non_null(strstr(f.reply.text, who));
+        assert_non_null(strstr(f.reply.text, tenant));
+        assert_non_null(strstr(f.reply.text, op == MSG_LOOK     ? " look at "
+                                             : op == MSG_ATTACH ? " attach to "
+                                                                : " drop the heap of "));
+        assert_non_null(strstr(f.reply.text, op == MSG_LOOK ? "its read_users or read_groups"
+                                             : op == MSG_ATTACH
+                                                 ? "its users or groups"
+                                                 : "its admin_users or admin_groups"));
+    }
+    kill_it(&f);
+    return r;
+}
+
+/* In the order of their rights: to look, to attach, to drop. */
+static void expect_rights(uid_t uid, const char *tenant, unsigned n_rights)
+{
+    static const enum msg_op ops[] = {MSG_LOOK, MSG_ATTACH, MSG_TENANT_DROP};
+    for (unsigned i = 0; i < ARRAY_LEN(ops); i++)
+        if (ask_tenant_as(uid, ops[i], tenant) != (i < n_rights ? 0 : -EACCES))
+            fail_msg("user %u and tenant %s: right %u of %u", uid, tenant, i, n_rights);
+}
+
+static uint32_t n_listed(uid_t uid)
+{
+    struct fake f;
+    connect_as(&f, uid);
+    assert_int_equal(ask(&f, (struct msg_request){.op = MSG_TENANTS}), 0);
+    hang_up(&f);
+    return f.reply.tenants.n;
+}
+
+static void test_who_may_look_attach_and_administrate_is_told_apart(void **state)
+{
+    (void)state;
+    start(MIB(64), BIG_BYTES);
+    configure("admin_users = {\"9\"}\n"
+              "tenant \"t\" { max = \"1M\" users = {\"1\"} read_users = {\"2\"} "
+              "admin_users = {\"3\"} }\n"
+              "tenant \"team\" { max = \"1M\" admin_groups = {\"4\"} read_users = {\"5\"} }\n"
+              "tenant \"team/a\" { max = \"1M\" }\n"
+              "tenant \"team/a/b\" { max = \"1M\" users = {\"6\"} }\n");
+    static const struct {
+        uid_t uid;
+        unsigned t, b, n_listed;
+    } cases[] = {{0, 3, 3, 4}, {9, 3, 3, 4}, {1, 2, 0, 1}, {2, 1, 0, 1}, {3, 3, 0, 1},
+                 {4, 0, 3, 3}, {5, 0, 1, 3}, {6, 0, 2, 1}, {7, 0, 0, 0}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        expect_rights(cases[i].uid, "t", cases[i].t);
+        expect_rights(cases[i].uid, "team/a/b", cases[i].b);
+        assert_int_equal(n_listed(cases[i].uid), cases[i].n_listed);
+    }
+    finish();
+}
+
+static void test_administrators_of_the_daemon_are_named_outside_of_tenants(void **state)
+{
+    (void)state;
+    static const enum msg_op ops[] = {MSG_UPGRADE, MSG_RELOAD};
+    struct fake f;
+    start(MIB(64), BIG_BYTES);
+    for (int round = 0; round < 2; round++) {
+        configure(round ? "admin_groups = {\"3\"}\ntenant \"t\" { max = \"1M\" }\n"
+                        : "tenant \"t\" { max = \"1M\" admin_users = {\"3\"} }\n");
+        for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
+            connect_as(&f, 3);
+            int r = ask(&f, (struct msg_request){.op = ops[i]});
+            /* There is nothing to be read again. */
+            assert_int_equal(r, !round ? -EACCES : ops[i] == MSG_RELOAD ? -EOPNOTSUPP : 0);
+            if (!round)
+                assert_non_null(strstr(f.reply.text, "admin_users or admin_groups outside of any"));
+            hang_up(&f);
+        }
+    }
+    w.core.makes_room = false;
+    finish();
+}
+
+static void test_who_may_no_longer_look_is_told_nothing_more(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct msg_request look = {.op = MSG_LOOK};
+    start(MIB(64), BIG_BYTES);
+    configure("tenant \"t\" { max = \"1M\" read_users = {\"2\"} }\n");
+    connect_as(&f, 2);
+    strcpy(look.look.tenant, "t");
+    assert_int_equal(ask(&f, look), 0);
+    assert_int_equal(ask(&f, (struct msg_request){.op = MSG_HOLDERS}), 0);
+    configure("tenant \"t\" { max = \"1M\" }\n");
+    assert_int_equal(ask(&f, (struct msg_request){.op = MSG_HOLDERS}), -EACCES);
+    hang_up(&f);
+    finish();
+}
+
 static void test_another_version_or_layout_is_told_apart(void **state)
 {
     (void)state;
@@ -1631,7 +1756,7 @@ static void test_a_user_has_so_many_clients_and_no_more(void **state)
     (void)state;
     struct fake f[4];
     start(MIB(64), BIG_BYTES);
-    w.tenant->access.everyone = true;
+    w.tenant->access.of[ACCESS_ATTACH].everyone = true;
     w.core.n_user_clients_max = 2;
     for (int i = 0; i < 2; i++) {
         connect_as(&f[i], 1000);
@@ -3093,6 +3218,9 @@ int main(void)
         cmocka_unit_test(test_attaching_shows_the_client_in_the_control_page),
         cmocka_unit_test(test_what_is_no_mapped_life_page_does_not_attach),
         cmocka_unit_test(test_access_and_unknown_tenants_have_their_errors),
+        cmocka_unit_test(test_who_may_look_attach_and_administrate_is_told_apart),
+        cmocka_unit_test(test_administrators_of_the_daemon_are_named_outside_of_tenants),
+        cmocka_unit_test(test_who_may_no_longer_look_is_told_nothing_more),
         cmocka_unit_test(test_another_version_or_layout_is_told_apart),
         cmocka_unit_test(test_a_hang_up_while_the_page_is_asked_leaves_nothing),
         cmocka_unit_test(test_many_deaths_at_once_are_buried_in_turns),
