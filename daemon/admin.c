@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "daemon/own.h"
 #include "daemon/reload.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
@@ -64,7 +65,8 @@ void admin_look(struct core *core, struct session *s, const struct msg_request *
         session_fail(core, s, -EINVAL, "this connection is attached to a tenant");
         return;
     }
-    struct tenant *t = session_admit(core, s, req->look.tenant, ACCESS_LOOK);
+    struct tenant *t =
+        session_admit(core, s, own_meant(core, s->creds.uid, req->look.tenant), ACCESS_LOOK);
     if (!t)
         return;
     int fd = fcntl(t->control_ro_fd, F_DUPFD_CLOEXEC, 0);

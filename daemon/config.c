@@ -11,6 +11,8 @@
 
 #include <confuse.h>
 
+#include "daemon/own.h"
+
 #define CONFIG_BYTES_MAX MIB(1)
 
 /* Stands behind the file's text: libconfuse takes the end of file for a closing brace, but not an
@@ -183,13 +185,44 @@ static int check_group(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
+static bool is_pattern(cfg_t *sec)
+{
+    return strstr(cfg_title(sec), OWN_MARK) != NULL;
+}
+
+/* Nobody knows how many tenants it makes. */
+static int check_pattern(cfg_t *cfg, cfg_t *sec)
+{
+    uint64_t min_bytes = 0, ready_bytes = 0;
+    unsigned n = 0;
+    (void)config_parse_bytes(cfg_getstr(sec, "min"), &min_bytes);
+    (void)config_parse_bytes(cfg_getstr(sec, "ready"), &ready_bytes);
+    for (unsigned i = 0; i < cfg_size(cfg, "tenant"); i++)
+        n += is_pattern(cfg_getnsec(cfg, "tenant", i));
+    if (min_bytes > 0 || ready_bytes > 0)
+        cfg_error(cfg,
+                  "tenant \"%s\" is one for each user and cannot have %s: nobody could say what "
+                  "that is in all",
+                  cfg_title(sec), min_bytes > 0 ? "min" : "ready");
+    else if (cfg_size(sec, "users") > 0 || cfg_size(sec, "groups") > 0)
+        cfg_error(cfg,
+                  "tenant \"%s\" is one for each user, who alone may attach: no users or groups",
+                  cfg_title(sec));
+    else if (n > 1)
+        cfg_error(cfg, "tenant \"%s\" is the second one with %s in its name", cfg_title(sec),
+                  OWN_MARK);
+    else
+        return 0;
+    return -1;
+}
+
 static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
 {
     cfg_t *sec = cfg_opt_getnsec(opt, cfg_opt_size(opt) - 1);
-    if (!config_valid_name(cfg_title(sec))) {
+    if (!config_valid_name(cfg_title(sec)) && !own_valid_pattern(cfg_title(sec))) {
         cfg_error(cfg,
-                  "\"%s\" cannot be a tenant's name (1 to 63 letters, digits, '.', '_', '-', and "
-                  "'/' between a group and what is in it)",
+                  "\"%s\" cannot be a tenant's name (1 to 63 letters, digits, '.', '_', '-', "
+                  "'/' between a group and what is in it, and one %%u behind the last '/')",
                   cfg_title(sec));
         return -1;
     }
@@ -206,7 +239,7 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
                   min_bytes > max_bytes ? "min" : "ready");
         return -1;
     }
-    return check_sum(cfg);
+    return is_pattern(sec) ? check_pattern(cfg, sec) : check_sum(cfg);
 }
 
 /* ---- taking over ---- */
@@ -327,6 +360,19 @@ static int check_tree(struct config *c, const char *path, char *text, size_t n_t
     return why ? -EINVAL : 0;
 }
 
+/* It is no tenant, but how tenants are. */
+static void take_pattern(struct config *c)
+{
+    uint32_t i = 0;
+    while (i < c->n_tenants && !strstr(c->tenants[i].name, OWN_MARK))
+        i++;
+    if (i == c->n_tenants)
+        return;
+    c->own = c->tenants[i];
+    c->n_tenants--;
+    memmove(c->tenants + i, c->tenants + i + 1, (c->n_tenants - i) * sizeof(*c->tenants));
+}
+
 /* The file and the end mark, as a stream. text belongs to it. */
 static int open_text(const char *path, char **ret_text, FILE **ret_stream)
 {
@@ -367,12 +413,18 @@ static int parse_file(cfg_t *cfg, const char *path, char *text, size_t n_text)
     return r;
 }
 
-static void check_lists(cfg_t *cfg)
+static void set_checks(cfg_t *cfg)
 {
     static const char *const users[] = {"tenant|users", "tenant|read_users"};
     static const char *const admins[] = {"tenant|admin_users", "admin_users"};
     static const char *const groups[] = {"tenant|groups", "tenant|read_groups",
                                          "tenant|admin_groups", "admin_groups"};
+    (void)cfg_set_validate_func(cfg, "capacity", check_capacity);
+    (void)cfg_set_validate_func(cfg, "tenant", check_tenant);
+    (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
+    (void)cfg_set_validate_func(cfg, "tenant|min", check_bytes_or_none);
+    (void)cfg_set_validate_func(cfg, "tenant|ready", check_bytes_or_none);
+    (void)cfg_set_validate_func(cfg, "tenant|pages", check_pages);
     for (size_t i = 0; i < ARRAY_LEN(users); i++)
         (void)cfg_set_validate_func(cfg, users[i], check_user);
     for (size_t i = 0; i < ARRAY_LEN(admins); i++)
@@ -408,13 +460,7 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
     sentence = text;
     sentence_bytes = n_text;
     (void)cfg_set_error_function(cfg, take_sentence);
-    (void)cfg_set_validate_func(cfg, "capacity", check_capacity);
-    (void)cfg_set_validate_func(cfg, "tenant", check_tenant);
-    (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
-    (void)cfg_set_validate_func(cfg, "tenant|min", check_bytes_or_none);
-    (void)cfg_set_validate_func(cfg, "tenant|ready", check_bytes_or_none);
-    (void)cfg_set_validate_func(cfg, "tenant|pages", check_pages);
-    check_lists(cfg);
+    set_checks(cfg);
     int r = parse_file(cfg, path, text, n_text);
     if (r == 0 && cfg_getstr(cfg, "capacity"))
         (void)config_parse_bytes(cfg_getstr(cfg, "capacity"), &ret->capacity_bytes);
@@ -424,6 +470,8 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
         r = take_tenants(cfg, ret);
     if (r == 0)
         r = check_tree(ret, path, text, n_text);
+    if (r == 0)
+        take_pattern(ret);
     cfg_free(cfg);
     sentence = NULL;
     if (r < 0)
@@ -435,6 +483,7 @@ void config_deinit(struct config *config)
 {
     for (uint32_t i = 0; i < config->n_tenants; i++)
         access_deinit(&config->tenants[i].access);
+    access_deinit(&config->own.access);
     access_list_deinit(&config->admins);
     free(config->tenants);
     *config = (struct config){0};
@@ -449,7 +498,7 @@ int config_complete(struct config *config, uint64_t memory_bytes)
         config->asked_bytes = config->capacity_bytes;
         config->capacity_bytes = backed_bytes;
     }
-    if (config->n_tenants > 0)
+    if (config->n_tenants > 0 || config->own.name[0])
         return 0;
     free(config->tenants);
     config->tenants = calloc(1, sizeof(*config->tenants));

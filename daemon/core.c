@@ -7,6 +7,7 @@
 
 #include "daemon/decay.h"
 #include "daemon/memory.h"
+#include "daemon/own.h"
 #include "daemon/prepare.h"
 #include "daemon/reaper.h"
 #include "daemon/tenant.h"
@@ -28,6 +29,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     core->n_user_clients_max = UINT32_MAX;
     LIST_INIT(&core->sessions);
     TAILQ_INIT(&core->releasing);
+    TAILQ_INIT(&core->naming);
     LIST_INIT(&core->users);
     ledger_init(&core->ledger, capacity_bytes);
     core->bell_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -72,6 +74,7 @@ void core_deinit(struct core *core)
         tenant_free(core->tenants[i]);
     ledger_deinit(&core->ledger);
     access_list_deinit(&core->admins);
+    own_free(core->own);
     close_fd(&core->bell_fd);
     free(core->tenants);
     free(core->tags);
@@ -126,6 +129,19 @@ int core_add_tenant(struct core *core, const char *name, const struct tenant_wis
     return 0;
 }
 
+void core_remove_tenant(struct core *core, uint32_t at)
+{
+    struct tenant *t = core->tenants[at];
+    struct session *s;
+    LIST_FOREACH (s, &core->sessions, in_core)
+        if (s->looking == t)
+            s->looking = NULL;
+    core->n_tenants--;
+    memmove(core->tenants + at, core->tenants + at + 1,
+            (core->n_tenants - at) * sizeof(struct tenant *));
+    tenant_free(t);
+}
+
 /* ---- time ---- */
 
 static bool wants_tick(const struct core *core)
@@ -133,6 +149,8 @@ static bool wants_tick(const struct core *core)
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
         if (t->is_open && (t->orphans.n > 0 || t->n_ticks > 0 || t->prepare.demand_units > 0))
+            return true;
+        if (own_goes(t))
             return true;
     }
     return core->zombies != NULL;
@@ -188,6 +206,7 @@ static void tick(struct core *core)
         prepare_tick(t);
     }
     zombie_sweep(core);
+    own_sweep(core);
 }
 
 void core_tick(struct core *core, uint64_t now_ns)

@@ -90,9 +90,9 @@ static void do_map_segment(struct core *core, struct session *s, const struct te
 static void do_look(struct core *core, struct session *s, const struct msg_request *req)
 {
     const struct tenant *t = s->client ? s->client->tenant : s->looking;
-    if (!t)
+    if (!t && s->looking_heap_id == 0)
         session_fail(core, s, -EINVAL, "this connection has no tenant");
-    else if (!s->client && (!t->is_open || t->heap_id != s->looking_heap_id))
+    else if (!t || (!s->client && (!t->is_open || t->heap_id != s->looking_heap_id)))
         session_fail(core, s, -ESTALE, "the heap has been dropped");
     else if (!s->client && !session_find(core, s, t->name, ACCESS_LOOK))
         return; /* the configuration has changed */
@@ -238,7 +238,8 @@ static void do_ack(struct core *core, struct session *s, const struct msg_reques
 
 void dispatch_accept(struct core *core, struct session *s, void *peer, const struct creds *creds)
 {
-    *s = (struct session){.core = core, .peer = peer, .creds = *creds, .held_fd = -1};
+    *s = (struct session){
+        .core = core, .peer = peer, .creds = *creds, .held_fd = -1, .request_fd = -1};
     LIST_INSERT_HEAD(&core->sessions, s, in_core);
 }
 

@@ -9,6 +9,8 @@
  *   tenant gone      its clients go on with what they have; nobody new may attach, and it cannot
  *                    grow. Named again, it is what it was
  *   pages            from the next heap on
+ *   users' own       as the pattern says by now (own.c); they are forgotten when it is gone, or
+ *                    does not fit their names any more
  *
  * All that can fail (memory for new tenants) comes first, so that a configuration is carried out
  * whole or not at all.
@@ -21,6 +23,7 @@
 #include "daemon/log.h"
 #include "daemon/machine.h"
 #include "daemon/memory.h"
+#include "daemon/own.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
 
@@ -108,19 +111,35 @@ static void forget(struct tenant *t)
     tenant_set(t, &nothing);
 }
 
-static void carry_out(struct core *core, struct config *config)
+/* Users' own tenants are not named: there they are as the pattern says. */
+static void unname(struct tenant *t)
 {
+    const struct own *own = t->core->own;
+    if (t->owner_uid == NOBODY_UID || !own || !own_fits(own->name, t->name)) {
+        forget(t);
+        return;
+    }
+    t->is_forgotten = false;
+    tenant_set(t, &own->wish);
+}
+
+/* Takes own. */
+static void carry_out(struct core *core, struct config *config, struct own *own)
+{
+    own_free(core->own);
+    core->own = own;
     core->ledger.capacity_bytes = config->capacity_bytes;
     access_list_deinit(&core->admins);
     core->admins = config->admins;
     config->admins = (struct access_list){0};
     for (uint32_t i = 0; i < core->n_tenants; i++)
         if (!config_find(config, core->tenants[i]->name))
-            forget(core->tenants[i]);
+            unname(core->tenants[i]);
     for (uint32_t i = 0; i < config->n_tenants; i++) {
         struct config_tenant *plan = &config->tenants[i];
         struct tenant *t = core_find_tenant(core, plan->name);
         t->is_group = plan->is_group;
+        tenant_set_owner(t, NOBODY_UID);
         tenant_let_in(t, &plan->access);
         change(t, &plan->wish);
     }
@@ -130,6 +149,7 @@ static void carry_out(struct core *core, struct config *config)
 
 int reload_apply(struct core *core, struct config *config)
 {
+    struct own *own = NULL;
     for (uint32_t i = 0; i < config->n_tenants; i++) {
         struct access_list nobody = {0};
         if (core_find_tenant(core, config->tenants[i].name))
@@ -139,7 +159,10 @@ int reload_apply(struct core *core, struct config *config)
             return r; /* those before are there, and nobody can tell */
         core_find_tenant(core, config->tenants[i].name)->is_forgotten = true;
     }
-    carry_out(core, config);
+    int r = own_new(&own, config->own.name, &config->own.wish, &config->own.access);
+    if (r < 0)
+        return r;
+    carry_out(core, config, own);
     return 0;
 }
 

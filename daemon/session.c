@@ -75,6 +75,10 @@ void session_stop_waiting(struct session *s)
     } else if (s->wait == WAIT_MEMORY) {
         TAILQ_REMOVE(&s->client->tenant->waiters, s, in_waiters);
         s->client->tenant->n_waiters--;
+    } else if (s->wait == WAIT_NAME) {
+        TAILQ_REMOVE(&s->core->naming, s, in_waiters);
+        session_close_unwanted(s->core, s, s->request_fd);
+        s->request_fd = -1;
     } else {
         return;
     }

@@ -52,6 +52,7 @@ struct tenant {
     struct core *core;
     struct budget budget;
     struct access access;
+    uid_t owner_uid;   /* whose own it is (own.h), or NOBODY_UID */
     bool is_group;     /* others are below it: no heap of its own */
     bool is_forgotten; /* by the configuration: who is there may stay */
     uint64_t ready_units;
@@ -108,6 +109,8 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
 void tenant_set(struct tenant *tenant, const struct tenant_wish *wish);
 /* Other access lists, which it takes. */
 void tenant_let_in(struct tenant *tenant, struct access *access);
+/* Whose own it is; NOBODY_UID: not one user's. */
+void tenant_set_owner(struct tenant *tenant, uid_t uid);
 /* By its own lists, or those of a group above it; administrators of the daemon may anything. */
 bool tenant_allows(const struct tenant *tenant, const struct creds *creds, enum access_right right);
 void tenant_free(struct tenant *tenant);

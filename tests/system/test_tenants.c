@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many users of one memory: promises (min), groups, and limits that change while all are at
- * work. */
+/* Many users of one memory: promises (min), groups, limits that change while all are at work, who
+ * may do what, and users' own tenants. */
 #include "tests/system/harness.h"
 
 #include <jansson.h>
@@ -273,6 +273,104 @@ static void each_may_do_what_the_configuration_says(void **state)
     expect_said(4003, "upgrade", 0, "");
 }
 
+/* ---- users' own ---- */
+
+struct visit {
+    uid_t uid;
+    _Atomic int turn; /* 1: it has its block; 2: it may go on */
+    bool leaves_something;
+};
+
+static bool visits_its_own(void *arg)
+{
+    struct visit *v = arg;
+    struct acre_heap *heap, *other;
+    char own[32];
+    snprintf(own, sizeof(own), "user-%u", (unsigned)v->uid);
+    CHECK(setresuid(v->uid, v->uid, v->uid) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "user-root") == -EACCES);
+    CHECK(strstr(acre_last_error(), own)); /* its own is ... */
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
+    CHECK(acre_open(&other, the_daemon.socket, own) == 0); /* another client of the same heap */
+    char *block = acre_alloc(heap, 100);
+    CHECK(block != NULL);
+    strcpy(block, own);
+    acre_off off = acre_offset(heap, block);
+    CHECK(acre_root_set(heap, "what", off) == 0);
+    acre_off seen = 0;
+    CHECK(acre_root_get(other, "what", &seen) == 0 && seen == off);
+    v->turn = 1;
+    for (int i = 0; i < 20000 && v->turn == 1; i++)
+        pause_us(1000);
+    CHECK(acre_alloc(heap, 1 << 20) != NULL); /* by asking */
+    CHECK(acre_alloc(heap, 20 << 20) == NULL);
+    if (!v->leaves_something) {
+        CHECK(acre_root_del(heap, "what") == 0);
+        acre_free(heap, block);
+    }
+    acre_close(other);
+    acre_close(heap);
+    return true;
+}
+
+static bool finds_what_was_left(void *arg)
+{
+    struct visit *v = arg;
+    struct acre_heap *heap;
+    acre_off off = 0;
+    CHECK(setresuid(v->uid, v->uid, v->uid) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
+    CHECK(acre_root_get(heap, "what", &off) == 0);
+    CHECK(strncmp(acre_pointer(heap, off), "user-", 5) == 0);
+    acre_close(heap);
+    return true;
+}
+
+static bool is_listed(const char *tenant)
+{
+    return figure(tenant, "max_bytes") >= 0;
+}
+
+static void users_have_their_own_tenants_and_have_them_again_after_a_restart(void **state)
+{
+    struct visit *v = shared_page(2 * sizeof(*v));
+    pid_t pid[2];
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    daemon_up(&the_daemon, "tenant \"user-%u\" { max = \"8M\" }\n");
+    assert_int_equal(chmod(the_daemon.dir, 0755), 0);
+    for (int i = 0; i < 2; i++) {
+        v[i] = (struct visit){.uid = 4100 + (uid_t)i, .leaves_something = i == 1};
+        pid[i] = child_start(visits_its_own, &v[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        for (int tries = 0; tries < 20000 && v[i].turn == 0; tries++)
+            pause_us(1000);
+    assert_int_equal(figure("user-4100", "max_bytes"), 8 << 20);
+    expect_said(4101, "check user-4100", 1, "user 4101 may not look at tenant \"user-4100\"");
+    expect_said(4101, "check", 0, "tenant user-4101: ");
+    kill(daemon_worker(&the_daemon), SIGKILL);
+    expect_figure("user-4100", "max_bytes", 8 << 20);
+    v[0].turn = v[1].turn = 2;
+    assert_true(child_ok(pid[0]));
+    assert_true(child_ok(pid[1]));
+    for (int tries = 0; is_listed("user-4100"); tries++) {
+        assert_true(tries < 400);
+        pause_us(20000);
+    }
+    kill(daemon_worker(&the_daemon), SIGKILL);
+    expect_figure("user-4101", "max_bytes", 8 << 20);
+    RUN_CHILD(finds_what_was_left, &v[1]);
+    write_down("tenant \"a\" { max = \"8M\" }\n"); /* is in no configuration, and comes again */
+    kill(daemon_worker(&the_daemon), SIGKILL);
+    expect_figure("user-4101", "max_bytes", 0);
+    configure("tenant \"user-%u\" { max = \"9M\" }\n");
+    expect_figure("user-4101", "max_bytes", 9 << 20);
+    RUN_CHILD(finds_what_was_left, &v[1]);
+    assert_false(is_listed("user-4100"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -283,6 +381,8 @@ int main(void)
         cmocka_unit_test_teardown(a_wrong_configuration_changes_nothing, each_down),
         cmocka_unit_test_teardown(who_reloads_is_told_when_it_is_done_or_why_not, each_down),
         cmocka_unit_test_teardown(each_may_do_what_the_configuration_says, each_down),
+        cmocka_unit_test_teardown(users_have_their_own_tenants_and_have_them_again_after_a_restart,
+                                  each_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 
 #include "daemon/config.h"
+#include "daemon/own.h"
 
 static char path[64], text[512];
 
@@ -139,6 +140,72 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
     refused("admin_groups = {\"no-such-group-here\"}\n", 1, "no group");
     refused("tenant \"a\" {\n max = \"1M\"\n read_users = {\"no-such-user-here\"}\n}\n", 3,
             "no user");
+    refused("tenant \"u-%u\" {\n max = \"1M\"\n min = \"64K\"\n}\n", 4, "cannot have min");
+    refused("tenant \"u-%u\" {\n max = \"1M\"\n ready = \"64K\"\n}\n", 4, "cannot have ready");
+    refused("tenant \"u-%u\" {\n max = \"1M\"\n users = {\"*\"}\n}\n", 4, "no users or groups");
+    refused("tenant \"u-%u\" { max = \"1M\" }\ntenant \"v-%u\" { max = \"1M\" }\n", 2,
+            "is the second one with %u");
+    refused("tenant \"u%u%u\" { max = \"1M\" }\n", 1, "cannot be a tenant's name");
+    refused("tenant \"u-%u/a\" { max = \"1M\" }\n", 1, "cannot be a tenant's name");
+    refused("tenant \"u-%d\" { max = \"1M\" }\n", 1, "cannot be a tenant's name");
+    refused("tenant \"g/u-%u\" { max = \"1M\" }\n", 1, "is in no group");
+}
+
+static void test_a_pattern_is_for_each_user_and_no_tenant(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(read_text(&c, "tenant \"home\" { max = \"1G\" min = \"8M\" }\n"
+                                   "tenant \"home/%u\" { max = \"2M\" pages = \"thp\" "
+                                   "admin_users = {\"7\"} }\n"
+                                   "tenant \"z\" { max = \"1M\" }\n"),
+                     0);
+    assert_int_equal(c.n_tenants, 2);
+    assert_string_equal(c.tenants[1].name, "z");
+    assert_true(c.tenants[0].is_group);
+    assert_null(config_find(&c, "home/%u"));
+    assert_string_equal(c.own.name, "home/%u");
+    assert_int_equal(c.own.wish.max_bytes, MIB(2));
+    assert_int_equal(c.own.wish.pages, PAGES_THP);
+    assert_int_equal(c.own.access.of[ACCESS_ADMIN].users[0], 7);
+    config_deinit(&c);
+    assert_int_equal(read_text(&c, "tenant \"%u\" { max = \"2M\" }\n"), 0);
+    assert_int_equal(config_complete(&c, GIB(8)), 0);
+    assert_int_equal(c.n_tenants, 0); /* nor is there a default one */
+    config_deinit(&c);
+}
+
+static void test_a_user_goes_by_name_or_by_number(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pattern, *user, *name;
+    } cases[] = {
+        {"user-%u", "bob", "user-bob"},
+        {"home/%u.x", "b.o-b_1", "home/b.o-b_1.x"},
+        {"user-%u", "", "user-4242"},
+        {"user-%u", "1000", "user-4242"}, /* may be another's number */
+        {"user-%u", "a/b", "user-4242"},
+        {"user-%u", "bob@example.com", "user-4242"},
+        {"%u", "..", "4242"},
+        {"%u", "default", "4242"},
+        {"de%u", "fault", "de4242"},
+        {"user-%u", "a-name-of-sixty-letters-is-too-long-for-a-name-of-a-tenant-12", "user-4242"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char name[TENANT_NAME_BYTES];
+        assert_true(own_valid_pattern(cases[i].pattern));
+        own_name(cases[i].pattern, cases[i].user, 4242, name);
+        assert_string_equal(name, cases[i].name);
+        assert_true(config_valid_name(name));
+        assert_true(own_fits(cases[i].pattern, name));
+    }
+    assert_false(own_fits("user-%u", "user-"));
+    assert_false(own_fits("user-%u", "users-1"));
+    assert_false(own_fits("home/%u", "home/a/b"));
+    assert_false(own_fits("u%u.x", "u.x"));
+    assert_false(own_valid_pattern("user"));
+    assert_false(own_valid_pattern("%u-this-is-fifty-four-letters-and-some-more-of-them-and-more"));
 }
 
 static void test_a_file_says_who_may_look_and_who_administrates(void **state)
@@ -330,6 +397,8 @@ int main(void)
         cmocka_unit_test(test_names_of_tenants_are_plain),
         cmocka_unit_test(test_access_goes_by_user_and_by_any_group),
         cmocka_unit_test(test_a_right_brings_those_before_it),
+        cmocka_unit_test(test_a_pattern_is_for_each_user_and_no_tenant),
+        cmocka_unit_test(test_a_user_goes_by_name_or_by_number),
         cmocka_unit_test(test_a_file_says_who_may_look_and_who_administrates),
         cmocka_unit_test(test_a_zero_byte_hides_nothing),
     };

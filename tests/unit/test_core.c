@@ -98,6 +98,16 @@ static void pass(uint64_t ns)
     run_jobs();
 }
 
+static unsigned ticks_until_asleep(unsigned n_max)
+{
+    unsigned n = 0;
+    while (n < n_max && core_deadline(&w.core) != UINT64_MAX) {
+        pass(SECOND + 1);
+        n++;
+    }
+    return n;
+}
+
 static void start_wish(struct tenant_wish wish, uint64_t capacity_bytes)
 {
     struct core_io io = {
@@ -494,6 +504,230 @@ static void test_who_may_no_longer_look_is_told_nothing_more(void **state)
     configure("tenant \"t\" { max = \"1M\" }\n");
     assert_int_equal(ask(&f, (struct msg_request){.op = MSG_HOLDERS}), -EACCES);
     hang_up(&f);
+    finish();
+}
+
+/* ---- users' own tenants ---- */
+
+#define OWN_1M "tenant \"user-%u\" { max = \"1M\" }\n"
+#define BOB    4242u /* who has no name */
+#define EVE    4243u
+
+static void attach_as(struct fake *f, uid_t uid, const char *tenant)
+{
+    connect_as(f, uid);
+    fake_make_page(f);
+    if (attach_page_to(f, tenant) != 0)
+        fail_msg("%s", f->reply.text);
+}
+
+static void refuse_to_make(uid_t uid, const char *tenant, int error, const char *words)
+{
+    struct fake f;
+    connect_as(&f, uid);
+    fake_make_page(&f);
+    assert_int_equal(attach_page_to(&f, tenant), error);
+    if (!strstr(f.reply.text, words))
+        fail_msg("said: %s", f.reply.text);
+    kill_it(&f);
+}
+
+static void test_a_users_own_tenant_comes_with_its_user_alone(void **state)
+{
+    (void)state;
+    struct fake bob, again, eve, root;
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M "tenant \"t\" { max = \"1M\" }\n");
+    refuse_to_make(EVE, "user-4242", -EACCES, "that of user 4243 is \"user-4243\"");
+    refuse_to_make(0, "user-4242", -ENOENT, "that of user 0 is \"user-root\"");
+    assert_int_equal(ask_tenant_as(BOB, MSG_LOOK, "user-4242"), -ENOENT);
+    attach_as(&bob, BOB, "user-4242");
+    attach_as(&again, BOB, "default");
+    attach_as(&eve, EVE, "");
+    assert_int_equal(bob.session.client->tenant, again.session.client->tenant);
+    assert_int_not_equal(bob.session.client->tenant, eve.session.client->tenant);
+    assert_string_equal(eve.session.client->tenant->name, "user-4243");
+    assert_int_equal(bob.session.client->tenant->budget.max_bytes, MIB(1));
+    assert_int_equal(ask_tenant_as(EVE, MSG_ATTACH, "user-4242"), -EACCES);
+    refuse_to_make(EVE, "user-bob", -EACCES, "that of user 4243 is \"user-4243\"");
+    attach_as(&root, 0, "user-4242");
+    assert_int_equal(n_listed(BOB), 1);
+    assert_int_equal(n_listed(0), 3);
+    expect_rights(EVE, "user-4242", 0);
+    kill_it(&bob);
+    kill_it(&again);
+    kill_it(&eve);
+    kill_it(&root);
+    finish();
+}
+
+/* Of all that a user may have, not of each client. */
+static void test_users_have_a_budget_each_and_a_wall_together(void **state)
+{
+    (void)state;
+    struct fake bob, bob_2, eve;
+    struct block x;
+    uint32_t n = MIB(5) / 4 / UNIT_BYTES;
+    start(MIB(64), BIG_BYTES);
+    configure("tenant \"home\" { max = \"3M\" admin_users = {\"7\"} }\n"
+              "tenant \"home/%u\" { max = \"2M\" }\n");
+    attach_as(&bob, BOB, "");
+    attach_as(&bob_2, BOB, "home/4242");
+    attach_as(&eve, EVE, "");
+    w.tenant = bob.session.client->tenant;
+    assert_int_equal(grow_as(&bob, n, true, 0, 0, &x), 0);
+    fake_cut_large(&bob, x, bob.id);
+    assert_int_equal(grow_as(&bob_2, n, true, 0, 0, NULL), -ENOMEM);
+    w.tenant = eve.session.client->tenant;
+    assert_int_equal(grow_as(&eve, n / 2, true, 0, 0, &x), 0);
+    fake_cut_large(&eve, x, eve.id);
+    assert_int_equal(grow_as(&eve, n / 2, true, 0, 0, NULL), -ENOMEM);
+    assert_int_equal(ask_tenant_as(7, MSG_ATTACH, "home/4242"), 0);
+    kill_it(&bob);
+    kill_it(&bob_2);
+    kill_it(&eve);
+    finish();
+}
+
+static void test_a_users_own_tenant_goes_when_nothing_is_left_of_it(void **state)
+{
+    (void)state;
+    struct fake bob, eve, looker;
+    struct msg_request look = {.op = MSG_LOOK}, drop = {.op = MSG_TENANT_DROP};
+    struct msg_request map = {.op = MSG_MAP_SEGMENT};
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M);
+    unsigned n_fds = count_files("/proc/self/fd"), n_maps = count_maps();
+    attach_as(&bob, BOB, "");
+    attach_as(&eve, EVE, "");
+    w.tenant = bob.session.client->tenant;
+    struct block x = grow(&bob, 4);
+    fake_cut_slab(&bob, x, 3, NULL)[0] = bob.id; /* its own: goes with it */
+    assert_int_equal(ask(&bob, map), 0);
+    void *held = mmap(NULL, 4096, PROT_READ, MAP_SHARED, bob.fd, 0);
+    w.tenant = eve.session.client->tenant;
+    struct block y = grow(&eve, 4);
+    fake_cut_slab(&eve, y, 3, NULL)[0] = TAG_HEAP; /* published */
+    connect_as(&looker, 0);
+    strcpy(look.look.tenant, "user-4242");
+    assert_int_equal(ask(&looker, look), 0);
+    assert_int_equal(w.core.n_tenants, 3);
+    kill_it(&bob);
+    kill_it(&eve);
+    assert_int_equal(n_listed(EVE), 1);
+    for (int i = 0; i < 5; i++)
+        pass(SECOND + 1);
+    assert_false(core_find_tenant(&w.core, "user-4242")->is_open);
+    assert_int_equal(w.core.n_tenants, 3); /* somebody maps what was its heap's */
+    assert_int_equal(w.core.ledger.charged_bytes, 2 * MIB(1));
+    munmap(held, 4096);
+    pass(SECOND + 1);
+    assert_int_equal(w.core.n_tenants, 2);
+    assert_null(core_find_tenant(&w.core, "user-4242"));
+    assert_null(looker.session.looking);
+    assert_int_equal(ask(&looker, (struct msg_request){.op = MSG_HOLDERS}), -ESTALE);
+    hang_up(&looker);
+    attach_as(&eve, EVE, ""); /* what was published is there */
+    assert_int_equal(eve.session.client->tenant, w.tenant);
+    kill_it(&eve);
+    assert_int_equal(w.core.n_tenants, 2);
+    connect_as(&looker, 0);
+    strcpy(drop.tenant_drop.tenant, "user-4243");
+    assert_int_equal(ask(&looker, drop), 0);
+    hang_up(&looker);
+    assert_true(ticks_until_asleep(20) < 20);
+    assert_int_equal(w.core.n_tenants, 1);
+    assert_int_equal(count_files("/proc/self/fd"), n_fds);
+    assert_int_equal(count_maps(), n_maps);
+    finish();
+}
+
+static void test_reloading_changes_users_own_tenants(void **state)
+{
+    (void)state;
+    struct fake bob;
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M);
+    attach_as(&bob, BOB, "");
+    struct tenant *t = bob.session.client->tenant;
+    configure("tenant \"user-%u\" { max = \"2M\" read_users = {\"7\"} }\n");
+    assert_int_equal(t->budget.max_bytes, MIB(2));
+    assert_int_equal(t->control->header.max_bytes, MIB(2));
+    assert_int_equal(ask_tenant_as(7, MSG_LOOK, "user-4242"), 0);
+    configure("tenant \"t\" { max = \"1M\" }\n");
+    assert_true(t->is_forgotten);
+    assert_int_equal(t->budget.max_bytes, 0);
+    assert_int_equal(ask_tenant_as(BOB, MSG_ATTACH, "user-4242"), -ENOENT);
+    configure("tenant \"u.%u\" { max = \"3M\" }\n"); /* is another one */
+    assert_true(t->is_forgotten);
+    configure(OWN_1M);
+    assert_false(t->is_forgotten);
+    assert_int_equal(ask_tenant_as(BOB, MSG_ATTACH, "user-4242"), 0);
+    configure(OWN_1M "tenant \"user-4242\" { max = \"4M\" users = {\"4243\"} }\n");
+    assert_int_equal(t->budget.max_bytes, MIB(4));
+    assert_int_equal(ask_tenant_as(BOB, MSG_ATTACH, "user-4242"), -EACCES);
+    assert_int_equal(ask_tenant_as(EVE, MSG_ATTACH, "user-4242"), 0);
+    kill_it(&bob);
+    for (int i = 0; i < 5; i++)
+        pass(SECOND + 1);
+    assert_true(t->is_open); /* one with a name stays */
+    configure(OWN_1M);
+    assert_true(t->is_forgotten);
+    finish();
+}
+
+static void test_the_default_tenant_is_what_the_configuration_says(void **state)
+{
+    (void)state;
+    struct fake f, again;
+    struct msg_request req = {.op = MSG_ATTACH};
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M "tenant \"default\" { max = \"1M\" users = {\"*\"} }\n");
+    attach_as(&f, BOB, "");
+    assert_string_equal(f.session.client->tenant->name, "default");
+    kill_it(&f);
+    configure(OWN_1M);
+    attach_as(&f, BOB, "default");
+    assert_string_equal(f.session.client->tenant->name, "user-4242");
+    /* By then it has another user, and knows its tenant by the name that it had asked for. */
+    hang_up(&f);
+    connect_as(&again, EVE);
+    strcpy(req.attach.tenant, "default");
+    req.attach.resume_client = f.client;
+    memset(req.attach.secret, 0x5a, sizeof(req.attach.secret));
+    assert_int_equal(ask(&again, req), 0);
+    hang_up(&again);
+    req.attach.secret[3] ^= 1;
+    connect_as(&again, EVE);
+    assert_int_equal(ask(&again, req), -ESRCH);
+    hang_up(&again);
+    kill_it(&f);
+    finish();
+}
+
+static void test_who_leaves_while_its_name_is_asked_leaves_nothing(void **state)
+{
+    (void)state;
+    struct fake f[3];
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M);
+    unsigned n_fds = count_files("/proc/self/fd");
+    for (unsigned i = 0; i < 3; i++) {
+        connect_as(&f[i], BOB + i % 2);
+        fake_make_page(&f[i]);
+        dispatch_request(&w.core, &f[i].session, &req, 0, fcntl(f[i].life_fd, F_DUPFD_CLOEXEC, 0),
+                         w.now_ns);
+        assert_int_equal(f[i].session.wait, WAIT_NAME);
+    }
+    assert_int_equal(w.n_jobs, 1); /* however many wait */
+    for (unsigned i = 0; i < 3; i++) {
+        fake_unmap_page(&f[i]);
+        dispatch_hangup(&w.core, &f[i].session, w.now_ns);
+    }
+    run_jobs();
+    assert_int_equal(count_files("/proc/self/fd"), n_fds);
+    assert_int_equal(w.core.n_tenants, 1);
     finish();
 }
 
@@ -1978,16 +2212,6 @@ static void test_roots_are_a_thousand_and_24(void **state)
 /* ---- giving back to the system ---- */
 
 /* Ticks until nothing is due any more; at most n_max. */
-static unsigned ticks_until_asleep(unsigned n_max)
-{
-    unsigned n = 0;
-    while (n < n_max && core_deadline(&w.core) != UINT64_MAX) {
-        pass(SECOND + 1);
-        n++;
-    }
-    return n;
-}
-
 static void test_freed_pages_go_back_at_the_second_tick(void **state)
 {
     (void)state;
@@ -3010,6 +3234,14 @@ static void draw_config(struct config *ret)
                 ret->tenants[k].wish.ready_bytes = 0;
             }
     }
+    if (rand() % 4 > 0) {
+        strcpy(ret->own.name, is_there[0] && rand() % 2 ? "a/%u" : "own-%u");
+        ret->own.wish.max_bytes = MIB(1 + (uint64_t)rand() % 30);
+        if (ret->own.name[0] == 'a') {
+            ret->tenants[0].is_group = true;
+            ret->tenants[0].wish.ready_bytes = 0;
+        }
+    }
 }
 
 static void reload_anything(void)
@@ -3052,10 +3284,12 @@ static void guest_comes(struct guest *g)
 {
     struct msg_request req = {.op = MSG_ATTACH, .serial = 1};
     struct msg_request ack = {.op = MSG_ACK};
+    unsigned place = (unsigned)rand() % (PLACES + 3);
     *g = (struct guest){0};
-    connect_as(&g->f, 0);
+    connect_as(&g->f, place < PLACES ? 0 : BOB + (uid_t)rand() % 3);
     fake_make_page(&g->f);
-    strcpy(req.attach.tenant, place_names[(unsigned)rand() % PLACES]);
+    if (place < PLACES)
+        strcpy(req.attach.tenant, place_names[place]);
     unsigned before = g->f.n_replies;
     dispatch_request(&w.core, &g->f.session, &req, 0, fcntl(g->f.life_fd, F_DUPFD_CLOEXEC, 0),
                      w.now_ns);
@@ -3105,7 +3339,7 @@ static void drop_something(void)
     struct fake admin;
     struct msg_request drop = {.op = MSG_TENANT_DROP, .serial = 1000};
     connect_as(&admin, 0);
-    strcpy(drop.tenant_drop.tenant, place_names[(unsigned)rand() % PLACES]);
+    strcpy(drop.tenant_drop.tenant, w.core.tenants[(unsigned)rand() % w.core.n_tenants]->name);
     dispatch_request(&w.core, &admin.session, &drop, 0, -1, w.now_ns);
     assert_int_equal(admin.session.wait, WAIT_NONE);
     dispatch_hangup(&w.core, &admin.session, w.now_ns);
@@ -3221,6 +3455,12 @@ int main(void)
         cmocka_unit_test(test_who_may_look_attach_and_administrate_is_told_apart),
         cmocka_unit_test(test_administrators_of_the_daemon_are_named_outside_of_tenants),
         cmocka_unit_test(test_who_may_no_longer_look_is_told_nothing_more),
+        cmocka_unit_test(test_a_users_own_tenant_comes_with_its_user_alone),
+        cmocka_unit_test(test_users_have_a_budget_each_and_a_wall_together),
+        cmocka_unit_test(test_a_users_own_tenant_goes_when_nothing_is_left_of_it),
+        cmocka_unit_test(test_reloading_changes_users_own_tenants),
+        cmocka_unit_test(test_the_default_tenant_is_what_the_configuration_says),
+        cmocka_unit_test(test_who_leaves_while_its_name_is_asked_leaves_nothing),
         cmocka_unit_test(test_another_version_or_layout_is_told_apart),
         cmocka_unit_test(test_a_hang_up_while_the_page_is_asked_leaves_nothing),
         cmocka_unit_test(test_many_deaths_at_once_are_buried_in_turns),
