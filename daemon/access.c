@@ -2,6 +2,12 @@
 /* access.c - see access.h. */
 #include "daemon/access.h"
 
+const char *const access_keys[ACCESS_RIGHTS] = {
+    [ACCESS_LOOK] = "read_users or read_groups",
+    [ACCESS_ATTACH] = "users or groups",
+    [ACCESS_ADMIN] = "admin_users or admin_groups",
+};
+
 int access_add_user(struct access_list *list, uid_t uid)
 {
     uid_t *users = reallocarray(list->users, list->n_users + 1, sizeof(*users));
@@ -55,6 +61,20 @@ bool access_list_has(const struct access_list *list, const struct creds *creds)
 bool access_list_is_empty(const struct access_list *list)
 {
     return !list->everyone && list->n_users == 0 && list->n_groups == 0;
+}
+
+bool access_list_equals(const struct access_list *list, const struct access_list *other)
+{
+    if (list->everyone != other->everyone || list->n_users != other->n_users ||
+        list->n_groups != other->n_groups)
+        return false;
+    for (uint32_t i = 0; i < list->n_users; i++)
+        if (list->users[i] != other->users[i])
+            return false;
+    for (uint32_t i = 0; i < list->n_groups; i++)
+        if (list->groups[i] != other->groups[i])
+            return false;
+    return true;
 }
 
 /* ---- rights ---- */

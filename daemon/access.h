@@ -24,8 +24,10 @@ struct access_list {
     uint32_t n_users, n_groups;
 };
 
-/* Who has one has those before it. */
+/* Who has one has those before it. The configuration's keys: access_keys. */
 enum access_right { ACCESS_LOOK, ACCESS_ATTACH, ACCESS_ADMIN, ACCESS_RIGHTS };
+
+extern const char *const access_keys[ACCESS_RIGHTS];
 
 struct access {
     struct access_list of[ACCESS_RIGHTS];
@@ -37,6 +39,8 @@ int access_add_group(struct access_list *list, gid_t gid);
 void access_list_deinit(struct access_list *list);
 bool access_list_has(const struct access_list *list, const struct creds *creds);
 bool access_list_is_empty(const struct access_list *list);
+/* In the same order, too. */
+bool access_list_equals(const struct access_list *list, const struct access_list *other);
 
 void access_deinit(struct access *access);
 bool access_allows(const struct access *access, enum access_right right, const struct creds *creds);

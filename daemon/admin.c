@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "daemon/log.h"
 #include "daemon/own.h"
 #include "daemon/reload.h"
 #include "daemon/session.h"
@@ -81,12 +82,19 @@ void admin_look(struct core *core, struct session *s, const struct msg_request *
     session_reply(core, s, &reply, fd);
 }
 
+/* Of what is done, never of what is refused: anybody could fill the log. */
+static void audit(const struct session *s, const char *what)
+{
+    log_line(LOG_NOTICE, "user %u (pid %d) %s", (unsigned)s->creds.uid, (int)s->creds.pid, what);
+}
+
 void admin_upgrade(struct core *core, struct session *s)
 {
     if (!core_is_admin(core, &s->creds)) {
         session_refuse(core, s, "upgrade acred");
         return;
     }
+    audit(s, "has acred replaced by the program on disk");
     core->makes_room = true;
     session_done(s);
 }
@@ -101,6 +109,7 @@ void admin_reload(struct core *core, struct session *s)
         session_fail(core, s, -EOPNOTSUPP, "this daemon has no configuration to read");
         return;
     }
+    audit(s, "has the configuration read again");
     s->wait = WAIT_RELOAD;
     s->is_reloading = false;
     reload_again(core);
@@ -109,6 +118,7 @@ void admin_reload(struct core *core, struct session *s)
 void admin_tenant_drop(struct core *core, struct session *s, const struct msg_request *req)
 {
     struct msg_reply reply;
+    char what[TENANT_NAME_BYTES + 32];
     struct tenant *t = session_find(core, s, req->tenant_drop.tenant, ACCESS_ADMIN);
     if (!t)
         return;
@@ -117,6 +127,8 @@ void admin_tenant_drop(struct core *core, struct session *s, const struct msg_re
         return;
     }
     reply_of(&reply, MSG_TENANT_DROP);
+    (void)snprintf(what, sizeof(what), "drops the heap of tenant %s", t->name);
+    audit(s, what);
     reply.tenant_drop.freed_bytes = t->is_open ? tenant_close(t) : 0;
     core_changed(core);
     session_reply(core, s, &reply, -1);

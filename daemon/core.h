@@ -127,6 +127,7 @@ struct core {
     uint64_t now_ns, started_ns, tick_at_ns;
     uint32_t next_heap_no, next_life_no; /* of the kept descriptors; kept.h */
     int bell_fd;                         /* an epoll of pidfds, or -1 */
+    bool is_configured;                  /* for the first time, at least: reload.c */
     bool is_stopping;                    /* nothing new is begun */
     bool makes_room;                     /* for another worker: now */
     const char *mode;                    /* "system" or "user" */

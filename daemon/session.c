@@ -113,20 +113,17 @@ void session_close_unwanted(struct core *core, const struct session *s, int fd)
 
 void session_refuse(struct core *core, struct session *s, const char *what)
 {
-    session_fail(core, s, -EACCES,
-                 "user %u may not %s: admin_users or admin_groups outside of any tenant in acred's "
-                 "configuration would allow it",
-                 (unsigned)s->creds.uid, what);
+    session_fail(
+        core, s, -EACCES,
+        "user %u may not %s: %s outside of any tenant in acred's configuration would allow "
+        "it",
+        (unsigned)s->creds.uid, what, access_keys[ACCESS_ADMIN]);
 }
 
 struct tenant *session_find(struct core *core, struct session *s, const char *name,
                             enum access_right right)
 {
-    static const struct {
-        const char *what, *users, *groups;
-    } words[] = {{"look at", "read_users", "read_groups"},
-                 {"attach to", "users", "groups"},
-                 {"drop the heap of", "admin_users", "admin_groups"}};
+    static const char *const words[] = {"look at", "attach to", "drop the heap of"};
     struct tenant *t = core_find_tenant(core, name);
     if (!t) {
         session_fail(core, s, -ENOENT, "there is no tenant \"%s\"", name);
@@ -135,10 +132,8 @@ struct tenant *session_find(struct core *core, struct session *s, const char *na
     if (tenant_allows(t, &s->creds, right))
         return t;
     session_fail(core, s, -EACCES,
-                 "user %u may not %s tenant \"%s\": its %s or %s in acred's configuration would "
-                 "allow it",
-                 (unsigned)s->creds.uid, words[right].what, name, words[right].users,
-                 words[right].groups);
+                 "user %u may not %s tenant \"%s\": its %s in acred's configuration would allow it",
+                 (unsigned)s->creds.uid, words[right], name, access_keys[right]);
     return NULL;
 }
 

@@ -490,6 +490,87 @@ static void test_administrators_of_the_daemon_are_named_outside_of_tenants(void 
     finish();
 }
 
+#define OWN_1M "tenant \"user-%u\" { max = \"1M\" }\n"
+
+/* ---- the log ---- */
+
+/* What goes to the log until heard(). */
+static int listen_to_log(int *ret_fd)
+{
+    int saved = dup(STDERR_FILENO);
+    *ret_fd = memfd_create("log", MFD_CLOEXEC);
+    assert_true(*ret_fd >= 0 && dup2(*ret_fd, STDERR_FILENO) >= 0);
+    return saved;
+}
+
+static void heard(int saved, int fd, const char *words, unsigned n_lines)
+{
+    static char text[8192];
+    unsigned n = 0;
+    ssize_t n_bytes = pread(fd, text, sizeof(text) - 1, 0);
+    (void)dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(fd);
+    assert_true(n_bytes >= 0);
+    text[n_bytes] = 0;
+    for (const char *at = text; (at = strchr(at, '\n')); at++)
+        n++;
+    if (!strstr(text, words) || n != n_lines)
+        fail_msg("not %u lines with \"%s\", but: %s", n_lines, words, text);
+}
+
+static void heard_by_reload(const char *config, const char *words, unsigned n_lines)
+{
+    int fd, saved = listen_to_log(&fd);
+    configure(config);
+    heard(saved, fd, words, n_lines);
+}
+
+static void heard_by(uid_t uid, enum msg_op op, int error, const char *words, unsigned n_lines)
+{
+    struct fake f;
+    struct msg_request req = {.op = op};
+    int fd, saved = listen_to_log(&fd);
+    connect_as(&f, uid);
+    if (op == MSG_TENANT_DROP)
+        strcpy(req.tenant_drop.tenant, "t");
+    int r = ask(&f, req);
+    hang_up(&f);
+    heard(saved, fd, words, n_lines);
+    assert_int_equal(r, error);
+}
+
+static void test_the_log_says_who_administrates_and_what_changes(void **state)
+{
+    (void)state;
+    static const struct config_source source = {.path = "/nonexistent/acre.conf"};
+    char who[64];
+    start(MIB(64), BIG_BYTES);
+    w.core.source = &source;
+    heard_by_reload("tenant \"t\" { max = \"1M\" admin_users = {\"3\"} }\n", "", 0); /* the first */
+    snprintf(who, sizeof(who), "user 3 (pid %d) drops the heap of tenant t\n", (int)getpid());
+    assert_int_equal(ask_tenant_as(0, MSG_LOOK, "t"), 0);
+    heard_by(3, MSG_TENANT_DROP, 0, who, 1);
+    heard_by(4, MSG_TENANT_DROP, -EACCES, "", 0);
+    snprintf(who, sizeof(who), "user 0 (pid %d) has acred replaced", (int)getpid());
+    heard_by(0, MSG_UPGRADE, 0, who, 1);
+    w.core.makes_room = false;
+    heard_by(3, MSG_UPGRADE, -EACCES, "", 0);
+    snprintf(who, sizeof(who), "user 0 (pid %d) has the configuration read again", (int)getpid());
+    heard_by(0, MSG_RELOAD, -ENOENT, who, 2); /* and why not */
+    heard_by_reload("tenant \"t\" { max = \"1M\" admin_users = {\"3\"} }\n", "", 0);
+    heard_by_reload("tenant \"t\" { max = \"1M\" admin_users = {\"4\"} }\n",
+                    "tenant t: admin_users or admin_groups changed", 1);
+    heard_by_reload("tenant \"t\" { max = \"2M\" min = \"1M\" pages = \"thp\" users = {\"4\"} }\n",
+                    "tenant t: min 1024 KiB, was 0 KiB", 5);
+    heard_by_reload(OWN_1M, "users have tenants user-%u of their own: max 1024 KiB", 2);
+    heard_by_reload("admin_groups = {\"1\"}\ntenant \"user-%u\" { max = \"2M\" }\n",
+                    "tenant user-%u: max 2048 KiB, was 1024 KiB", 2);
+    heard_by_reload("capacity = \"32M\"\ntenant \"t\" { max = \"1M\" }\n",
+                    "tenant t is new: max 1024 KiB", 4);
+    finish();
+}
+
 static void test_who_may_no_longer_look_is_told_nothing_more(void **state)
 {
     (void)state;
@@ -509,9 +590,8 @@ static void test_who_may_no_longer_look_is_told_nothing_more(void **state)
 
 /* ---- users' own tenants ---- */
 
-#define OWN_1M "tenant \"user-%u\" { max = \"1M\" }\n"
-#define BOB    4242u /* who has no name */
-#define EVE    4243u
+#define BOB 4242u /* who has no name */
+#define EVE 4243u
 
 static void attach_as(struct fake *f, uid_t uid, const char *tenant)
 {
@@ -3454,6 +3534,7 @@ int main(void)
         cmocka_unit_test(test_access_and_unknown_tenants_have_their_errors),
         cmocka_unit_test(test_who_may_look_attach_and_administrate_is_told_apart),
         cmocka_unit_test(test_administrators_of_the_daemon_are_named_outside_of_tenants),
+        cmocka_unit_test(test_the_log_says_who_administrates_and_what_changes),
         cmocka_unit_test(test_who_may_no_longer_look_is_told_nothing_more),
         cmocka_unit_test(test_a_users_own_tenant_comes_with_its_user_alone),
         cmocka_unit_test(test_users_have_a_budget_each_and_a_wall_together),
