@@ -77,6 +77,7 @@ void admin_look(struct core *core, struct session *s, const struct msg_request *
     }
     s->looking = t;
     s->looking_heap_id = t->heap_id;
+    s->reads = req->look.reads;
     reply_of(&reply, MSG_LOOK);
     reply.look.heap_id = t->heap_id;
     session_reply(core, s, &reply, fd);

@@ -93,6 +93,7 @@ struct session {
     struct client *client;  /* attached */
     struct tenant *looking; /* or looks at */
     uint64_t looking_heap_id;
+    bool reads; /* and keeps what it maps */
 };
 
 /* How many clients, attached or dying, a user has in all tenants. */

@@ -571,6 +571,52 @@ static void test_the_log_says_who_administrates_and_what_changes(void **state)
     finish();
 }
 
+/* A segment that no client knows may go, and its slot be another's: who keeps a mapping of it would
+ * read what is not there. */
+static void test_who_reads_is_given_what_lasts_and_roots(void **state)
+{
+    (void)state;
+    struct fake a, reader, looker;
+    struct msg_request look = {.op = MSG_LOOK}, map = {.op = MSG_MAP_SEGMENT};
+    struct msg_request root = {.op = MSG_ROOT};
+    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(8)}, BIG_BYTES);
+    attach(&a);
+    pass(SECOND + 1);
+    assert_true(w.tenant->n_slots > 0 && !w.tenant->segs[0]->is_known);
+    strcpy(look.look.tenant, "t");
+    connect_as(&looker, 0);
+    assert_int_equal(ask(&looker, look), 0);
+    assert_int_equal(ask(&looker, map), 0);
+    look.look.reads = true;
+    connect_as(&reader, 0);
+    strcpy(root.root.name, "r");
+    assert_int_equal(ask(&reader, root), -EINVAL); /* it looks at none */
+    assert_int_equal(ask(&reader, look), 0);
+    assert_int_equal(ask(&reader, map), -ENOENT);
+    struct block x = grow(&a, 1);
+    map.map_segment.slot = x.seg->slot;
+    assert_int_equal(ask(&reader, map), 0);
+    assert_int_equal(fcntl(reader.fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+    assert_int_equal(ask(&reader, root), -ENOENT);
+    fake_cut_large(&a, x, a.id);
+    root.root.op = ROOT_SET;
+    root.root.desired = seg_off(x.seg, x.unit);
+    assert_int_equal(ask(&a, root), 0);
+    root.root.op = ROOT_GET;
+    assert_int_equal(ask(&reader, root), 0);
+    assert_int_equal(reader.reply.root.off, seg_off(x.seg, x.unit));
+    for (unsigned op = ROOT_SET; op <= ROOT_DEL; op++) {
+        root.root.op = op;
+        assert_int_equal(ask(&reader, root), -EINVAL);
+    }
+    root.root.op = ROOT_GET;
+    assert_int_equal(ask(&a, root), 0); /* as it was */
+    hang_up(&looker);
+    hang_up(&reader);
+    kill_it(&a);
+    finish();
+}
+
 static void test_who_may_no_longer_look_is_told_nothing_more(void **state)
 {
     (void)state;
@@ -3536,6 +3582,7 @@ int main(void)
         cmocka_unit_test(test_administrators_of_the_daemon_are_named_outside_of_tenants),
         cmocka_unit_test(test_the_log_says_who_administrates_and_what_changes),
         cmocka_unit_test(test_who_may_no_longer_look_is_told_nothing_more),
+        cmocka_unit_test(test_who_reads_is_given_what_lasts_and_roots),
         cmocka_unit_test(test_a_users_own_tenant_comes_with_its_user_alone),
         cmocka_unit_test(test_users_have_a_budget_each_and_a_wall_together),
         cmocka_unit_test(test_a_users_own_tenant_goes_when_nothing_is_left_of_it),
