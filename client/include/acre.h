@@ -71,7 +71,7 @@ typedef uint64_t acre_client; /* id (low 16 bits) and generation; 0 is nobody */
  *                /tmp/acre-UID/acred.sock (a 0700 directory whose ownership is checked). If
  *                $ACRE_SOCKET is unset, /run/acre does not exist and no per-user daemon runs, one
  *                is started: acred from $ACRE_DAEMON, beside the library, or in $PATH.
- *   tenant       whose heap; NULL is "default"
+ *   tenant       whose heap; NULL is "default", or where there is none the user's own (acre.conf)
  *   name         what acrectl shows for this client (at most 31 bytes are kept); NULL: the
  *                program's name
  *   deadline_ms  how long a call may wait for the daemon; 0 is 5,000
