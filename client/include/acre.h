@@ -103,11 +103,11 @@ struct acre_options {
  * With ACRE_READ_ONLY the process does not attach, and maps the heap's memory read-only: that takes
  * the right to look alone (acre.conf: read_users). acre_pointer(), acre_offset() and
  * acre_root_get() work; what would change the heap fails with EPERM (an acre_free() is reported as
- * misuse), and acre_owner() and acre_usable_size() are 0. A store into a block is a SIGSEGV. Nothing
- * keeps a block from being freed, and its memory from becoming another's, while it is read. Who has
- * the right to look alone cannot make the memory writable; who may attach (root and the daemon's own
- * user always may, so the user of a per-user daemon) has only given its word. The handle is another
- * one than that of the same tenant without the flag.
+ * misuse), and acre_owner() and acre_usable_size() are 0. A store into a block is a SIGSEGV.
+ * Nothing keeps a block from being freed, and its memory from becoming another's, while it is read.
+ * Who has the right to look alone cannot make the memory writable; who may attach (root and the
+ * daemon's own user always may, so the user of a per-user daemon) has only given its word. The
+ * handle is another one than that of the same tenant without the flag.
  */
 ACRE_API int acre_open(struct acre_heap **ret_heap, const char *address, const char *tenant);
 ACRE_API int acre_open_with(struct acre_heap **ret_heap, const struct acre_options *options);
