@@ -125,7 +125,9 @@ static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *ad
     if (!address)
         return;
     struct block b = block_find(heap, address);
-    if (b.fault) {
+    if (heap->is_read_only) { /* which finds no blocks */
+        misuse_report(heap, "acre_free", ACRE_MISUSE_READ_ONLY, address);
+    } else if (b.fault) {
         misuse_report(heap, "acre_free",
                       b.fault == BLOCK_FOREIGN ? ACRE_MISUSE_FOREIGN : ACRE_MISUSE_INTERIOR,
                       address);
@@ -296,6 +298,10 @@ void *acre_realloc(struct acre_heap *heap, void *address, size_t size)
     }
     struct block b = block_find(heap, address);
     tag_t tag = b.fault ? TAG_FREE : atomic_load_explicit(b.tag, memory_order_relaxed);
+    if (heap->is_read_only) {
+        errno = -fail_read_only(heap);
+        return NULL;
+    }
     if (tag == TAG_FREE) {
         misuse_report(heap, "acre_realloc",
                       b.fault == BLOCK_OK        ? ACRE_MISUSE_DOUBLE_FREE

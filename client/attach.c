@@ -7,6 +7,8 @@
  * connection is only a telephone: losing it does not end the client (the life page does), and the
  * same client comes back on a new one with its handle and the secret in its life page.
  *
+ * READ-ONLY heaps have the telephone alone: no client, no life page. They look (acre.proto).
+ *
  * THE SOCKET MAY NOT BE OURS. Applications close descriptors that they do not know, and the number
  * is then somebody else's. Before each request the socket's kernel cookie is compared; a stranger's
  * descriptor is neither used nor closed.
@@ -280,12 +282,68 @@ static int attach_locked(struct acre_heap *heap)
     return r == -ECONNRESET ? -ECONNREFUSED : r;
 }
 
+/* ---- read-only ---- */
+
+/* -ECONNRESET: the daemon went away meanwhile. */
+static int look_once(struct acre_heap *heap, uint64_t deadline_ns)
+{
+    struct msg_request req = {.op = MSG_LOOK, .look = {.reads = true}};
+    struct msg_reply reply;
+    CLEANUP_FD int fd = -1;
+    int sock = -1, r = connect_daemon(heap, deadline_ns, &sock);
+
+    if (r < 0)
+        return r;
+    memcpy(req.look.tenant, heap->tenant, sizeof(heap->tenant));
+    r = call_on(heap, sock, deadline_ns, &req, -1, &reply, &fd);
+    bool broke = r == -ECONNRESET || r == -EPIPE;
+    r = call_failed(heap, r, &reply);
+    if (r == 0)
+        r = control_accept(heap, fd, reply.look.heap_id);
+    if (r == 0)
+        sock_adopt(heap, sock);
+    else
+        close(sock);
+    return broke ? -ECONNRESET : r;
+}
+
+/* conn_lock held. The first time nobody waits for a daemon that is not there. */
+static int look_locked(struct acre_heap *heap, uint64_t deadline_ns)
+{
+    bool is_first = !heap->control;
+    int r;
+
+    if (sock_is_ours(heap->process))
+        return 0;
+    attach_drop_inherited(heap);
+    do
+        r = look_once(heap, deadline_ns);
+    while ((r == -ECONNRESET || (r == -ECONNREFUSED && !is_first)) && wait_a_little(deadline_ns));
+    return r == -ECONNRESET ? -ECONNREFUSED : r;
+}
+
+int look_ensure(struct acre_heap *heap)
+{
+    int saved_errno = errno, r = conn_enter(heap);
+
+    if (r < 0)
+        return r;
+    r = look_locked(heap, heap->process->deadline_ns);
+    conn_leave(heap);
+    errno = saved_errno;
+    return r;
+}
+
+/* ---- either ---- */
+
 int attach_ensure(struct acre_heap *heap)
 {
     struct process *p = heap->process;
 
     if (LIKELY(atomic_load_explicit(&p->client, memory_order_acquire) != 0))
         return 0;
+    if (heap->is_read_only)
+        return fail_read_only(heap);
     int saved_errno = errno, r = conn_enter(heap);
     if (r < 0)
         return r;
@@ -325,6 +383,8 @@ static int ensure_connected(struct acre_heap *heap, uint64_t deadline_ns)
 {
     int r;
 
+    if (heap->is_read_only)
+        return look_locked(heap, deadline_ns);
     if (atomic_load(&heap->process->client) == 0)
         return attach_locked(heap);
     if (sock_is_ours(heap->process))
@@ -417,6 +477,8 @@ void attach_detach(struct acre_heap *heap)
     struct msg_reply reply;
     struct process *p = heap->process;
 
+    if (heap->is_read_only)
+        sock_drop(heap);
     if (atomic_load(&p->client) == 0)
         return;
     /* From here on this client cannot write: the daemon may believe what it asks the page. */

@@ -33,6 +33,11 @@ int fail(int error, const char *fmt, ...)
     return -error;
 }
 
+int fail_read_only(const struct acre_heap *heap)
+{
+    return fail(EPERM, "tenant %s is open read-only", heap->tenant);
+}
+
 const char *acre_last_error(void)
 {
     return last_error;
@@ -62,7 +67,7 @@ const char *acre_strerror(int error)
     case EINVAL:
         return "an argument is invalid, or the address is no block of the heap";
     case EPERM:
-        return "the block belongs to another client";
+        return "the block belongs to another client, or the heap is open read-only";
     case ESRCH:
         return "there is no such client any more";
     case EBUSY:
@@ -100,6 +105,8 @@ static const char *misuse_text(enum acre_misuse_kind kind)
         return "the block is free already";
     case ACRE_MISUSE_INTERIOR:
         return "no block starts at this address of the heap";
+    case ACRE_MISUSE_READ_ONLY:
+        return "the heap is open read-only";
     default:
         return "the address is not in the heap";
     }

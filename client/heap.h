@@ -136,6 +136,7 @@ struct acre_heap {
     int inherited_sock;                /* the parent's socket, to be closed by a child */
     uint64_t inherited_cookie;
     int deadline_ms;
+    bool is_read_only; /* never attached: p->client stays 0, the tables are not mapped */
     char address[ADDRESS_BYTES], tenant[TENANT_NAME_BYTES], name[CLIENT_NAME_BYTES];
     /* n_table | tags_off << 32; 0: not mapped, or inside a segment */
     _Atomic uint64_t slot_tables[HEAP_SLOTS];
@@ -205,6 +206,8 @@ void *arena_take(struct acre_heap *heap, size_t bytes, size_t align);
 /* ---- attach.c: this process as a client ---- */
 /* Attached afterwards, or a negative errno. Cheap if it is already. */
 int attach_ensure(struct acre_heap *heap);
+/* The same of a read-only heap, which is no client. */
+int look_ensure(struct acre_heap *heap);
 /* Takes conn_lock for requests that are over by one deadline, the wait for other threads included;
  * the thread cannot be cancelled meanwhile. 0 or -ETIMEDOUT. */
 int conn_enter(struct acre_heap *heap);
@@ -309,6 +312,8 @@ void large_release_kept(struct acre_heap *heap, struct cache *cache);
 /* ---- error.c ---- */
 /* Notes the sentence for acre_last_error() and returns -error. error is positive. */
 __attribute__((format(printf, 2, 3), cold)) int fail(int error, const char *fmt, ...);
+/* Of what a read-only heap refuses: -EPERM. */
+__attribute__((cold)) int fail_read_only(const struct acre_heap *heap);
 /* Around fork(): no child gets the handler's lock from a thread that it does not have. */
 void misuse_fork_lock(void);
 void misuse_fork_unlock(void);

@@ -17,27 +17,31 @@ static void slots_publish(struct acre_heap *heap, unsigned head, const struct se
     }
 }
 
-static bool map_at(void *at, size_t bytes, int fd, uint64_t file_off)
+static bool map_at(void *at, size_t bytes, int prot, int fd, uint64_t file_off)
 {
-    return mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, (off_t)file_off) ==
-           at;
+    return mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED, fd, (off_t)file_off) == at;
 }
 
 /* The segment at its slot, and its tables in the rows below the base: the entries last, since who
  * finds a large block there looks for its tag by slot_tables. n_table and tags_off are one store:
- * they are read without a lock. */
+ * they are read without a lock. Where all is read-only there are no tables: then no block is ever
+ * found, and the fast paths, which know nothing of it, store nothing. */
 static bool map_all(struct acre_heap *heap, unsigned head, int fd,
                     const struct segment_shape *shape)
 {
     uint32_t unit = head * SLOT_UNITS;
+    int prot = PROT_READ | PROT_WRITE;
 
+    if (heap->is_read_only)
+        return map_at(heap->base + ((uint64_t)head << SLOT_SHIFT), shape->size_bytes, PROT_READ, fd,
+                      0);
     atomic_store_explicit(&heap->slot_tables[head],
                           shape->n_table | (uint64_t)shape->tags_off << 32, memory_order_release);
-    return map_at(heap->base + ((uint64_t)head << SLOT_SHIFT), shape->size_bytes, fd, 0) &&
-           map_at(heap_hint(heap, unit), round_up_u64(shape->n_table, SEGMENT_PAGE_BYTES), fd,
+    return map_at(heap->base + ((uint64_t)head << SLOT_SHIFT), shape->size_bytes, prot, fd, 0) &&
+           map_at(heap_hint(heap, unit), round_up_u64(shape->n_table, SEGMENT_PAGE_BYTES), prot, fd,
                   shape->hints_off) &&
            map_at(heap_entry(heap, unit),
-                  round_up_u64(shape->n_table * sizeof(uint64_t), SEGMENT_PAGE_BYTES), fd,
+                  round_up_u64(shape->n_table * sizeof(uint64_t), SEGMENT_PAGE_BYTES), prot, fd,
                   shape->entries_off);
 }
 

@@ -181,18 +181,19 @@ static int options_check(const struct acre_options *o)
 {
     if (o->size < sizeof(*o))
         return fail(EINVAL, "acre_options.size is %zu, not %zu", o->size, sizeof(*o));
-    if (o->flags & ~ACRE_NO_AUTOSTART)
+    if (o->flags & ~(ACRE_NO_AUTOSTART | ACRE_READ_ONLY))
         return fail(EINVAL, "acre_options.flags 0x%x are unknown", o->flags);
     if (o->deadline_ms < 0)
         return fail(EINVAL, "acre_options.deadline_ms is %d", o->deadline_ms);
     return 0;
 }
 
-static struct acre_heap *find_open(const char *address, const char *tenant)
+static struct acre_heap *find_open(const char *address, const char *tenant, bool is_read_only)
 {
     for (unsigned i = 0; i < HEAPS_MAX; i++) {
         struct acre_heap *h = registry.heaps[i];
-        if (h && strcmp(h->address, address) == 0 && strcmp(h->tenant, tenant) == 0)
+        if (h && strcmp(h->address, address) == 0 && strcmp(h->tenant, tenant) == 0 &&
+            h->is_read_only == is_read_only)
             return h;
     }
     return NULL;
@@ -237,6 +238,7 @@ static int heap_create(struct acre_heap **ret_heap, const struct acre_options *o
     }
     name_copy(heap, o->name);
     heap->deadline_ms = o->deadline_ms ? o->deadline_ms : 5000;
+    heap->is_read_only = o->flags & ACRE_READ_ONLY;
     heap->index = index;
     memcpy(heap->class_table, class_table, sizeof(class_table));
     memcpy(heap->geo_table, geo_table, sizeof(geo_table));
@@ -246,16 +248,21 @@ static int heap_create(struct acre_heap **ret_heap, const struct acre_options *o
     return 0;
 }
 
+static int heap_ensure(struct acre_heap *heap)
+{
+    return heap->is_read_only ? look_ensure(heap) : attach_ensure(heap);
+}
+
 /* Attach; where nobody answers and it is allowed, start a per-user daemon and try again. */
 static int heap_attach(struct acre_heap *heap, bool may_start)
 {
-    int r = attach_ensure(heap);
+    int r = heap_ensure(heap);
 
     if (r != -ECONNREFUSED || !may_start)
         return r;
     r = daemon_start();
     if (r == 0)
-        r = attach_ensure(heap);
+        r = heap_ensure(heap);
     if (r == 0)
         (void)fail(0, "%s", ""); /* that nobody had answered is no failure any more */
     return r;
@@ -265,7 +272,7 @@ static int open_locked(struct acre_heap **ret_heap, const struct acre_options *o
                        const char *address, bool may_start)
 {
     const char *tenant = o->tenant ? o->tenant : "default";
-    struct acre_heap *heap = find_open(address, tenant);
+    struct acre_heap *heap = find_open(address, tenant, o->flags & ACRE_READ_ONLY);
 
     if (!heap) {
         int created = heap_create(&heap, o, address, tenant);
@@ -276,7 +283,7 @@ static int open_locked(struct acre_heap **ret_heap, const struct acre_options *o
         registry.heaps[heap->index] = heap;
     }
     /* A forked child finds its parent's handle here. */
-    int r = attach_ensure(heap);
+    int r = heap_ensure(heap);
     if (r < 0)
         return r;
     heap->n_opens++;

@@ -62,7 +62,7 @@ __attribute__((noinline)) _Atomic tag_t *own_tag_slow(struct acre_heap *heap, co
 
     if (!b.fault && self != 0 && atomic_load_explicit(b.tag, memory_order_relaxed) == self)
         return b.tag;
-    *ret_r = not_own(&b, block, self);
+    *ret_r = heap->is_read_only ? fail_read_only(heap) : not_own(&b, block, self);
     return NULL;
 }
 

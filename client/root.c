@@ -17,7 +17,8 @@ static int root_call(struct acre_heap *heap, enum root_op op, const char *name, 
     req.root.expected = expected;
     req.root.desired = desired;
     memcpy(req.root.name, name, n + 1);
-    int r = heap_call(heap, &req, &reply);
+    int r =
+        heap->is_read_only && op != ROOT_GET ? fail_read_only(heap) : heap_call(heap, &req, &reply);
     if (r == 0 && ret_off)
         *ret_off = reply.root.off;
     return r;

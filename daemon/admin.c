@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "daemon/log.h"
+#include "daemon/own.h"
 #include "daemon/reload.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
@@ -45,7 +47,7 @@ void admin_tenants(struct core *core, struct session *s, const struct msg_reques
     reply.tenants.more = false;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
-        if (strcmp(t->name, req->tenants.after) <= 0 || !access_allows(&t->access, &s->creds) ||
+        if (strcmp(t->name, req->tenants.after) <= 0 || !tenant_allows(t, &s->creds, ACCESS_LOOK) ||
             (t->is_forgotten && !t->is_open))
             continue;
         if (reply.tenants.n == MSG_TENANTS_MAX) {
@@ -64,7 +66,8 @@ void admin_look(struct core *core, struct session *s, const struct msg_request *
         session_fail(core, s, -EINVAL, "this connection is attached to a tenant");
         return;
     }
-    struct tenant *t = session_admit(core, s, req->look.tenant, false);
+    struct tenant *t =
+        session_admit(core, s, own_meant(core, s->creds.uid, req->look.tenant), ACCESS_LOOK);
     if (!t)
         return;
     int fd = fcntl(t->control_ro_fd, F_DUPFD_CLOEXEC, 0);
@@ -74,32 +77,40 @@ void admin_look(struct core *core, struct session *s, const struct msg_request *
     }
     s->looking = t;
     s->looking_heap_id = t->heap_id;
+    s->reads = req->look.reads;
     reply_of(&reply, MSG_LOOK);
     reply.look.heap_id = t->heap_id;
     session_reply(core, s, &reply, fd);
 }
 
+/* Of what is done, never of what is refused: anybody could fill the log. */
+static void audit(const struct session *s, const char *what)
+{
+    log_line(LOG_NOTICE, "user %u (pid %d) %s", (unsigned)s->creds.uid, (int)s->creds.pid, what);
+}
+
 void admin_upgrade(struct core *core, struct session *s)
 {
-    if (!access_is_admin(&s->creds)) {
-        session_fail(core, s, -EACCES, "user %u may not upgrade acred", (unsigned)s->creds.uid);
+    if (!core_is_admin(core, &s->creds)) {
+        session_refuse(core, s, "upgrade acred");
         return;
     }
+    audit(s, "has acred replaced by the program on disk");
     core->makes_room = true;
     session_done(s);
 }
 
 void admin_reload(struct core *core, struct session *s)
 {
-    if (!access_is_admin(&s->creds)) {
-        session_fail(core, s, -EACCES, "user %u may not change the configuration",
-                     (unsigned)s->creds.uid);
+    if (!core_is_admin(core, &s->creds)) {
+        session_refuse(core, s, "change the configuration");
         return;
     }
     if (!core->source) {
         session_fail(core, s, -EOPNOTSUPP, "this daemon has no configuration to read");
         return;
     }
+    audit(s, "has the configuration read again");
     s->wait = WAIT_RELOAD;
     s->is_reloading = false;
     reload_again(core);
@@ -108,20 +119,17 @@ void admin_reload(struct core *core, struct session *s)
 void admin_tenant_drop(struct core *core, struct session *s, const struct msg_request *req)
 {
     struct msg_reply reply;
-    struct tenant *t = core_find_tenant(core, req->tenant_drop.tenant);
-    if (!access_is_admin(&s->creds)) {
-        session_fail(core, s, -EACCES, "user %u may not drop heaps", (unsigned)s->creds.uid);
+    char what[TENANT_NAME_BYTES + 32];
+    struct tenant *t = session_find(core, s, req->tenant_drop.tenant, ACCESS_ADMIN);
+    if (!t)
         return;
-    }
-    if (!t) {
-        session_fail(core, s, -ENOENT, "there is no tenant \"%s\"", req->tenant_drop.tenant);
-        return;
-    }
     if (t->is_open && (t->clients.n > 0 || t->n_jobs > 0 || !TAILQ_EMPTY(&t->attaches))) {
         session_fail(core, s, -EBUSY, "tenant \"%s\" has %u clients", t->name, t->clients.n);
         return;
     }
     reply_of(&reply, MSG_TENANT_DROP);
+    (void)snprintf(what, sizeof(what), "drops the heap of tenant %s", t->name);
+    audit(s, what);
     reply.tenant_drop.freed_bytes = t->is_open ? tenant_close(t) : 0;
     core_changed(core);
     session_reply(core, s, &reply, -1);

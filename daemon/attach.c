@@ -8,6 +8,7 @@
 
 #include "daemon/kept.h"
 #include "daemon/life.h"
+#include "daemon/own.h"
 #include "daemon/prepare.h"
 #include "daemon/reaper.h"
 #include "daemon/session.h"
@@ -47,17 +48,27 @@ static int kept_life_fd(struct core *core, struct session *s, const struct clien
     return copy;
 }
 
+static struct client *resumed_of(const struct tenant *t, const struct msg_request *req)
+{
+    struct client *c = t && t->is_open ? client_find(t, req->attach.resume_client) : NULL;
+    return c && life_has_secret(c->life_fd, req->attach.secret) ? c : NULL;
+}
+
 /* The secret is the proof, whoever may attach by now: servers drop privileges, and tenants go from
- * the configuration. NULL: replied. */
+ * the configuration. By the default tenant it may mean the own one of the user that it was. NULL:
+ * replied. */
 static struct client *find_resumed(struct core *core, struct session *s,
                                    const struct msg_request *req)
 {
-    struct tenant *t = core_find_tenant(core, req->attach.tenant);
-    struct client *c = t && t->is_open ? client_find(t, req->attach.resume_client) : NULL;
-    if (c && life_has_secret(c->life_fd, req->attach.secret))
-        return c;
-    session_fail(core, s, -ESRCH, "there is no such client to resume");
-    return NULL;
+    bool is_default = own_is_default(req->attach.tenant);
+    const char *name = is_default ? OWN_DEFAULT : req->attach.tenant;
+    struct client *c = resumed_of(core_find_tenant(core, name), req);
+    for (uint32_t i = 0; !c && is_default && i < core->n_tenants; i++)
+        if (core->tenants[i]->owner_uid != NOBODY_UID)
+            c = resumed_of(core->tenants[i], req);
+    if (!c)
+        session_fail(core, s, -ESRCH, "there is no such client to resume");
+    return c;
 }
 
 /* Replied, or asked for whether the page is mapped. */
@@ -81,6 +92,7 @@ static void begin_attach(struct core *core, struct session *s, struct tenant *t,
 
 void attach_request(struct core *core, struct session *s, const struct msg_request *req, int fd)
 {
+    const char *meant = own_meant(core, s->creds.uid, req->attach.tenant);
     struct tenant *t = NULL;
     struct client *c = NULL;
     int life_fd = -1;
@@ -88,8 +100,11 @@ void attach_request(struct core *core, struct session *s, const struct msg_reque
         session_fail(core, s, -EINVAL, "this connection has a tenant already");
     else if (req->attach.resume_client != 0)
         c = find_resumed(core, s, req);
-    else
-        t = session_admit(core, s, req->attach.tenant, true);
+    else if (own_is_to_come(core, meant)) {
+        own_ask(core, s, req, fd);
+        return;
+    } else
+        t = session_admit(core, s, meant, ACCESS_ATTACH);
     if (t) {
         life_fd = new_life_fd(core, s, fd);
     } else {

@@ -34,7 +34,8 @@ struct books_header {
     char tenant[TENANT_NAME_BYTES]; /* 32 */
     uint32_t heap_no;               /* 96  what the heap's kept descriptors are called by: kept.h */
     uint32_t pages;                 /* 100  enum pages_kind */
-    uint8_t reserved[3992];         /* 104 */
+    uint32_t owner_plus_1;          /* 104  the user's whose own tenant it is (own.h); 0 nobody's */
+    uint8_t reserved[3988];         /* 108 */
 };
 static_assert(sizeof(struct books_header) == 4096, "books");
 

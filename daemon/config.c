@@ -11,6 +11,8 @@
 
 #include <confuse.h>
 
+#include "daemon/own.h"
+
 #define CONFIG_BYTES_MAX MIB(1)
 
 /* Stands behind the file's text: libconfuse takes the end of file for a closing brace, but not an
@@ -164,6 +166,15 @@ static int check_user(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
+/* Everybody would be no administrator, but a mistake. */
+static int check_admin(cfg_t *cfg, cfg_opt_t *opt)
+{
+    if (strcmp(cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1), "*") != 0)
+        return check_user(cfg, opt);
+    cfg_error(cfg, "%s = {\"*\"} would let everybody administrate", opt->name);
+    return -1;
+}
+
 static int check_group(cfg_t *cfg, cfg_opt_t *opt)
 {
     gid_t gid;
@@ -174,13 +185,44 @@ static int check_group(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
+static bool is_pattern(cfg_t *sec)
+{
+    return strstr(cfg_title(sec), OWN_MARK) != NULL;
+}
+
+/* Nobody knows how many tenants it makes. */
+static int check_pattern(cfg_t *cfg, cfg_t *sec)
+{
+    uint64_t min_bytes = 0, ready_bytes = 0;
+    unsigned n = 0;
+    (void)config_parse_bytes(cfg_getstr(sec, "min"), &min_bytes);
+    (void)config_parse_bytes(cfg_getstr(sec, "ready"), &ready_bytes);
+    for (unsigned i = 0; i < cfg_size(cfg, "tenant"); i++)
+        n += is_pattern(cfg_getnsec(cfg, "tenant", i));
+    if (min_bytes > 0 || ready_bytes > 0)
+        cfg_error(cfg,
+                  "tenant \"%s\" is one for each user and cannot have %s: nobody could say what "
+                  "that is in all",
+                  cfg_title(sec), min_bytes > 0 ? "min" : "ready");
+    else if (cfg_size(sec, "users") > 0 || cfg_size(sec, "groups") > 0)
+        cfg_error(cfg,
+                  "tenant \"%s\" is one for each user, who alone may attach: no users or groups",
+                  cfg_title(sec));
+    else if (n > 1)
+        cfg_error(cfg, "tenant \"%s\" is the second one with %s in its name", cfg_title(sec),
+                  OWN_MARK);
+    else
+        return 0;
+    return -1;
+}
+
 static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
 {
     cfg_t *sec = cfg_opt_getnsec(opt, cfg_opt_size(opt) - 1);
-    if (!config_valid_name(cfg_title(sec))) {
+    if (!config_valid_name(cfg_title(sec)) && !own_valid_pattern(cfg_title(sec))) {
         cfg_error(cfg,
-                  "\"%s\" cannot be a tenant's name (1 to 63 letters, digits, '.', '_', '-', and "
-                  "'/' between a group and what is in it)",
+                  "\"%s\" cannot be a tenant's name (1 to 63 letters, digits, '.', '_', '-', "
+                  "'/' between a group and what is in it, and one %%u behind the last '/')",
                   cfg_title(sec));
         return -1;
     }
@@ -197,27 +239,37 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
                   min_bytes > max_bytes ? "min" : "ready");
         return -1;
     }
-    return check_sum(cfg);
+    return is_pattern(sec) ? check_pattern(cfg, sec) : check_sum(cfg);
 }
 
 /* ---- taking over ---- */
 
-static int take_access(cfg_t *sec, struct access_list *ret)
+static int take_list(cfg_t *sec, const char *users, const char *groups, struct access_list *ret)
 {
     int r = 0;
-    for (unsigned i = 0; r == 0 && i < cfg_size(sec, "users"); i++) {
-        const char *text = cfg_getnstr(sec, "users", i);
+    for (unsigned i = 0; r == 0 && i < cfg_size(sec, users); i++) {
+        const char *text = cfg_getnstr(sec, users, i);
         uid_t uid;
         if (strcmp(text, "*") == 0)
             ret->everyone = true;
         else if ((r = user_of(text, &uid)) == 0)
             r = access_add_user(ret, uid);
     }
-    for (unsigned i = 0; r == 0 && i < cfg_size(sec, "groups"); i++) {
+    for (unsigned i = 0; r == 0 && i < cfg_size(sec, groups); i++) {
         gid_t gid;
-        if ((r = group_of(cfg_getnstr(sec, "groups", i), &gid)) == 0)
+        if ((r = group_of(cfg_getnstr(sec, groups, i), &gid)) == 0)
             r = access_add_group(ret, gid);
     }
+    return r;
+}
+
+static int take_access(cfg_t *sec, struct access *ret)
+{
+    int r = take_list(sec, "read_users", "read_groups", &ret->of[ACCESS_LOOK]);
+    if (r == 0)
+        r = take_list(sec, "users", "groups", &ret->of[ACCESS_ATTACH]);
+    if (r == 0)
+        r = take_list(sec, "admin_users", "admin_groups", &ret->of[ACCESS_ADMIN]);
     return r;
 }
 
@@ -263,8 +315,8 @@ struct config_tenant *config_find(const struct config *config, const char *name)
 
 static bool is_plain(const struct config_tenant *t)
 {
-    return t->wish.ready_bytes == 0 && t->wish.pages == PAGES_4K && !t->access.everyone &&
-           t->access.n_users == 0 && t->access.n_groups == 0;
+    return t->wish.ready_bytes == 0 && t->wish.pages == PAGES_4K &&
+           access_list_is_empty(&t->access.of[ACCESS_ATTACH]);
 }
 
 /* What is promised to each and all below it, from the leaves up. NULL, or what is wrong with
@@ -280,7 +332,8 @@ static const char *sum_promises(struct config *c, uint64_t *below_bytes, struct 
         if (is_member && !group)
             return "is in no group: there is no tenant of the name before its last '/'";
         if (t->is_group && !is_plain(t))
-            return "is a group (others are below it): it can have min and max only";
+            return "is a group (others are below it) and has no heap: no ready, pages, users or "
+                   "groups";
         if (promised_bytes > t->wish.max_bytes)
             return "is a group whose tenants have more min in all than its max";
         if (group) {
@@ -305,6 +358,19 @@ static int check_tree(struct config *c, const char *path, char *text, size_t n_t
     if (why)
         (void)snprintf(text, n_text, "%s:%u: tenant \"%s\" %s", path, t->line, t->name, why);
     return why ? -EINVAL : 0;
+}
+
+/* It is no tenant, but how tenants are. */
+static void take_pattern(struct config *c)
+{
+    uint32_t i = 0;
+    while (i < c->n_tenants && !strstr(c->tenants[i].name, OWN_MARK))
+        i++;
+    if (i == c->n_tenants)
+        return;
+    c->own = c->tenants[i];
+    c->n_tenants--;
+    memmove(c->tenants + i, c->tenants + i + 1, (c->n_tenants - i) * sizeof(*c->tenants));
 }
 
 /* The file and the end mark, as a stream. text belongs to it. */
@@ -347,6 +413,26 @@ static int parse_file(cfg_t *cfg, const char *path, char *text, size_t n_text)
     return r;
 }
 
+static void set_checks(cfg_t *cfg)
+{
+    static const char *const users[] = {"tenant|users", "tenant|read_users"};
+    static const char *const admins[] = {"tenant|admin_users", "admin_users"};
+    static const char *const groups[] = {"tenant|groups", "tenant|read_groups",
+                                         "tenant|admin_groups", "admin_groups"};
+    (void)cfg_set_validate_func(cfg, "capacity", check_capacity);
+    (void)cfg_set_validate_func(cfg, "tenant", check_tenant);
+    (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
+    (void)cfg_set_validate_func(cfg, "tenant|min", check_bytes_or_none);
+    (void)cfg_set_validate_func(cfg, "tenant|ready", check_bytes_or_none);
+    (void)cfg_set_validate_func(cfg, "tenant|pages", check_pages);
+    for (size_t i = 0; i < ARRAY_LEN(users); i++)
+        (void)cfg_set_validate_func(cfg, users[i], check_user);
+    for (size_t i = 0; i < ARRAY_LEN(admins); i++)
+        (void)cfg_set_validate_func(cfg, admins[i], check_admin);
+    for (size_t i = 0; i < ARRAY_LEN(groups); i++)
+        (void)cfg_set_validate_func(cfg, groups[i], check_group);
+}
+
 int config_read(struct config *ret, const char *path, char *text, size_t n_text)
 {
     cfg_opt_t tenant[] = {CFG_STR("min", "0", CFGF_NONE),
@@ -355,10 +441,17 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
                           CFG_STR("pages", "4k", CFGF_NONE),
                           CFG_STR_LIST("users", NULL, CFGF_NONE),
                           CFG_STR_LIST("groups", NULL, CFGF_NONE),
+                          CFG_STR_LIST("read_users", NULL, CFGF_NONE),
+                          CFG_STR_LIST("read_groups", NULL, CFGF_NONE),
+                          CFG_STR_LIST("admin_users", NULL, CFGF_NONE),
+                          CFG_STR_LIST("admin_groups", NULL, CFGF_NONE),
                           CFG_END()};
-    cfg_opt_t options[] = {
-        CFG_STR("capacity", NULL, CFGF_NODEFAULT), CFG_BOOL(END_OPTION, cfg_false, CFGF_NONE),
-        CFG_SEC("tenant", tenant, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES), CFG_END()};
+    cfg_opt_t options[] = {CFG_STR("capacity", NULL, CFGF_NODEFAULT),
+                           CFG_BOOL(END_OPTION, cfg_false, CFGF_NONE),
+                           CFG_STR_LIST("admin_users", NULL, CFGF_NONE),
+                           CFG_STR_LIST("admin_groups", NULL, CFGF_NONE),
+                           CFG_SEC("tenant", tenant, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES),
+                           CFG_END()};
     cfg_t *cfg = cfg_init(options, CFGF_NONE);
     *ret = (struct config){0};
     if (!cfg)
@@ -367,21 +460,18 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
     sentence = text;
     sentence_bytes = n_text;
     (void)cfg_set_error_function(cfg, take_sentence);
-    (void)cfg_set_validate_func(cfg, "capacity", check_capacity);
-    (void)cfg_set_validate_func(cfg, "tenant", check_tenant);
-    (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
-    (void)cfg_set_validate_func(cfg, "tenant|min", check_bytes_or_none);
-    (void)cfg_set_validate_func(cfg, "tenant|ready", check_bytes_or_none);
-    (void)cfg_set_validate_func(cfg, "tenant|pages", check_pages);
-    (void)cfg_set_validate_func(cfg, "tenant|users", check_user);
-    (void)cfg_set_validate_func(cfg, "tenant|groups", check_group);
+    set_checks(cfg);
     int r = parse_file(cfg, path, text, n_text);
     if (r == 0 && cfg_getstr(cfg, "capacity"))
         (void)config_parse_bytes(cfg_getstr(cfg, "capacity"), &ret->capacity_bytes);
     if (r == 0)
+        r = take_list(cfg, "admin_users", "admin_groups", &ret->admins);
+    if (r == 0)
         r = take_tenants(cfg, ret);
     if (r == 0)
         r = check_tree(ret, path, text, n_text);
+    if (r == 0)
+        take_pattern(ret);
     cfg_free(cfg);
     sentence = NULL;
     if (r < 0)
@@ -393,6 +483,8 @@ void config_deinit(struct config *config)
 {
     for (uint32_t i = 0; i < config->n_tenants; i++)
         access_deinit(&config->tenants[i].access);
+    access_deinit(&config->own.access);
+    access_list_deinit(&config->admins);
     free(config->tenants);
     *config = (struct config){0};
 }
@@ -406,7 +498,7 @@ int config_complete(struct config *config, uint64_t memory_bytes)
         config->asked_bytes = config->capacity_bytes;
         config->capacity_bytes = backed_bytes;
     }
-    if (config->n_tenants > 0)
+    if (config->n_tenants > 0 || config->own.name[0])
         return 0;
     free(config->tenants);
     config->tenants = calloc(1, sizeof(*config->tenants));

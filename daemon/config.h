@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* config.h - the configuration file: capacity, and tenants with their min, max and access lists.
+/* config.h - the configuration file: capacity, and tenants with their limits and who may do what.
  * See deploy/acre.conf. */
 #ifndef ACRE_DAEMON_CONFIG_H
 #define ACRE_DAEMON_CONFIG_H
@@ -14,16 +14,18 @@
 struct config_tenant {
     char name[TENANT_NAME_BYTES];
     struct tenant_wish wish;
-    struct access_list access;
+    struct access access;
     unsigned line; /* of the file, where its section ends */
     bool is_group; /* others are below it, no heap */
 };
 
 struct config {
-    uint64_t capacity_bytes; /* 0: not said */
-    uint64_t asked_bytes;    /* what was said, if that was more than can be backed; else 0 */
-    uint64_t min_bytes;      /* promised to all tenants together */
+    uint64_t capacity_bytes;   /* 0: not said */
+    uint64_t asked_bytes;      /* what was said, if that was more than can be backed; else 0 */
+    uint64_t min_bytes;        /* promised to all tenants together */
+    struct access_list admins; /* of all tenants, and of the daemon */
     uint32_t n_tenants;
+    struct config_tenant own;      /* for each user one: own.h. name "": there is none */
     struct config_tenant *tenants; /* by name: groups before who is below them */
 };
 
@@ -34,7 +36,7 @@ void config_deinit(struct config *config);
 /* NULL: it says nothing of such a tenant. */
 struct config_tenant *config_find(const struct config *config, const char *name);
 
-/* Fills in what was not said: capacity is half of memory_bytes; no tenant: one "default" with all
+/* Fills in what was not said: capacity is half of memory_bytes; no tenant, and none for each user: one "default" with all
  * of it, for root and the daemon's user. What was said is cut to what memory_bytes can back: all
  * but a sixteenth, which the kernel and the daemon need. -ENOMEM. */
 int config_complete(struct config *config, uint64_t memory_bytes);

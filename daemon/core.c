@@ -7,6 +7,7 @@
 
 #include "daemon/decay.h"
 #include "daemon/memory.h"
+#include "daemon/own.h"
 #include "daemon/prepare.h"
 #include "daemon/reaper.h"
 #include "daemon/retire.h"
@@ -30,6 +31,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     core->n_user_clients_max = UINT32_MAX;
     LIST_INIT(&core->sessions);
     TAILQ_INIT(&core->releasing);
+    TAILQ_INIT(&core->naming);
     LIST_INIT(&core->users);
     ledger_init(&core->ledger, capacity_bytes);
     core->bell_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -73,9 +75,16 @@ void core_deinit(struct core *core)
     for (uint32_t i = core->n_tenants; i-- > 0;) /* groups after those below them */
         tenant_free(core->tenants[i]);
     ledger_deinit(&core->ledger);
+    access_list_deinit(&core->admins);
+    own_free(core->own);
     close_fd(&core->bell_fd);
     free(core->tenants);
     free(core->tags);
+}
+
+bool core_is_admin(const struct core *core, const struct creds *creds)
+{
+    return access_is_admin(creds) || access_list_has(&core->admins, creds);
 }
 
 /* ---- tenants ---- */
@@ -122,6 +131,19 @@ int core_add_tenant(struct core *core, const char *name, const struct tenant_wis
     return 0;
 }
 
+void core_remove_tenant(struct core *core, uint32_t at)
+{
+    struct tenant *t = core->tenants[at];
+    struct session *s;
+    LIST_FOREACH (s, &core->sessions, in_core)
+        if (s->looking == t)
+            s->looking = NULL;
+    core->n_tenants--;
+    memmove(core->tenants + at, core->tenants + at + 1,
+            (core->n_tenants - at) * sizeof(struct tenant *));
+    tenant_free(t);
+}
+
 /* ---- time ---- */
 
 static bool wants_tick(const struct core *core)
@@ -130,6 +152,8 @@ static bool wants_tick(const struct core *core)
         const struct tenant *t = core->tenants[i];
         if (t->is_open && (t->orphans.n > 0 || t->n_ticks > 0 || t->prepare.demand_units > 0 ||
                            t->retire.n_retiring > 0))
+            return true;
+        if (own_goes(t))
             return true;
     }
     return core->zombies != NULL;
@@ -187,6 +211,7 @@ static void tick(struct core *core)
         retire_tick(t);
     }
     zombie_sweep(core);
+    own_sweep(core);
 }
 
 void core_tick(struct core *core, uint64_t now_ns)

@@ -27,6 +27,7 @@ struct client;
 struct attach;
 struct tenant_wish;
 struct config_source;
+struct own;
 
 #define NOBODY_UID ((uid_t)-1)
 
@@ -64,6 +65,7 @@ enum wait {
     WAIT_PUBLISH,  /* for the sweep */
     WAIT_DETACH,   /* for its client's reaping */
     WAIT_RELOAD,   /* for the configuration */
+    WAIT_NAME,     /* in core->naming, for its user's name */
 };
 
 /* A peer as the core sees it. */
@@ -83,6 +85,7 @@ struct session {
     int held_fd;
     struct msg_request
         request;         /* WAIT_MEMORY: to be tried again; WAIT_RELEASE: to be gone on with */
+    int request_fd;      /* WAIT_NAME: came with it */
     uint32_t n_released; /* of its runs */
     int release_error;
     uint64_t grow_round;    /* and the search that it waits for, 0 none yet */
@@ -90,6 +93,7 @@ struct session {
     struct client *client;  /* attached */
     struct tenant *looking; /* or looks at */
     uint64_t looking_heap_id;
+    bool reads; /* and keeps what it maps */
 };
 
 /* How many clients, attached or dying, a user has in all tenants. */
@@ -111,10 +115,14 @@ struct core {
     struct tenant **tenants; /* by name */
     uint32_t n_tenants;
     uint32_t n_clients;          /* attached or dying, of all tenants */
+    struct access_list admins;   /* beside root and the daemon's own user */
     struct user_list users;      /* that have clients */
     uint32_t n_user_clients_max; /* of a user who is no admin: a client outlives its connection */
     struct session_list sessions;
     struct session_queue releasing; /* WAIT_RELEASE */
+    struct session_queue naming;    /* WAIT_NAME */
+    bool is_naming;                 /* a job, for one of them */
+    struct own *own;                /* how users' own tenants are; NULL: there are none */
     uint32_t n_jobs;                /* submitted, not done */
     uint64_t yielding_bytes;        /* orphaned in the ledger, and soon free; yield.c */
     uint64_t retiring_bytes;        /* of segments, still charged; retire.c */
@@ -123,6 +131,7 @@ struct core {
     uint64_t now_ns, started_ns, tick_at_ns;
     uint32_t next_heap_no, next_life_no; /* of the kept descriptors; kept.h */
     int bell_fd;                         /* an epoll of pidfds, or -1 */
+    bool is_configured;                  /* for the first time, at least: reload.c */
     bool is_stopping;                    /* nothing new is begun */
     bool makes_room;                     /* for another worker: now */
     const char *mode;                    /* "system" or "user" */
@@ -139,9 +148,14 @@ void core_deinit(struct core *core);
 /* Of a heap that goes as it is. */
 void core_forget_clients(struct tenant *tenant);
 
-/* Takes access. -EEXIST, -ENOMEM. */
+/* Who may anything: with all tenants, and with the daemon itself. */
+bool core_is_admin(const struct core *core, const struct creds *creds);
+
+/* Takes access: who may attach. -EEXIST, -ENOMEM. */
 int core_add_tenant(struct core *core, const char *name, const struct tenant_wish *wish,
                     struct access_list *access);
+/* One that has no heap, and of which nobody maps anything: nobody but who looks knows it. */
+void core_remove_tenant(struct core *core, uint32_t at);
 struct tenant *core_find_tenant(const struct core *core, const char *name);
 
 /* There is more room than before: who wants more ready may have it. */

@@ -60,55 +60,6 @@ static void do_hello(struct core *core, struct session *s, const struct msg_requ
     session_reply(core, s, &reply, -1);
 }
 
-/* ---- what lookers may ask, too ---- */
-
-static void tell_seg(struct client *c, struct seg *seg)
-{
-    tenant_tell_seg(c->tenant, seg);
-    retire_mapped(c, seg);
-}
-
-static void do_map_segment(struct core *core, struct session *s, const struct tenant *t,
-                           const struct msg_request *req)
-{
-    struct msg_reply reply;
-    struct seg *seg = tenant_seg(t, req->map_segment.slot);
-    if (!seg || (s->client && (!seg->is_kept || seg->is_retiring))) {
-        session_fail(core, s, -ENOENT, "slot %u holds no segment", req->map_segment.slot);
-        return;
-    }
-    int fd = -1, r = 0;
-    if (!s->client)
-        r = segment_reopen_readonly(seg->fd, &fd);
-    else if ((fd = fcntl(seg->client_fd, F_DUPFD_CLOEXEC, 0)) < 0)
-        r = -errno;
-    else
-        tell_seg(s->client, seg);
-    if (r < 0) {
-        session_fail(core, s, r, "no descriptor for the segment: %s", strerror(-r));
-        return;
-    }
-    reply_of(&reply, MSG_MAP_SEGMENT);
-    reply.map_segment.head_slot = seg->slot;
-    reply.map_segment.size_bytes = seg->shape.size_bytes;
-    session_reply(core, s, &reply, fd);
-}
-
-static void do_look(struct core *core, struct session *s, const struct msg_request *req)
-{
-    const struct tenant *t = s->client ? s->client->tenant : s->looking;
-    if (!t)
-        session_fail(core, s, -EINVAL, "this connection has no tenant");
-    else if (!s->client && (!t->is_open || t->heap_id != s->looking_heap_id))
-        session_fail(core, s, -ESTALE, "the heap has been dropped");
-    else if (req->op == MSG_EXTENTS)
-        records_extents(core, s, t, req);
-    else if (req->op == MSG_HOLDERS)
-        records_holders(core, s, t, req);
-    else
-        do_map_segment(core, s, t, req);
-}
-
 /* ---- roots ---- */
 
 static const char *root_sentence(int error)
@@ -131,11 +82,12 @@ static const char *root_sentence(int error)
     }
 }
 
-static void do_root(struct core *core, struct session *s, const struct msg_request *req)
+static void do_root(struct core *core, struct session *s, struct tenant *t,
+                    const struct msg_request *req)
 {
     struct msg_reply reply;
     uint64_t off = 0;
-    int r = roots_do(s->client->tenant, s->client, req, &off);
+    int r = roots_do(t, s->client, req, &off);
     if (r < 0) {
         session_fail(core, s, r, "root \"%s\": %s", req->root.name, root_sentence(r));
         return;
@@ -143,6 +95,62 @@ static void do_root(struct core *core, struct session *s, const struct msg_reque
     reply_of(&reply, MSG_ROOT);
     reply.root.off = off;
     session_reply(core, s, &reply, -1);
+}
+
+/* ---- what lookers may ask, too ---- */
+
+static void tell_seg(struct client *c, struct seg *seg)
+{
+    tenant_tell_seg(c->tenant, seg);
+    retire_mapped(c, seg);
+}
+
+static void do_map_segment(struct core *core, struct session *s, const struct tenant *t,
+                           const struct msg_request *req)
+{
+    struct msg_reply reply;
+    struct seg *seg = tenant_seg(t, req->map_segment.slot);
+    /* What no client knows may go, and its slot be another's at once (yield.c); others leave it only
+     * when nobody maps them, readers neither. */
+    if (!seg || (s->client && !seg->is_kept) || (s->reads && !seg->is_known) ||
+        (seg->is_retiring && (s->client || s->reads))) {
+        session_fail(core, s, -ENOENT, "slot %u holds no segment", req->map_segment.slot);
+        return;
+    }
+    int fd = -1, r = 0;
+    if (!s->client)
+        r = segment_reopen_readonly(seg->fd, &fd);
+    else if ((fd = fcntl(seg->client_fd, F_DUPFD_CLOEXEC, 0)) < 0)
+        r = -errno;
+    else
+        tell_seg(s->client, seg);
+    if (r < 0) {
+        session_fail(core, s, r, "no descriptor for the segment: %s", strerror(-r));
+        return;
+    }
+    reply_of(&reply, MSG_MAP_SEGMENT);
+    reply.map_segment.head_slot = seg->slot;
+    reply.map_segment.size_bytes = seg->shape.size_bytes;
+    session_reply(core, s, &reply, fd);
+}
+
+static void do_look(struct core *core, struct session *s, const struct msg_request *req)
+{
+    struct tenant *t = s->client ? s->client->tenant : s->looking;
+    if (!t && s->looking_heap_id == 0)
+        session_fail(core, s, -EINVAL, "this connection has no tenant");
+    else if (!t || (!s->client && (!t->is_open || t->heap_id != s->looking_heap_id)))
+        session_fail(core, s, -ESTALE, "the heap has been dropped");
+    else if (!s->client && !session_find(core, s, t->name, ACCESS_LOOK))
+        return; /* the configuration has changed */
+    else if (req->op == MSG_EXTENTS)
+        records_extents(core, s, t, req);
+    else if (req->op == MSG_HOLDERS)
+        records_holders(core, s, t, req);
+    else if (req->op == MSG_ROOT)
+        do_root(core, s, t, req);
+    else
+        do_map_segment(core, s, t, req);
 }
 
 /* ---- which request ---- */
@@ -170,7 +178,7 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
         retire_request(core, s, req);
         break;
     case MSG_ROOT:
-        do_root(core, s, req);
+        do_root(core, s, s->client->tenant, req);
         break;
     case MSG_PUBLISH_ALL:
         s->wait = WAIT_PUBLISH;
@@ -181,6 +189,12 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
     }
 }
 
+static bool takes_look(const struct session *s, const struct msg_request *req)
+{
+    return req->op == MSG_MAP_SEGMENT || req->op == MSG_EXTENTS || req->op == MSG_HOLDERS ||
+           (req->op == MSG_ROOT && req->root.op == ROOT_GET && !s->client);
+}
+
 static void do_request(struct core *core, struct session *s, const struct msg_request *req, int fd)
 {
     s->serial = req->serial;
@@ -189,13 +203,13 @@ static void do_request(struct core *core, struct session *s, const struct msg_re
         return;
     }
     session_close_unwanted(core, s, fd); /* no other request brings one */
-    if (takes_client(req->op)) {
+    if (takes_look(s, req)) {
+        do_look(core, s, req);
+    } else if (takes_client(req->op)) {
         if (s->client && s->client->state == CLIENT_LIVES)
             do_memory(core, s, req);
         else
             session_fail(core, s, -EINVAL, "this connection is not attached to a tenant");
-    } else if (req->op == MSG_MAP_SEGMENT || req->op == MSG_EXTENTS || req->op == MSG_HOLDERS) {
-        do_look(core, s, req);
     } else if (req->op == MSG_STATUS) {
         admin_status(core, s);
     } else if (req->op == MSG_TENANTS) {
@@ -246,7 +260,8 @@ static void do_ack(struct core *core, struct session *s, const struct msg_reques
 
 void dispatch_accept(struct core *core, struct session *s, void *peer, const struct creds *creds)
 {
-    *s = (struct session){.core = core, .peer = peer, .creds = *creds, .held_fd = -1};
+    *s = (struct session){
+        .core = core, .peer = peer, .creds = *creds, .held_fd = -1, .request_fd = -1};
     LIST_INSERT_HEAD(&core->sessions, s, in_core);
 }
 

@@ -9,6 +9,8 @@
  *   tenant gone      its clients go on with what they have; nobody new may attach, and it cannot
  *                    grow. Named again, it is what it was
  *   pages            from the next heap on
+ *   users' own       as the pattern says by now (own.c); they are forgotten when it is gone, or
+ *                    does not fit their names any more
  *
  * All that can fail (memory for new tenants) comes first, so that a configuration is carried out
  * whole or not at all.
@@ -21,6 +23,7 @@
 #include "daemon/log.h"
 #include "daemon/machine.h"
 #include "daemon/memory.h"
+#include "daemon/own.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
 
@@ -70,23 +73,73 @@ int reload_read(const struct config_source *source, bool quiet, struct config *r
     return r < 0 || quiet ? r : check_sums(ret, text);
 }
 
-/* ---- carrying out ---- */
+/* ---- what changes, for the log ---- */
 
-static void say_change(const struct tenant *t, const char *what, uint64_t from_bytes,
-                       uint64_t to_bytes)
+static void say_bytes(const char *name, const char *what, uint64_t from_bytes, uint64_t to_bytes)
 {
     if (from_bytes != to_bytes)
-        log_line(LOG_NOTICE, "tenant %s: %s %" PRIu64 " KiB, was %" PRIu64 " KiB", t->name, what,
+        log_line(LOG_NOTICE, "tenant %s: %s %" PRIu64 " KiB, was %" PRIu64 " KiB", name, what,
                  to_bytes >> 10, from_bytes >> 10);
+}
+
+static void say_wish(const char *name, const struct tenant_wish *from, const struct tenant_wish *to)
+{
+    say_bytes(name, "min", from->min_bytes, to->min_bytes);
+    say_bytes(name, "max", from->max_bytes, to->max_bytes);
+    say_bytes(name, "ready", from->ready_bytes, to->ready_bytes);
+    if (from->pages != to->pages)
+        log_line(LOG_NOTICE, "tenant %s: pages %s, from its next heap on", name,
+                 to->pages == PAGES_THP ? "thp" : "4k");
+}
+
+static void say_access(const char *name, const struct access *from, const struct access *to)
+{
+    for (unsigned i = 0; i < ACCESS_RIGHTS; i++)
+        if (!access_list_equals(&from->of[i], &to->of[i]))
+            log_line(LOG_NOTICE, "tenant %s: %s changed", name, access_keys[i]);
+}
+
+/* How users' own tenants are. */
+static void say_own(const struct own *from, const struct own *to)
+{
+    if (from && to && strcmp(from->name, to->name) == 0) {
+        say_wish(from->name, &from->wish, &to->wish);
+        say_access(from->name, &from->access, &to->access);
+        return;
+    }
+    if (from)
+        log_line(LOG_NOTICE, "users have no tenants %s of their own any more", from->name);
+    if (to)
+        log_line(LOG_NOTICE, "users have tenants %s of their own: max %" PRIu64 " KiB", to->name,
+                 to->wish.max_bytes >> 10);
+}
+
+static void say_daemon(const struct core *core, const struct config *config)
+{
+    if (core->ledger.capacity_bytes != config->capacity_bytes)
+        log_line(LOG_NOTICE, "capacity %llu MiB, was %llu MiB", mib(config->capacity_bytes),
+                 mib(core->ledger.capacity_bytes));
+    if (!access_list_equals(&core->admins, &config->admins))
+        log_line(LOG_NOTICE, "%s outside of any tenant changed", access_keys[ACCESS_ADMIN]);
+}
+
+/* ---- carrying out ---- */
+
+static void say_change(const struct tenant *t, const struct config_tenant *plan)
+{
+    struct tenant_wish from = {t->budget.min_bytes, t->budget.max_bytes,
+                               t->ready_units * UNIT_BYTES, t->pages_wanted};
+    if (t->is_forgotten) {
+        log_line(LOG_NOTICE, "tenant %s is new: max %" PRIu64 " KiB", t->name,
+                 plan->wish.max_bytes >> 10);
+        return;
+    }
+    say_wish(t->name, &from, &plan->wish);
+    say_access(t->name, &t->access, &plan->access);
 }
 
 static void change(struct tenant *t, const struct tenant_wish *wish)
 {
-    if (!t->is_forgotten) {
-        say_change(t, "min", t->budget.min_bytes, wish->min_bytes);
-        say_change(t, "max", t->budget.max_bytes, wish->max_bytes);
-        say_change(t, "ready", t->ready_units * UNIT_BYTES, wish->ready_bytes);
-    }
     t->is_forgotten = false;
     tenant_set(t, wish);
     if (t->budget.total_bytes > wish->max_bytes)
@@ -98,7 +151,7 @@ static const struct tenant_wish nothing;
 
 static void forget(struct tenant *t)
 {
-    struct access_list nobody = {0};
+    struct access nobody = {0};
     if (t->is_forgotten)
         return;
     log_line(LOG_WARNING, "tenant %s is not in the configuration any more%s", t->name,
@@ -108,16 +161,42 @@ static void forget(struct tenant *t)
     tenant_set(t, &nothing);
 }
 
-static void carry_out(struct core *core, struct config *config)
+/* Users' own tenants are not named: there they are as the pattern says. */
+static void unname(struct tenant *t)
 {
+    const struct own *own = t->core->own;
+    if (t->owner_uid == NOBODY_UID || !own || !own_fits(own->name, t->name)) {
+        forget(t);
+        return;
+    }
+    change(t, &own->wish);
+}
+
+/* Takes own. The first configuration changes nothing. */
+static void carry_out(struct core *core, struct config *config, struct own *own)
+{
+    bool is_first = !core->is_configured;
+    core->is_configured = true;
+    if (!is_first) {
+        say_daemon(core, config);
+        say_own(core->own, own);
+    }
+    own_free(core->own);
+    core->own = own;
     core->ledger.capacity_bytes = config->capacity_bytes;
+    access_list_deinit(&core->admins);
+    core->admins = config->admins;
+    config->admins = (struct access_list){0};
     for (uint32_t i = 0; i < core->n_tenants; i++)
         if (!config_find(config, core->tenants[i]->name))
-            forget(core->tenants[i]);
+            unname(core->tenants[i]);
     for (uint32_t i = 0; i < config->n_tenants; i++) {
         struct config_tenant *plan = &config->tenants[i];
         struct tenant *t = core_find_tenant(core, plan->name);
         t->is_group = plan->is_group;
+        if (!is_first)
+            say_change(t, plan);
+        tenant_set_owner(t, NOBODY_UID);
         tenant_let_in(t, &plan->access);
         change(t, &plan->wish);
     }
@@ -127,6 +206,7 @@ static void carry_out(struct core *core, struct config *config)
 
 int reload_apply(struct core *core, struct config *config)
 {
+    struct own *own = NULL;
     for (uint32_t i = 0; i < config->n_tenants; i++) {
         struct access_list nobody = {0};
         if (core_find_tenant(core, config->tenants[i].name))
@@ -136,7 +216,10 @@ int reload_apply(struct core *core, struct config *config)
             return r; /* those before are there, and nobody can tell */
         core_find_tenant(core, config->tenants[i].name)->is_forgotten = true;
     }
-    carry_out(core, config);
+    int r = own_new(&own, config->own.name, &config->own.wish, &config->own.access);
+    if (r < 0)
+        return r;
+    carry_out(core, config, own);
     return 0;
 }
 

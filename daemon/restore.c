@@ -37,6 +37,7 @@
 #include "daemon/kept.h"
 #include "daemon/log.h"
 #include "daemon/orphan.h"
+#include "daemon/own.h"
 #include "daemon/reaper.h"
 #include "daemon/retire.h"
 #include "daemon/tenant.h"
@@ -306,9 +307,22 @@ static int add_forgotten(struct core *core, const struct books *books)
              "it is dropped",
              books->header.tenant);
     int r = core_add_tenant(core, books->header.tenant, &wish, &nobody);
-    if (r == 0)
-        core_find_tenant(core, books->header.tenant)->is_forgotten = true;
+    if (r == 0) {
+        struct tenant *t = core_find_tenant(core, books->header.tenant);
+        t->is_forgotten = true;
+        tenant_set_owner(t, books->header.owner_plus_1 - 1);
+    }
     return r;
+}
+
+/* One that the configuration does not name: a user's own, or forgotten. */
+static int add_unnamed(struct core *core, const struct books *books)
+{
+    const char *name = books->header.tenant;
+    uid_t uid = books->header.owner_plus_1 - 1;
+    if (uid != NOBODY_UID && core->own && own_fits(core->own->name, name))
+        return own_add(core, name, uid);
+    return add_forgotten(core, books);
 }
 
 static int restore_heap(struct core *core, struct store_items *items, struct kept kept)
@@ -325,7 +339,7 @@ static int restore_heap(struct core *core, struct store_items *items, struct kep
     if (books->header.heap_no != kept.no)
         r = -EIO; /* what is kept of the heap cannot be told by its name */
     if (r == 0 && !core_find_tenant(core, books->header.tenant))
-        r = add_forgotten(core, books);
+        r = add_unnamed(core, books);
     if (r == 0)
         r = restore_books(core, items, books, fd);
     if (r == 0)

@@ -261,6 +261,7 @@ static void on_hangup(uv_signal_t *signal, int number)
 {
     struct server *s = signal->data;
     (void)number;
+    log_line(LOG_NOTICE, "SIGHUP has the configuration read again");
     reload_again(&s->core);
     server_touch(s);
 }

@@ -75,6 +75,10 @@ void session_stop_waiting(struct session *s)
     } else if (s->wait == WAIT_MEMORY) {
         TAILQ_REMOVE(&s->client->tenant->waiters, s, in_waiters);
         s->client->tenant->n_waiters--;
+    } else if (s->wait == WAIT_NAME) {
+        TAILQ_REMOVE(&s->core->naming, s, in_waiters);
+        session_close_unwanted(s->core, s, s->request_fd);
+        s->request_fd = -1;
     } else {
         return;
     }
@@ -107,20 +111,39 @@ void session_close_unwanted(struct core *core, const struct session *s, int fd)
 
 /* ---- tenants ---- */
 
-/* The tenant, if it is there and the peer may have it; else replies. */
-struct tenant *session_admit(struct core *core, struct session *s, const char *name, bool attaches)
+void session_refuse(struct core *core, struct session *s, const char *what)
 {
+    session_fail(
+        core, s, -EACCES,
+        "user %u may not %s: %s outside of any tenant in acred's configuration would allow "
+        "it",
+        (unsigned)s->creds.uid, what, access_keys[ACCESS_ADMIN]);
+}
+
+struct tenant *session_find(struct core *core, struct session *s, const char *name,
+                            enum access_right right)
+{
+    static const char *const words[] = {"look at", "attach to", "drop the heap of"};
     struct tenant *t = core_find_tenant(core, name);
     if (!t) {
         session_fail(core, s, -ENOENT, "there is no tenant \"%s\"", name);
         return NULL;
     }
-    if (!access_allows(&t->access, &s->creds)) {
-        session_fail(core, s, -EACCES, "user %u may not use tenant \"%s\"", (unsigned)s->creds.uid,
-                     name);
+    if (tenant_allows(t, &s->creds, right))
+        return t;
+    session_fail(core, s, -EACCES,
+                 "user %u may not %s tenant \"%s\": its %s in acred's configuration would allow it",
+                 (unsigned)s->creds.uid, words[right], name, access_keys[right]);
+    return NULL;
+}
+
+struct tenant *session_admit(struct core *core, struct session *s, const char *name,
+                             enum access_right right)
+{
+    struct tenant *t = session_find(core, s, name, right);
+    if (!t)
         return NULL;
-    }
-    if ((t->is_group || t->is_forgotten) && (attaches || !t->is_open)) {
+    if ((t->is_group || t->is_forgotten) && (right == ACCESS_ATTACH || !t->is_open)) {
         session_fail(core, s, -ENOENT,
                      t->is_group ? "tenant \"%s\" is a group: one of those below it has a heap"
                                  : "tenant \"%s\" is not in the configuration any more",

@@ -31,9 +31,13 @@ void session_stop_waiting(struct session *session);
 /* A descriptor (or -1) from the peer. */
 void session_close_unwanted(struct core *core, const struct session *session, int fd);
 
-/* The tenant, with its heap, if it is there and the peer may have it: to look, or to attach anew;
- * else replies. */
+/* The tenant, if it is there and the peer has the right; else replies. */
+struct tenant *session_find(struct core *core, struct session *session, const char *name,
+                            enum access_right right);
+/* And with its heap: to look, or to attach anew. */
 struct tenant *session_admit(struct core *core, struct session *session, const char *name,
-                             bool attaches);
+                             enum access_right right);
+/* Replies: whom the configuration would have to name, and where. what: "reload", say. */
+void session_refuse(struct core *core, struct session *session, const char *what);
 
 #endif

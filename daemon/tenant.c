@@ -30,6 +30,7 @@
 #include "daemon/kept.h"
 #include "daemon/log.h"
 #include "daemon/machine.h"
+#include "daemon/own.h"
 #include "daemon/zombie.h"
 
 #define SEG_FIRST_UNITS (MIB(4) / UNIT_BYTES)
@@ -60,7 +61,8 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
     acre_assert(strlen(name) < sizeof(t->name));
     strcpy(t->name, name);
     t->core = core;
-    t->access = *access;
+    t->owner_uid = NOBODY_UID;
+    t->access.of[ACCESS_ATTACH] = *access;
     *access = (struct access_list){0};
     t->ready_units = wish->ready_bytes / UNIT_BYTES;
     t->pages_wanted = wish->pages;
@@ -144,11 +146,37 @@ void tenant_set(struct tenant *t, const struct tenant_wish *wish)
         tell_limits(t);
 }
 
-void tenant_let_in(struct tenant *t, struct access_list *access)
+void tenant_let_in(struct tenant *t, struct access *access)
 {
     access_deinit(&t->access);
     t->access = *access;
-    *access = (struct access_list){0};
+    *access = (struct access){0};
+}
+
+void tenant_set_owner(struct tenant *t, uid_t uid)
+{
+    t->owner_uid = uid;
+    if (t->is_open)
+        t->books->header.owner_plus_1 = uid + 1;
+}
+
+static bool allows(const struct tenant *t, const struct creds *creds, enum access_right right)
+{
+    const struct own *own = t->core->own;
+    if (t->owner_uid == NOBODY_UID)
+        return access_allows(&t->access, right, creds);
+    if (t->owner_uid == creds->uid && right <= ACCESS_ATTACH)
+        return true;
+    return own && !t->is_forgotten && access_allows(&own->access, right, creds);
+}
+
+bool tenant_allows(const struct tenant *t, const struct creds *creds, enum access_right right)
+{
+    char group[TENANT_NAME_BYTES];
+    const struct tenant *above = t;
+    while (above && !allows(above, creds, right))
+        above = tenant_group_name(above->name, group) ? core_find_tenant(t->core, group) : NULL;
+    return above || core_is_admin(t->core, creds);
 }
 
 static void begin(struct tenant *t)
@@ -170,6 +198,7 @@ static void begin(struct tenant *t)
     memset(t->is_limbo, 0, sizeof(t->is_limbo));
     t->tick_place = (struct orphan_place){0};
     t->is_open = true;
+    tenant_set_owner(t, t->owner_uid);
 }
 
 int tenant_open(struct tenant *t)
@@ -233,6 +262,7 @@ uint64_t tenant_close(struct tenant *t)
         if (!seg)
             continue;
         uint64_t size_bytes = seg->shape.size_bytes;
+        t->core->retiring_bytes -= seg->is_retiring ? size_bytes : 0;
         seg_free(seg, &fd);
         t->segs[slot] = NULL;
         budget_orphan(&t->budget, size_bytes);

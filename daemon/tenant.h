@@ -64,7 +64,8 @@ struct tenant {
     char name[TENANT_NAME_BYTES];
     struct core *core;
     struct budget budget;
-    struct access_list access;
+    struct access access;
+    uid_t owner_uid;   /* whose own it is (own.h), or NOBODY_UID */
     bool is_group;     /* others are below it: no heap of its own */
     bool is_forgotten; /* by the configuration: who is there may stay */
     uint64_t ready_units;
@@ -116,13 +117,17 @@ struct tenant {
 /* "team/app" is in "team": what stands before the last slash. False: in no group. */
 bool tenant_group_name(const char *name, char ret_group[TENANT_NAME_BYTES]);
 
-/* Takes access. -ENOMEM. */
+/* Takes access: who may attach. -ENOMEM. */
 int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
                const struct tenant_wish *wish, struct access_list *access);
 /* Other limits, at any time; pages from the next heap on. */
 void tenant_set(struct tenant *tenant, const struct tenant_wish *wish);
-/* Another access list, which it takes. */
-void tenant_let_in(struct tenant *tenant, struct access_list *access);
+/* Other access lists, which it takes. */
+void tenant_let_in(struct tenant *tenant, struct access *access);
+/* Whose own it is; NOBODY_UID: not one user's. */
+void tenant_set_owner(struct tenant *tenant, uid_t uid);
+/* By its own lists, or those of a group above it; administrators of the daemon may anything. */
+bool tenant_allows(const struct tenant *tenant, const struct creds *creds, enum access_right right);
 void tenant_free(struct tenant *tenant);
 
 /* Makes the heap if there is none. -ENOMEM, -EMFILE, -ENFILE. */

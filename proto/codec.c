@@ -199,6 +199,7 @@ static void build_admin_request(const struct msg_request *req, Acre__Wire__Reque
     case MSG_LOOK:
         p->look = (Acre__Wire__Look)ACRE__WIRE__LOOK__INIT;
         p->look.tenant = (char *)req->look.tenant;
+        p->look.reads = req->look.reads;
         ret->look = &p->look;
         break;
     case MSG_TENANT_DROP:
@@ -323,6 +324,7 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
     case MSG_TENANTS:
         return take_string(ret->tenants.after, sizeof(ret->tenants.after), pb->tenants->after);
     case MSG_LOOK:
+        ret->look.reads = pb->look->reads;
         return take_string(ret->look.tenant, sizeof(ret->look.tenant), pb->look->tenant);
     case MSG_TENANT_DROP:
         return take_string(ret->tenant_drop.tenant, sizeof(ret->tenant_drop.tenant),

@@ -106,6 +106,7 @@ struct msg_request {
         } tenants;
         struct {
             char tenant[TENANT_NAME_BYTES];
+            bool reads;
         } look;
         struct {
             char tenant[TENANT_NAME_BYTES];

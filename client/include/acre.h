@@ -61,6 +61,7 @@ typedef uint64_t acre_client; /* id (low 16 bits) and generation; 0 is nobody */
 
 /* acre_options.flags */
 #define ACRE_NO_AUTOSTART 1u /* never start a per-user daemon (or environment ACRE_AUTOSTART=0) */
+#define ACRE_READ_ONLY    2u /* look, and change nothing: see acre_open_with() */
 
 /*
  * All fields but `size` may be zero. Strings are copied.
@@ -70,11 +71,11 @@ typedef uint64_t acre_client; /* id (low 16 bits) and generation; 0 is nobody */
  *                /tmp/acre-UID/acred.sock (a 0700 directory whose ownership is checked). If
  *                $ACRE_SOCKET is unset, /run/acre does not exist and no per-user daemon runs, one
  *                is started: acred from $ACRE_DAEMON, beside the library, or in $PATH.
- *   tenant       whose heap; NULL is "default"
+ *   tenant       whose heap; NULL is "default", or where there is none the user's own (acre.conf)
  *   name         what acrectl shows for this client (at most 31 bytes are kept); NULL: the
  *                program's name
  *   deadline_ms  how long a call may wait for the daemon; 0 is 5,000
- *   flags        ACRE_NO_AUTOSTART
+ *   flags        ACRE_NO_AUTOSTART, ACRE_READ_ONLY
  */
 struct acre_options {
     size_t size;
@@ -98,6 +99,15 @@ struct acre_options {
  *   -EINVAL           ret_heap NULL, options->size too small, an unknown flag, a negative deadline,
  *                     a name too long
  *   -ENOMEM           no address space or memory for the handle
+ *
+ * With ACRE_READ_ONLY the process does not attach, and maps the heap's memory read-only: that takes
+ * the right to look alone (acre.conf: read_users). acre_pointer(), acre_offset() and
+ * acre_root_get() work; what would change the heap fails with EPERM (an acre_free() is reported as
+ * misuse), and acre_owner() and acre_usable_size() are 0. A store into a block is a SIGSEGV.
+ * Nothing keeps a block from being freed, and its memory from becoming another's, while it is read.
+ * Who has the right to look alone cannot make the memory writable; who may attach (root and the
+ * daemon's own user always may, so the user of a per-user daemon) has only given its word. The
+ * handle is another one than that of the same tenant without the flag.
  */
 ACRE_API int acre_open(struct acre_heap **ret_heap, const char *address, const char *tenant);
 ACRE_API int acre_open_with(struct acre_heap **ret_heap, const struct acre_options *options);
@@ -272,6 +282,7 @@ enum acre_misuse_kind {
     ACRE_MISUSE_DOUBLE_FREE = 1, /* the block is free already */
     ACRE_MISUSE_INTERIOR = 2,    /* an address inside the heap where no block starts */
     ACRE_MISUSE_FOREIGN = 3,     /* an address outside of the heap */
+    ACRE_MISUSE_READ_ONLY = 4,   /* the heap is open with ACRE_READ_ONLY */
 };
 
 struct acre_misuse {

@@ -4,9 +4,21 @@
 #include <string.h>
 
 #include "daemon/config.h"
+#include "daemon/own.h"
 #include "tests/fuzz/fuzz.h"
 
 #define MEMORY_BYTES GIB(8)
+
+static void check_own(const struct config_tenant *own)
+{
+    char name[TENANT_NAME_BYTES];
+    if (own->name[0] == 0)
+        return;
+    acre_assert(own_valid_pattern(own->name) && !own->is_group);
+    acre_assert(own->wish.min_bytes == 0 && own->wish.ready_bytes == 0);
+    own_name(own->name, "", UINT32_MAX, name);
+    acre_assert(config_valid_name(name) && own_fits(own->name, name));
+}
 
 static void check(struct config *c)
 {
@@ -22,7 +34,9 @@ static void check(struct config *c)
     }
     acre_assert(c->capacity_bytes == 0 || ready_bytes <= c->capacity_bytes);
     acre_assert(config_complete(c, MEMORY_BYTES) == 0);
-    acre_assert(c->capacity_bytes > 0 && c->capacity_bytes <= MEMORY_BYTES && c->n_tenants > 0);
+    acre_assert(c->capacity_bytes > 0 && c->capacity_bytes <= MEMORY_BYTES);
+    acre_assert(c->n_tenants > 0 || c->own.name[0]);
+    check_own(&c->own);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)

@@ -152,6 +152,7 @@ static void make_request(struct script *s, struct msg_request *req)
     case MSG_TENANT_DROP:
         strcpy(req->look.tenant, world_names[script_below(s, WORLD_TENANTS)]);
         req->look.tenant[1] = script_number(s) % 2 ? 'x' : 0;
+        req->look.reads = script_number(s) % 2;
         break;
     case MSG_EXTENTS:
         req->extents.slot = (uint32_t)script_number(s);

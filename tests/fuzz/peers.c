@@ -23,7 +23,7 @@ static unsigned n_looks;
 
 static void let_strangers_in(void)
 {
-    world_tenant(WORLD_TENANTS - 1)->access.everyone = true;
+    world_tenant(WORLD_TENANTS - 1)->access.of[ACCESS_ATTACH].everyone = true;
     world.core.n_user_clients_max = USER_CLIENTS;
 }
 

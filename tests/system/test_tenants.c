@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Many users of one memory: promises (min), groups, and limits that change while all are at
- * work. */
+/* Many users of one memory: promises (min), groups, limits that change while all are at work, who
+ * may do what, and users' own tenants. */
 #include "tests/system/harness.h"
 
 #include <jansson.h>
@@ -40,17 +40,28 @@ static void configure(const char *text)
     assert_int_equal(kill(the_daemon.pid, SIGHUP), 0);
 }
 
-/* acrectl reload as this user; what it says, and its exit code. */
-static int reload(uid_t uid, char *ret_said, int n_said)
+/* What acrectl says to this user at first, and its exit code. */
+static int acrectl_as(uid_t uid, const char *what, char *ret_said, int n_said)
 {
     char command[300];
-    snprintf(command, sizeof(command), "setpriv --reuid %u -- %s reload --socket %s 2>&1",
-             (unsigned)uid, getenv("ACRECTL"), the_daemon.socket);
+    snprintf(command, sizeof(command), "setpriv --reuid %u -- %s %s --socket %s 2>&1",
+             (unsigned)uid, getenv("ACRECTL"), what, the_daemon.socket);
     FILE *p = popen(command, "r");
+    ret_said[0] = 0;
     assert_non_null(p);
-    assert_non_null(fgets(ret_said, n_said, p));
+    if (fgets(ret_said, n_said, p))
+        while (fgetc(p) != EOF)
+            ;
     int status = pclose(p);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void expect_said(uid_t uid, const char *what, int code, const char *words)
+{
+    char said[400];
+    int r = acrectl_as(uid, what, said, sizeof(said));
+    if (r != code || !strstr(said, words))
+        fail_msg("%s by user %u: %d, and said: %s", what, (unsigned)uid, r, said);
 }
 
 /* A figure of `acrectl status` for a tenant; -1: there is no such tenant. */
@@ -221,19 +232,143 @@ static void who_reloads_is_told_when_it_is_done_or_why_not(void **state)
     (void)state;
     daemon_up(&the_daemon, "tenant \"a\" { max = \"64M\" }\n");
     write_down("tenant \"a\" { max = \"32M\" }\ntenant \"b\" { max = \"8M\" }\n");
-    assert_int_equal(reload(getuid(), said, sizeof(said)), 0);
+    assert_int_equal(acrectl_as(getuid(), "reload", said, sizeof(said)), 0);
     assert_non_null(strstr(said, "read again: 2 tenants"));
     assert_int_equal(figure("a", "max_bytes"), 32 << 20); /* at once */
     write_down("tenant \"a\" { max = \"16M\" }\ntenant \"b\" { max = \"much\" }\n");
-    assert_int_equal(reload(getuid(), said, sizeof(said)), 1);
+    assert_int_equal(acrectl_as(getuid(), "reload", said, sizeof(said)), 1);
     snprintf(place, sizeof(place), "acrectl: %s:2: max = \"much\"", the_daemon.config);
     assert_non_null(strstr(said, place));
     assert_int_equal(figure("a", "max_bytes"), 32 << 20);
     if (geteuid() != 0)
         return;
     assert_int_equal(chmod(the_daemon.dir, 0755), 0);
-    assert_int_equal(reload(65534, said, sizeof(said)), 1);
+    assert_int_equal(acrectl_as(65534, "reload", said, sizeof(said)), 1);
     assert_non_null(strstr(said, "user 65534 may not change the configuration"));
+}
+
+static void each_may_do_what_the_configuration_says(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    daemon_up(&the_daemon, "admin_users = {\"4003\"}\n"
+                           "tenant \"a\" { max = \"64M\" read_users = {\"4001\"} "
+                           "admin_users = {\"4002\"} }\n");
+    assert_int_equal(chmod(the_daemon.dir, 0755), 0);
+    struct acre_heap *heap = heap_open(&the_daemon, "a");
+    assert_non_null(acre_alloc(heap, 100));
+    expect_said(4001, "check a", 0, "agree with the books");
+    expect_said(4001, "stats --tenant a", 0, "capacity");
+    expect_said(4001, "tenant drop a", 1,
+                "user 4001 may not drop the heap of tenant \"a\": its "
+                "admin_users or admin_groups in acred's configuration");
+    expect_said(4000, "check a", 1, "user 4000 may not look at tenant \"a\"");
+    expect_said(4000, "check", 0, ""); /* there is nothing */
+    acre_close(heap);
+    expect_settled(&the_daemon, "a", 0, 0);
+    expect_said(4002, "upgrade", 1, "user 4002 may not upgrade acred: admin_users");
+    expect_said(4002, "tenant drop a", 0, "");
+    expect_said(4003, "reload", 0, "read again");
+    expect_said(4003, "upgrade", 0, "");
+}
+
+/* ---- users' own ---- */
+
+struct visit {
+    uid_t uid;
+    _Atomic int turn; /* 1: it has its block; 2: it may go on */
+    bool leaves_something;
+};
+
+static bool visits_its_own(void *arg)
+{
+    struct visit *v = arg;
+    struct acre_heap *heap, *other;
+    char own[32];
+    snprintf(own, sizeof(own), "user-%u", (unsigned)v->uid);
+    CHECK(setresuid(v->uid, v->uid, v->uid) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, "user-root") == -EACCES);
+    CHECK(strstr(acre_last_error(), own)); /* its own is ... */
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
+    CHECK(acre_open(&other, the_daemon.socket, own) == 0); /* another client of the same heap */
+    char *block = acre_alloc(heap, 100);
+    CHECK(block != NULL);
+    strcpy(block, own);
+    acre_off off = acre_offset(heap, block);
+    CHECK(acre_root_set(heap, "what", off) == 0);
+    acre_off seen = 0;
+    CHECK(acre_root_get(other, "what", &seen) == 0 && seen == off);
+    v->turn = 1;
+    for (int i = 0; i < 20000 && v->turn == 1; i++)
+        pause_us(1000);
+    CHECK(acre_alloc(heap, 1 << 20) != NULL); /* by asking */
+    CHECK(acre_alloc(heap, 20 << 20) == NULL);
+    if (!v->leaves_something) {
+        CHECK(acre_root_del(heap, "what") == 0);
+        acre_free(heap, block);
+    }
+    acre_close(other);
+    acre_close(heap);
+    return true;
+}
+
+static bool finds_what_was_left(void *arg)
+{
+    struct visit *v = arg;
+    struct acre_heap *heap;
+    acre_off off = 0;
+    CHECK(setresuid(v->uid, v->uid, v->uid) == 0);
+    CHECK(acre_open(&heap, the_daemon.socket, NULL) == 0);
+    CHECK(acre_root_get(heap, "what", &off) == 0);
+    CHECK(strncmp(acre_pointer(heap, off), "user-", 5) == 0);
+    acre_close(heap);
+    return true;
+}
+
+static bool is_listed(const char *tenant)
+{
+    return figure(tenant, "max_bytes") >= 0;
+}
+
+static void users_have_their_own_tenants_and_have_them_again_after_a_restart(void **state)
+{
+    struct visit *v = shared_page(2 * sizeof(*v));
+    pid_t pid[2];
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    daemon_up(&the_daemon, "tenant \"user-%u\" { max = \"8M\" }\n");
+    assert_int_equal(chmod(the_daemon.dir, 0755), 0);
+    for (int i = 0; i < 2; i++) {
+        v[i] = (struct visit){.uid = 4100 + (uid_t)i, .leaves_something = i == 1};
+        pid[i] = child_start(visits_its_own, &v[i]);
+    }
+    for (int i = 0; i < 2; i++)
+        for (int tries = 0; tries < 20000 && v[i].turn == 0; tries++)
+            pause_us(1000);
+    assert_int_equal(figure("user-4100", "max_bytes"), 8 << 20);
+    expect_said(4101, "check user-4100", 1, "user 4101 may not look at tenant \"user-4100\"");
+    expect_said(4101, "check", 0, "tenant user-4101: ");
+    kill(daemon_worker(&the_daemon), SIGKILL);
+    expect_figure("user-4100", "max_bytes", 8 << 20);
+    v[0].turn = v[1].turn = 2;
+    assert_true(child_ok(pid[0]));
+    assert_true(child_ok(pid[1]));
+    for (int tries = 0; is_listed("user-4100"); tries++) {
+        assert_true(tries < 400);
+        pause_us(20000);
+    }
+    kill(daemon_worker(&the_daemon), SIGKILL);
+    expect_figure("user-4101", "max_bytes", 8 << 20);
+    RUN_CHILD(finds_what_was_left, &v[1]);
+    write_down("tenant \"a\" { max = \"8M\" }\n"); /* is in no configuration, and comes again */
+    kill(daemon_worker(&the_daemon), SIGKILL);
+    expect_figure("user-4101", "max_bytes", 0);
+    configure("tenant \"user-%u\" { max = \"9M\" }\n");
+    expect_figure("user-4101", "max_bytes", 9 << 20);
+    RUN_CHILD(finds_what_was_left, &v[1]);
+    assert_false(is_listed("user-4100"));
 }
 
 int main(void)
@@ -245,6 +380,9 @@ int main(void)
         cmocka_unit_test_teardown(tenants_come_and_go_with_the_configuration, each_down),
         cmocka_unit_test_teardown(a_wrong_configuration_changes_nothing, each_down),
         cmocka_unit_test_teardown(who_reloads_is_told_when_it_is_done_or_why_not, each_down),
+        cmocka_unit_test_teardown(each_may_do_what_the_configuration_says, each_down),
+        cmocka_unit_test_teardown(users_have_their_own_tenants_and_have_them_again_after_a_restart,
+                                  each_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

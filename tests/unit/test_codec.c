@@ -311,6 +311,12 @@ static void test_a_string_that_is_too_long_does_not_decode(void **state)
     pb.look = &look;
     struct msg_request got;
     assert_int_equal(codec_unpack_request(buf, pack_raw(&pb), &got), -EPROTO);
+    name[TENANT_NAME_BYTES - 1] = 0; /* short enough */
+    look.reads = true;
+    assert_int_equal(codec_unpack_request(buf, pack_raw(&pb), &got), 0);
+    assert_true(got.look.reads);
+    name[TENANT_NAME_BYTES - 1] = 'x';
+    assert_int_equal(codec_unpack_request(buf, pack_raw(&pb), &got), -EPROTO);
     assert_int_equal(got.serial, 77);
     assert_int_equal(got.op, MSG_NONE);
 }

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 
 #include "daemon/config.h"
+#include "daemon/own.h"
 
 static char path[64], text[512];
 
@@ -87,12 +88,13 @@ static void test_a_file_says_capacity_tenants_and_who_may(void **state)
     assert_int_equal(c.n_tenants, 2);
     assert_string_equal(c.tenants[0].name, "one");
     assert_int_equal(c.tenants[0].wish.max_bytes, MIB(64));
-    assert_int_equal(c.tenants[0].access.n_users, 2);
-    assert_int_equal(c.tenants[0].access.users[1], 4242);
-    assert_int_equal(c.tenants[0].access.n_groups, 1);
-    assert_false(c.tenants[0].access.everyone);
+    const struct access_list *may = &c.tenants[0].access.of[ACCESS_ATTACH];
+    assert_int_equal(may->n_users, 2);
+    assert_int_equal(may->users[1], 4242);
+    assert_int_equal(may->n_groups, 1);
+    assert_false(may->everyone);
     assert_int_equal(c.tenants[1].wish.max_bytes, MIB(1));
-    assert_true(c.tenants[1].access.everyone);
+    assert_true(c.tenants[1].access.of[ACCESS_ATTACH].everyone);
     config_deinit(&c);
 }
 
@@ -114,7 +116,7 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
     refused("\ntenant \"a/b\" {\n max = \"1M\"\n}\n", 4, "\"a/b\" is in no group");
     refused("tenant \"a/b\" { max = \"1M\" }\n"
             "tenant \"a\" { max = \"1M\" users = {\"*\"} }\n",
-            2, "\"a\" is a group (others are below it): it can have min and max only");
+            2, "\"a\" is a group (others are below it) and has no heap");
     refused("tenant \"a\" { max = \"3M\" }\n"
             "tenant \"a/b\" { max = \"2M\" min = \"2M\" }\n"
             "tenant \"a/c\" { max = \"2M\" min = \"2M\" }\n",
@@ -132,6 +134,102 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
             "than the capacity");
     refused("tenant \"a\" {\n max = \"1M\"\n pages = \"huge\"\n}\n", 3,
             "neither \"4k\" nor \"thp\"");
+    refused("tenant \"a\" {\n max = \"1M\"\n admin_users = {\"*\"}\n}\n", 3,
+            "would let everybody administrate");
+    refused("\nadmin_users = {\"root\", \"*\"}\n", 2, "would let everybody administrate");
+    refused("admin_groups = {\"no-such-group-here\"}\n", 1, "no group");
+    refused("tenant \"a\" {\n max = \"1M\"\n read_users = {\"no-such-user-here\"}\n}\n", 3,
+            "no user");
+    refused("tenant \"u-%u\" {\n max = \"1M\"\n min = \"64K\"\n}\n", 4, "cannot have min");
+    refused("tenant \"u-%u\" {\n max = \"1M\"\n ready = \"64K\"\n}\n", 4, "cannot have ready");
+    refused("tenant \"u-%u\" {\n max = \"1M\"\n users = {\"*\"}\n}\n", 4, "no users or groups");
+    refused("tenant \"u-%u\" { max = \"1M\" }\ntenant \"v-%u\" { max = \"1M\" }\n", 2,
+            "is the second one with %u");
+    refused("tenant \"u%u%u\" { max = \"1M\" }\n", 1, "cannot be a tenant's name");
+    refused("tenant \"u-%u/a\" { max = \"1M\" }\n", 1, "cannot be a tenant's name");
+    refused("tenant \"u-%d\" { max = \"1M\" }\n", 1, "cannot be a tenant's name");
+    refused("tenant \"g/u-%u\" { max = \"1M\" }\n", 1, "is in no group");
+}
+
+static void test_a_pattern_is_for_each_user_and_no_tenant(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(read_text(&c, "tenant \"home\" { max = \"1G\" min = \"8M\" }\n"
+                                   "tenant \"home/%u\" { max = \"2M\" pages = \"thp\" "
+                                   "admin_users = {\"7\"} }\n"
+                                   "tenant \"z\" { max = \"1M\" }\n"),
+                     0);
+    assert_int_equal(c.n_tenants, 2);
+    assert_string_equal(c.tenants[1].name, "z");
+    assert_true(c.tenants[0].is_group);
+    assert_null(config_find(&c, "home/%u"));
+    assert_string_equal(c.own.name, "home/%u");
+    assert_int_equal(c.own.wish.max_bytes, MIB(2));
+    assert_int_equal(c.own.wish.pages, PAGES_THP);
+    assert_int_equal(c.own.access.of[ACCESS_ADMIN].users[0], 7);
+    config_deinit(&c);
+    assert_int_equal(read_text(&c, "tenant \"%u\" { max = \"2M\" }\n"), 0);
+    assert_int_equal(config_complete(&c, GIB(8)), 0);
+    assert_int_equal(c.n_tenants, 0); /* nor is there a default one */
+    config_deinit(&c);
+}
+
+static void test_a_user_goes_by_name_or_by_number(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *pattern, *user, *name;
+    } cases[] = {
+        {"user-%u", "bob", "user-bob"},
+        {"home/%u.x", "b.o-b_1", "home/b.o-b_1.x"},
+        {"user-%u", "", "user-4242"},
+        {"user-%u", "1000", "user-4242"}, /* may be another's number */
+        {"user-%u", "a/b", "user-4242"},
+        {"user-%u", "bob@example.com", "user-4242"},
+        {"%u", "..", "4242"},
+        {"%u", "default", "4242"},
+        {"de%u", "fault", "de4242"},
+        {"user-%u", "a-name-of-sixty-letters-is-too-long-for-a-name-of-a-tenant-12", "user-4242"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char name[TENANT_NAME_BYTES];
+        assert_true(own_valid_pattern(cases[i].pattern));
+        own_name(cases[i].pattern, cases[i].user, 4242, name);
+        assert_string_equal(name, cases[i].name);
+        assert_true(config_valid_name(name));
+        assert_true(own_fits(cases[i].pattern, name));
+    }
+    assert_false(own_fits("user-%u", "user-"));
+    assert_false(own_fits("user-%u", "users-1"));
+    assert_false(own_fits("home/%u", "home/a/b"));
+    assert_false(own_fits("u%u.x", "u.x"));
+    assert_false(own_valid_pattern("user"));
+    assert_false(own_valid_pattern("%u-this-is-fifty-four-letters-and-some-more-of-them-and-more"));
+}
+
+static void test_a_file_says_who_may_look_and_who_administrates(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(read_text(&c, "admin_users = {\"4240\"}\nadmin_groups = {\"4241\"}\n"
+                                   "tenant \"a\" { max = \"1M\" admin_groups = {\"7\"} }\n"
+                                   "tenant \"a/b\" { max = \"1M\" users = {\"1\", \"2\"}\n"
+                                   "  read_users = {\"*\"} read_groups = {\"3\"}\n"
+                                   "  admin_users = {\"4\", \"5\"} admin_groups = {\"6\"} }\n"),
+                     0);
+    assert_int_equal(c.admins.n_users, 1);
+    assert_int_equal(c.admins.users[0], 4240);
+    assert_int_equal(c.admins.groups[0], 4241);
+    assert_int_equal(c.tenants[0].access.of[ACCESS_ADMIN].groups[0], 7);
+    const struct access_list *of = c.tenants[1].access.of;
+    assert_int_equal(of[ACCESS_ATTACH].n_users, 2);
+    assert_int_equal(of[ACCESS_ATTACH].n_groups, 0);
+    assert_true(of[ACCESS_LOOK].everyone);
+    assert_int_equal(of[ACCESS_LOOK].groups[0], 3);
+    assert_int_equal(of[ACCESS_ADMIN].users[1], 5);
+    assert_int_equal(of[ACCESS_ADMIN].groups[0], 6);
+    config_deinit(&c);
 }
 
 static void test_groups_come_before_who_is_in_them_and_promises_add_up(void **state)
@@ -241,17 +339,32 @@ static void test_access_goes_by_user_and_by_any_group(void **state)
     (void)state;
     struct access_list list = {0};
     struct creds user = somebody(4242, 4242), other = somebody(4243, 4243), root = somebody(0, 0);
-    assert_false(access_allows(&list, &user));
-    assert_true(access_allows(&list, &root));
+    assert_true(access_list_is_empty(&list));
+    assert_false(access_list_has(&list, &user));
+    assert_true(access_is_admin(&root));
     assert_int_equal(access_add_user(&list, 4242), 0);
-    assert_true(access_allows(&list, &user));
-    assert_false(access_allows(&list, &other));
+    assert_true(access_list_has(&list, &user));
+    assert_false(access_list_has(&list, &other));
     assert_int_equal(access_add_group(&list, 777), 0);
-    assert_true(access_allows(&list, &other));
+    assert_true(access_list_has(&list, &other));
     assert_false(access_is_admin(&other));
-    access_deinit(&list);
+    access_list_deinit(&list);
     list.everyone = true;
-    assert_true(access_allows(&list, &other));
+    assert_true(access_list_has(&list, &other));
+}
+
+static void test_a_right_brings_those_before_it(void **state)
+{
+    (void)state;
+    struct access access = {0};
+    for (unsigned i = 0; i < ACCESS_RIGHTS; i++)
+        assert_int_equal(access_add_user(&access.of[i], 100 + i), 0);
+    for (unsigned has = 0; has < ACCESS_RIGHTS; has++) {
+        struct creds creds = somebody(100 + has, 100);
+        for (unsigned asked = 0; asked < ACCESS_RIGHTS; asked++)
+            assert_int_equal(access_allows(&access, asked, &creds), asked <= has);
+    }
+    access_deinit(&access);
 }
 
 static void test_a_zero_byte_hides_nothing(void **state)
@@ -283,6 +396,10 @@ int main(void)
         cmocka_unit_test(test_capacity_is_never_more_than_can_be_backed),
         cmocka_unit_test(test_names_of_tenants_are_plain),
         cmocka_unit_test(test_access_goes_by_user_and_by_any_group),
+        cmocka_unit_test(test_a_right_brings_those_before_it),
+        cmocka_unit_test(test_a_pattern_is_for_each_user_and_no_tenant),
+        cmocka_unit_test(test_a_user_goes_by_name_or_by_number),
+        cmocka_unit_test(test_a_file_says_who_may_look_and_who_administrates),
         cmocka_unit_test(test_a_zero_byte_hides_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -98,6 +98,16 @@ static void pass(uint64_t ns)
     run_jobs();
 }
 
+static unsigned ticks_until_asleep(unsigned n_max)
+{
+    unsigned n = 0;
+    while (n < n_max && core_deadline(&w.core) != UINT64_MAX) {
+        pass(SECOND + 1);
+        n++;
+    }
+    return n;
+}
+
 static void start_wish(struct tenant_wish wish, uint64_t capacity_bytes)
 {
     struct core_io io = {
@@ -370,6 +380,481 @@ static void test_access_and_unknown_tenants_have_their_errors(void **state)
     assert_int_equal(ask(&f, drop), -EACCES);
     assert_int_equal(ask(&f, (struct msg_request){.op = MSG_PUBLISH_ALL}), -EINVAL);
     hang_up(&f);
+    finish();
+}
+
+static void configure(const char *text)
+{
+    struct config config;
+    char path[32], why[MSG_TEXT_BYTES];
+    int fd = memfd_create("config", MFD_CLOEXEC);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    if (config_read(&config, path, why, sizeof(why)) < 0)
+        fail_msg("%s", why);
+    close(fd);
+    assert_int_equal(config_complete(&config, BIG_BYTES), 0);
+    assert_int_equal(reload_apply(&w.core, &config), 0);
+    config_deinit(&config);
+}
+
+static int ask_tenant_as(uid_t uid, enum msg_op op, const char *tenant)
+{
+    struct fake f;
+    struct msg_request req = {.op = op};
+    connect_as(&f, uid);
+    if (op == MSG_ATTACH)
+        fake_make_page(&f);
+    strcpy(op == MSG_LOOK     ? req.look.tenant
+           : op == MSG_ATTACH ? req.attach.tenant
+                              : req.tenant_drop.tenant,
+           tenant);
+    int r = ask_with(&f, &req, op == MSG_ATTACH ? fcntl(f.life_fd, F_DUPFD_CLOEXEC, 0) : -1);
+    if (r == -EACCES) { /* who, and what would allow it */
+        char who[32];
+        snprintf(who, sizeof(who), "user %u may not ", (unsigned)uid);
+        assert_non_null(strstr(f.reply.text, who));
+        assert_non_null(strstr(f.reply.text, tenant));
+        assert_non_null(strstr(f.reply.text, op == MSG_LOOK     ? " look at "
+                                             : op == MSG_ATTACH ? " attach to "
+                                                                : " drop the heap of "));
+        assert_non_null(strstr(f.reply.text, op == MSG_LOOK ? "its read_users or read_groups"
+                                             : op == MSG_ATTACH
+                                                 ? "its users or groups"
+                                                 : "its admin_users or admin_groups"));
+    }
+    kill_it(&f);
+    return r;
+}
+
+/* In the order of their rights: to look, to attach, to drop. */
+static void expect_rights(uid_t uid, const char *tenant, unsigned n_rights)
+{
+    static const enum msg_op ops[] = {MSG_LOOK, MSG_ATTACH, MSG_TENANT_DROP};
+    for (unsigned i = 0; i < ARRAY_LEN(ops); i++)
+        if (ask_tenant_as(uid, ops[i], tenant) != (i < n_rights ? 0 : -EACCES))
+            fail_msg("user %u and tenant %s: right %u of %u", uid, tenant, i, n_rights);
+}
+
+static uint32_t n_listed(uid_t uid)
+{
+    struct fake f;
+    connect_as(&f, uid);
+    assert_int_equal(ask(&f, (struct msg_request){.op = MSG_TENANTS}), 0);
+    hang_up(&f);
+    return f.reply.tenants.n;
+}
+
+static void test_who_may_look_attach_and_administrate_is_told_apart(void **state)
+{
+    (void)state;
+    start(MIB(64), BIG_BYTES);
+    configure("admin_users = {\"9\"}\n"
+              "tenant \"t\" { max = \"1M\" users = {\"1\"} read_users = {\"2\"} "
+              "admin_users = {\"3\"} }\n"
+              "tenant \"team\" { max = \"1M\" admin_groups = {\"4\"} read_users = {\"5\"} }\n"
+              "tenant \"team/a\" { max = \"1M\" }\n"
+              "tenant \"team/a/b\" { max = \"1M\" users = {\"6\"} }\n");
+    static const struct {
+        uid_t uid;
+        unsigned t, b, n_listed;
+    } cases[] = {{0, 3, 3, 4}, {9, 3, 3, 4}, {1, 2, 0, 1}, {2, 1, 0, 1}, {3, 3, 0, 1},
+                 {4, 0, 3, 3}, {5, 0, 1, 3}, {6, 0, 2, 1}, {7, 0, 0, 0}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        expect_rights(cases[i].uid, "t", cases[i].t);
+        expect_rights(cases[i].uid, "team/a/b", cases[i].b);
+        assert_int_equal(n_listed(cases[i].uid), cases[i].n_listed);
+    }
+    finish();
+}
+
+static void test_administrators_of_the_daemon_are_named_outside_of_tenants(void **state)
+{
+    (void)state;
+    static const enum msg_op ops[] = {MSG_UPGRADE, MSG_RELOAD};
+    struct fake f;
+    start(MIB(64), BIG_BYTES);
+    for (int round = 0; round < 2; round++) {
+        configure(round ? "admin_groups = {\"3\"}\ntenant \"t\" { max = \"1M\" }\n"
+                        : "tenant \"t\" { max = \"1M\" admin_users = {\"3\"} }\n");
+        for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
+            connect_as(&f, 3);
+            int r = ask(&f, (struct msg_request){.op = ops[i]});
+            /* There is nothing to be read again. */
+            assert_int_equal(r, !round ? -EACCES : ops[i] == MSG_RELOAD ? -EOPNOTSUPP : 0);
+            if (!round)
+                assert_non_null(strstr(f.reply.text, "admin_users or admin_groups outside of any"));
+            hang_up(&f);
+        }
+    }
+    w.core.makes_room = false;
+    finish();
+}
+
+#define OWN_1M "tenant \"user-%u\" { max = \"1M\" }\n"
+
+/* ---- the log ---- */
+
+/* What goes to the log until heard(). */
+static int listen_to_log(int *ret_fd)
+{
+    int saved = dup(STDERR_FILENO);
+    *ret_fd = memfd_create("log", MFD_CLOEXEC);
+    assert_true(*ret_fd >= 0 && dup2(*ret_fd, STDERR_FILENO) >= 0);
+    return saved;
+}
+
+static void heard(int saved, int fd, const char *words, unsigned n_lines)
+{
+    static char text[8192];
+    unsigned n = 0;
+    ssize_t n_bytes = pread(fd, text, sizeof(text) - 1, 0);
+    (void)dup2(saved, STDERR_FILENO);
+    close(saved);
+    close(fd);
+    assert_true(n_bytes >= 0);
+    text[n_bytes] = 0;
+    for (const char *at = text; (at = strchr(at, '\n')); at++)
+        n++;
+    if (!strstr(text, words) || n != n_lines)
+        fail_msg("not %u lines with \"%s\", but: %s", n_lines, words, text);
+}
+
+static void heard_by_reload(const char *config, const char *words, unsigned n_lines)
+{
+    int fd, saved = listen_to_log(&fd);
+    configure(config);
+    heard(saved, fd, words, n_lines);
+}
+
+static void heard_by(uid_t uid, enum msg_op op, int error, const char *words, unsigned n_lines)
+{
+    struct fake f;
+    struct msg_request req = {.op = op};
+    int fd, saved = listen_to_log(&fd);
+    connect_as(&f, uid);
+    if (op == MSG_TENANT_DROP)
+        strcpy(req.tenant_drop.tenant, "t");
+    int r = ask(&f, req);
+    hang_up(&f);
+    heard(saved, fd, words, n_lines);
+    assert_int_equal(r, error);
+}
+
+static void test_the_log_says_who_administrates_and_what_changes(void **state)
+{
+    (void)state;
+    static const struct config_source source = {.path = "/nonexistent/acre.conf"};
+    char who[64];
+    start(MIB(64), BIG_BYTES);
+    w.core.source = &source;
+    heard_by_reload("tenant \"t\" { max = \"1M\" admin_users = {\"3\"} }\n", "", 0); /* the first */
+    snprintf(who, sizeof(who), "user 3 (pid %d) drops the heap of tenant t\n", (int)getpid());
+    assert_int_equal(ask_tenant_as(0, MSG_LOOK, "t"), 0);
+    heard_by(3, MSG_TENANT_DROP, 0, who, 1);
+    heard_by(4, MSG_TENANT_DROP, -EACCES, "", 0);
+    snprintf(who, sizeof(who), "user 0 (pid %d) has acred replaced", (int)getpid());
+    heard_by(0, MSG_UPGRADE, 0, who, 1);
+    w.core.makes_room = false;
+    heard_by(3, MSG_UPGRADE, -EACCES, "", 0);
+    snprintf(who, sizeof(who), "user 0 (pid %d) has the configuration read again", (int)getpid());
+    heard_by(0, MSG_RELOAD, -ENOENT, who, 2); /* and why not */
+    heard_by_reload("tenant \"t\" { max = \"1M\" admin_users = {\"3\"} }\n", "", 0);
+    heard_by_reload("tenant \"t\" { max = \"1M\" admin_users = {\"4\"} }\n",
+                    "tenant t: admin_users or admin_groups changed", 1);
+    heard_by_reload("tenant \"t\" { max = \"2M\" min = \"1M\" pages = \"thp\" users = {\"4\"} }\n",
+                    "tenant t: min 1024 KiB, was 0 KiB", 5);
+    heard_by_reload(OWN_1M, "users have tenants user-%u of their own: max 1024 KiB", 2);
+    heard_by_reload("admin_groups = {\"1\"}\ntenant \"user-%u\" { max = \"2M\" }\n",
+                    "tenant user-%u: max 2048 KiB, was 1024 KiB", 2);
+    heard_by_reload("capacity = \"32M\"\ntenant \"t\" { max = \"1M\" }\n",
+                    "tenant t is new: max 1024 KiB", 4);
+    finish();
+}
+
+/* A segment that no client knows may go, and its slot be another's: who keeps a mapping of it would
+ * read what is not there. */
+static void test_who_reads_is_given_what_lasts_and_roots(void **state)
+{
+    (void)state;
+    struct fake a, reader, looker;
+    struct msg_request look = {.op = MSG_LOOK}, map = {.op = MSG_MAP_SEGMENT};
+    struct msg_request root = {.op = MSG_ROOT};
+    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(8)}, BIG_BYTES);
+    attach(&a);
+    pass(SECOND + 1);
+    assert_true(w.tenant->n_slots > 0 && !w.tenant->segs[0]->is_known);
+    strcpy(look.look.tenant, "t");
+    connect_as(&looker, 0);
+    assert_int_equal(ask(&looker, look), 0);
+    assert_int_equal(ask(&looker, map), 0);
+    look.look.reads = true;
+    connect_as(&reader, 0);
+    strcpy(root.root.name, "r");
+    assert_int_equal(ask(&reader, root), -EINVAL); /* it looks at none */
+    assert_int_equal(ask(&reader, look), 0);
+    assert_int_equal(ask(&reader, map), -ENOENT);
+    struct block x = grow(&a, 1);
+    map.map_segment.slot = x.seg->slot;
+    assert_int_equal(ask(&reader, map), 0);
+    assert_int_equal(fcntl(reader.fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+    assert_int_equal(ask(&reader, root), -ENOENT);
+    fake_cut_large(&a, x, a.id);
+    root.root.op = ROOT_SET;
+    root.root.desired = seg_off(x.seg, x.unit);
+    assert_int_equal(ask(&a, root), 0);
+    root.root.op = ROOT_GET;
+    assert_int_equal(ask(&reader, root), 0);
+    assert_int_equal(reader.reply.root.off, seg_off(x.seg, x.unit));
+    for (unsigned op = ROOT_SET; op <= ROOT_DEL; op++) {
+        root.root.op = op;
+        assert_int_equal(ask(&reader, root), -EINVAL);
+    }
+    root.root.op = ROOT_GET;
+    assert_int_equal(ask(&a, root), 0); /* as it was */
+    hang_up(&looker);
+    hang_up(&reader);
+    kill_it(&a);
+    finish();
+}
+
+static void test_who_may_no_longer_look_is_told_nothing_more(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct msg_request look = {.op = MSG_LOOK};
+    start(MIB(64), BIG_BYTES);
+    configure("tenant \"t\" { max = \"1M\" read_users = {\"2\"} }\n");
+    connect_as(&f, 2);
+    strcpy(look.look.tenant, "t");
+    assert_int_equal(ask(&f, look), 0);
+    assert_int_equal(ask(&f, (struct msg_request){.op = MSG_HOLDERS}), 0);
+    configure("tenant \"t\" { max = \"1M\" }\n");
+    assert_int_equal(ask(&f, (struct msg_request){.op = MSG_HOLDERS}), -EACCES);
+    hang_up(&f);
+    finish();
+}
+
+/* ---- users' own tenants ---- */
+
+#define BOB 4242u /* who has no name */
+#define EVE 4243u
+
+static void attach_as(struct fake *f, uid_t uid, const char *tenant)
+{
+    connect_as(f, uid);
+    fake_make_page(f);
+    if (attach_page_to(f, tenant) != 0)
+        fail_msg("%s", f->reply.text);
+}
+
+static void refuse_to_make(uid_t uid, const char *tenant, int error, const char *words)
+{
+    struct fake f;
+    connect_as(&f, uid);
+    fake_make_page(&f);
+    assert_int_equal(attach_page_to(&f, tenant), error);
+    if (!strstr(f.reply.text, words))
+        fail_msg("said: %s", f.reply.text);
+    kill_it(&f);
+}
+
+static void test_a_users_own_tenant_comes_with_its_user_alone(void **state)
+{
+    (void)state;
+    struct fake bob, again, eve, root;
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M "tenant \"t\" { max = \"1M\" }\n");
+    refuse_to_make(EVE, "user-4242", -EACCES, "that of user 4243 is \"user-4243\"");
+    refuse_to_make(0, "user-4242", -ENOENT, "that of user 0 is \"user-root\"");
+    assert_int_equal(ask_tenant_as(BOB, MSG_LOOK, "user-4242"), -ENOENT);
+    attach_as(&bob, BOB, "user-4242");
+    attach_as(&again, BOB, "default");
+    attach_as(&eve, EVE, "");
+    assert_int_equal(bob.session.client->tenant, again.session.client->tenant);
+    assert_int_not_equal(bob.session.client->tenant, eve.session.client->tenant);
+    assert_string_equal(eve.session.client->tenant->name, "user-4243");
+    assert_int_equal(bob.session.client->tenant->budget.max_bytes, MIB(1));
+    assert_int_equal(ask_tenant_as(EVE, MSG_ATTACH, "user-4242"), -EACCES);
+    refuse_to_make(EVE, "user-bob", -EACCES, "that of user 4243 is \"user-4243\"");
+    attach_as(&root, 0, "user-4242");
+    assert_int_equal(n_listed(BOB), 1);
+    assert_int_equal(n_listed(0), 3);
+    expect_rights(EVE, "user-4242", 0);
+    kill_it(&bob);
+    kill_it(&again);
+    kill_it(&eve);
+    kill_it(&root);
+    finish();
+}
+
+/* Of all that a user may have, not of each client. */
+static void test_users_have_a_budget_each_and_a_wall_together(void **state)
+{
+    (void)state;
+    struct fake bob, bob_2, eve;
+    struct block x;
+    uint32_t n = MIB(5) / 4 / UNIT_BYTES;
+    start(MIB(64), BIG_BYTES);
+    configure("tenant \"home\" { max = \"3M\" admin_users = {\"7\"} }\n"
+              "tenant \"home/%u\" { max = \"2M\" }\n");
+    attach_as(&bob, BOB, "");
+    attach_as(&bob_2, BOB, "home/4242");
+    attach_as(&eve, EVE, "");
+    w.tenant = bob.session.client->tenant;
+    assert_int_equal(grow_as(&bob, n, true, 0, 0, &x), 0);
+    fake_cut_large(&bob, x, bob.id);
+    assert_int_equal(grow_as(&bob_2, n, true, 0, 0, NULL), -ENOMEM);
+    w.tenant = eve.session.client->tenant;
+    assert_int_equal(grow_as(&eve, n / 2, true, 0, 0, &x), 0);
+    fake_cut_large(&eve, x, eve.id);
+    assert_int_equal(grow_as(&eve, n / 2, true, 0, 0, NULL), -ENOMEM);
+    assert_int_equal(ask_tenant_as(7, MSG_ATTACH, "home/4242"), 0);
+    kill_it(&bob);
+    kill_it(&bob_2);
+    kill_it(&eve);
+    finish();
+}
+
+static void test_a_users_own_tenant_goes_when_nothing_is_left_of_it(void **state)
+{
+    (void)state;
+    struct fake bob, eve, looker;
+    struct msg_request look = {.op = MSG_LOOK}, drop = {.op = MSG_TENANT_DROP};
+    struct msg_request map = {.op = MSG_MAP_SEGMENT};
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M);
+    unsigned n_fds = count_files("/proc/self/fd"), n_maps = count_maps();
+    attach_as(&bob, BOB, "");
+    attach_as(&eve, EVE, "");
+    w.tenant = bob.session.client->tenant;
+    struct block x = grow(&bob, 4);
+    fake_cut_slab(&bob, x, 3, NULL)[0] = bob.id; /* its own: goes with it */
+    assert_int_equal(ask(&bob, map), 0);
+    void *held = mmap(NULL, 4096, PROT_READ, MAP_SHARED, bob.fd, 0);
+    w.tenant = eve.session.client->tenant;
+    struct block y = grow(&eve, 4);
+    fake_cut_slab(&eve, y, 3, NULL)[0] = TAG_HEAP; /* published */
+    connect_as(&looker, 0);
+    strcpy(look.look.tenant, "user-4242");
+    assert_int_equal(ask(&looker, look), 0);
+    assert_int_equal(w.core.n_tenants, 3);
+    kill_it(&bob);
+    kill_it(&eve);
+    assert_int_equal(n_listed(EVE), 1);
+    for (int i = 0; i < 5; i++)
+        pass(SECOND + 1);
+    assert_false(core_find_tenant(&w.core, "user-4242")->is_open);
+    assert_int_equal(w.core.n_tenants, 3); /* somebody maps what was its heap's */
+    assert_int_equal(w.core.ledger.charged_bytes, 2 * MIB(1));
+    munmap(held, 4096);
+    pass(SECOND + 1);
+    assert_int_equal(w.core.n_tenants, 2);
+    assert_null(core_find_tenant(&w.core, "user-4242"));
+    assert_null(looker.session.looking);
+    assert_int_equal(ask(&looker, (struct msg_request){.op = MSG_HOLDERS}), -ESTALE);
+    hang_up(&looker);
+    attach_as(&eve, EVE, ""); /* what was published is there */
+    assert_int_equal(eve.session.client->tenant, w.tenant);
+    kill_it(&eve);
+    assert_int_equal(w.core.n_tenants, 2);
+    connect_as(&looker, 0);
+    strcpy(drop.tenant_drop.tenant, "user-4243");
+    assert_int_equal(ask(&looker, drop), 0);
+    hang_up(&looker);
+    assert_true(ticks_until_asleep(20) < 20);
+    assert_int_equal(w.core.n_tenants, 1);
+    assert_int_equal(count_files("/proc/self/fd"), n_fds);
+    assert_int_equal(count_maps(), n_maps);
+    finish();
+}
+
+static void test_reloading_changes_users_own_tenants(void **state)
+{
+    (void)state;
+    struct fake bob;
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M);
+    attach_as(&bob, BOB, "");
+    struct tenant *t = bob.session.client->tenant;
+    configure("tenant \"user-%u\" { max = \"2M\" read_users = {\"7\"} }\n");
+    assert_int_equal(t->budget.max_bytes, MIB(2));
+    assert_int_equal(t->control->header.max_bytes, MIB(2));
+    assert_int_equal(ask_tenant_as(7, MSG_LOOK, "user-4242"), 0);
+    configure("tenant \"t\" { max = \"1M\" }\n");
+    assert_true(t->is_forgotten);
+    assert_int_equal(t->budget.max_bytes, 0);
+    assert_int_equal(ask_tenant_as(BOB, MSG_ATTACH, "user-4242"), -ENOENT);
+    configure("tenant \"u.%u\" { max = \"3M\" }\n"); /* is another one */
+    assert_true(t->is_forgotten);
+    configure(OWN_1M);
+    assert_false(t->is_forgotten);
+    assert_int_equal(ask_tenant_as(BOB, MSG_ATTACH, "user-4242"), 0);
+    configure(OWN_1M "tenant \"user-4242\" { max = \"4M\" users = {\"4243\"} }\n");
+    assert_int_equal(t->budget.max_bytes, MIB(4));
+    assert_int_equal(ask_tenant_as(BOB, MSG_ATTACH, "user-4242"), -EACCES);
+    assert_int_equal(ask_tenant_as(EVE, MSG_ATTACH, "user-4242"), 0);
+    kill_it(&bob);
+    for (int i = 0; i < 5; i++)
+        pass(SECOND + 1);
+    assert_true(t->is_open); /* one with a name stays */
+    configure(OWN_1M);
+    assert_true(t->is_forgotten);
+    finish();
+}
+
+static void test_the_default_tenant_is_what_the_configuration_says(void **state)
+{
+    (void)state;
+    struct fake f, again;
+    struct msg_request req = {.op = MSG_ATTACH};
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M "tenant \"default\" { max = \"1M\" users = {\"*\"} }\n");
+    attach_as(&f, BOB, "");
+    assert_string_equal(f.session.client->tenant->name, "default");
+    kill_it(&f);
+    configure(OWN_1M);
+    attach_as(&f, BOB, "default");
+    assert_string_equal(f.session.client->tenant->name, "user-4242");
+    /* By then it has another user, and knows its tenant by the name that it had asked for. */
+    hang_up(&f);
+    connect_as(&again, EVE);
+    strcpy(req.attach.tenant, "default");
+    req.attach.resume_client = f.client;
+    memset(req.attach.secret, 0x5a, sizeof(req.attach.secret));
+    assert_int_equal(ask(&again, req), 0);
+    hang_up(&again);
+    req.attach.secret[3] ^= 1;
+    connect_as(&again, EVE);
+    assert_int_equal(ask(&again, req), -ESRCH);
+    hang_up(&again);
+    kill_it(&f);
+    finish();
+}
+
+static void test_who_leaves_while_its_name_is_asked_leaves_nothing(void **state)
+{
+    (void)state;
+    struct fake f[3];
+    struct msg_request req = {.op = MSG_ATTACH, .serial = 9};
+    start(MIB(64), BIG_BYTES);
+    configure(OWN_1M);
+    unsigned n_fds = count_files("/proc/self/fd");
+    for (unsigned i = 0; i < 3; i++) {
+        connect_as(&f[i], BOB + i % 2);
+        fake_make_page(&f[i]);
+        dispatch_request(&w.core, &f[i].session, &req, 0, fcntl(f[i].life_fd, F_DUPFD_CLOEXEC, 0),
+                         w.now_ns);
+        assert_int_equal(f[i].session.wait, WAIT_NAME);
+    }
+    assert_int_equal(w.n_jobs, 1); /* however many wait */
+    for (unsigned i = 0; i < 3; i++) {
+        fake_unmap_page(&f[i]);
+        dispatch_hangup(&w.core, &f[i].session, w.now_ns);
+    }
+    run_jobs();
+    assert_int_equal(count_files("/proc/self/fd"), n_fds);
+    assert_int_equal(w.core.n_tenants, 1);
     finish();
 }
 
@@ -1632,7 +2117,7 @@ static void test_a_user_has_so_many_clients_and_no_more(void **state)
     (void)state;
     struct fake f[4];
     start(MIB(64), BIG_BYTES);
-    w.tenant->access.everyone = true;
+    w.tenant->access.of[ACCESS_ATTACH].everyone = true;
     w.core.n_user_clients_max = 2;
     for (int i = 0; i < 2; i++) {
         connect_as(&f[i], 1000);
@@ -1854,16 +2339,6 @@ static void test_roots_are_a_thousand_and_24(void **state)
 /* ---- giving back to the system ---- */
 
 /* Ticks until nothing is due any more; at most n_max. */
-static unsigned ticks_until_asleep(unsigned n_max)
-{
-    unsigned n = 0;
-    while (n < n_max && core_deadline(&w.core) != UINT64_MAX) {
-        pass(SECOND + 1);
-        n++;
-    }
-    return n;
-}
-
 static void test_freed_pages_go_back_at_the_second_tick(void **state)
 {
     (void)state;
@@ -2901,6 +3376,14 @@ static void draw_config(struct config *ret)
                 ret->tenants[k].wish.ready_bytes = 0;
             }
     }
+    if (rand() % 4 > 0) {
+        strcpy(ret->own.name, is_there[0] && rand() % 2 ? "a/%u" : "own-%u");
+        ret->own.wish.max_bytes = MIB(1 + (uint64_t)rand() % 30);
+        if (ret->own.name[0] == 'a') {
+            ret->tenants[0].is_group = true;
+            ret->tenants[0].wish.ready_bytes = 0;
+        }
+    }
 }
 
 static void reload_anything(void)
@@ -2943,10 +3426,12 @@ static void guest_comes(struct guest *g)
 {
     struct msg_request req = {.op = MSG_ATTACH, .serial = 1};
     struct msg_request ack = {.op = MSG_ACK};
+    unsigned place = (unsigned)rand() % (PLACES + 3);
     *g = (struct guest){0};
-    connect_as(&g->f, 0);
+    connect_as(&g->f, place < PLACES ? 0 : BOB + (uid_t)rand() % 3);
     fake_make_page(&g->f);
-    strcpy(req.attach.tenant, place_names[(unsigned)rand() % PLACES]);
+    if (place < PLACES)
+        strcpy(req.attach.tenant, place_names[place]);
     unsigned before = g->f.n_replies;
     dispatch_request(&w.core, &g->f.session, &req, 0, fcntl(g->f.life_fd, F_DUPFD_CLOEXEC, 0),
                      w.now_ns);
@@ -2996,7 +3481,7 @@ static void drop_something(void)
     struct fake admin;
     struct msg_request drop = {.op = MSG_TENANT_DROP, .serial = 1000};
     connect_as(&admin, 0);
-    strcpy(drop.tenant_drop.tenant, place_names[(unsigned)rand() % PLACES]);
+    strcpy(drop.tenant_drop.tenant, w.core.tenants[(unsigned)rand() % w.core.n_tenants]->name);
     dispatch_request(&w.core, &admin.session, &drop, 0, -1, w.now_ns);
     assert_int_equal(admin.session.wait, WAIT_NONE);
     dispatch_hangup(&w.core, &admin.session, w.now_ns);
@@ -3109,6 +3594,17 @@ int main(void)
         cmocka_unit_test(test_attaching_shows_the_client_in_the_control_page),
         cmocka_unit_test(test_what_is_no_mapped_life_page_does_not_attach),
         cmocka_unit_test(test_access_and_unknown_tenants_have_their_errors),
+        cmocka_unit_test(test_who_may_look_attach_and_administrate_is_told_apart),
+        cmocka_unit_test(test_administrators_of_the_daemon_are_named_outside_of_tenants),
+        cmocka_unit_test(test_the_log_says_who_administrates_and_what_changes),
+        cmocka_unit_test(test_who_may_no_longer_look_is_told_nothing_more),
+        cmocka_unit_test(test_who_reads_is_given_what_lasts_and_roots),
+        cmocka_unit_test(test_a_users_own_tenant_comes_with_its_user_alone),
+        cmocka_unit_test(test_users_have_a_budget_each_and_a_wall_together),
+        cmocka_unit_test(test_a_users_own_tenant_goes_when_nothing_is_left_of_it),
+        cmocka_unit_test(test_reloading_changes_users_own_tenants),
+        cmocka_unit_test(test_the_default_tenant_is_what_the_configuration_says),
+        cmocka_unit_test(test_who_leaves_while_its_name_is_asked_leaves_nothing),
         cmocka_unit_test(test_another_version_or_layout_is_told_apart),
         cmocka_unit_test(test_a_hang_up_while_the_page_is_asked_leaves_nothing),
         cmocka_unit_test(test_many_deaths_at_once_are_buried_in_turns),
