@@ -2774,6 +2774,116 @@ static void test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charge
     finish();
 }
 
+/* ---- segments that clients map ---- */
+
+#define UNITS_OF(mib) ((uint32_t)(MIB(mib) / UNIT_BYTES))
+
+static int map_slot(struct fake *f, uint32_t slot)
+{
+    return ask(f, (struct msg_request){.op = MSG_MAP_SEGMENT, .map_segment = {.slot = slot}});
+}
+
+static int retire(struct fake *f, uint32_t slot, bool done)
+{
+    return ask(f, (struct msg_request){.op = MSG_RETIRE, .retire = {.slot = slot, .done = done}});
+}
+
+/* Two clients of t map an empty segment of 41 MiB in slot 1, for which `user` of another tenant has
+ * asked in vain. */
+static void start_retiring(struct fake one[2], struct fake *user)
+{
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct block b;
+    start(MIB(64), MIB(64));
+    assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
+    attach(&one[0]);
+    attach(&one[1]);
+    (void)grow(&one[0], 1);
+    cut_all(w.tenant);
+    assert_int_equal(grow_as(&one[0], UNITS_OF(40), true, 0, 0, &b), 0);
+    assert_int_equal(b.seg->slot, 1);
+    assert_int_equal(map_slot(&one[0], 1), 0);
+    assert_int_equal(map_slot(&one[1], 1), 0);
+    assert_int_equal(release(&one[0], b), 0);
+    assert_int_equal(retire(&one[0], 1, false), -EAGAIN); /* nobody wants it */
+    attach_to(user, "other");
+    assert_int_equal(grow_elsewhere(user, UNITS_OF(40), true), -ENOMEM);
+    assert_int_equal(w.tenant->control->segment[1].retire, SEGMENT_RETIRING);
+    core_assert_valid(&w.core);
+}
+
+static void end_retiring(struct fake one[2], struct fake *user)
+{
+    core_assert_valid(&w.core);
+    kill_it(&one[0]);
+    kill_it(&one[1]);
+    kill_it(user);
+    assert_true(ticks_until_asleep(20) < 20);
+    assert_int_equal(w.core.retiring_bytes, 0);
+    finish();
+}
+
+static void test_a_segment_goes_to_others_when_all_have_let_go(void **state)
+{
+    (void)state;
+    struct fake one[2], user;
+    start_retiring(one, &user);
+    assert_int_equal(map_slot(&one[0], 1), -ENOENT);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(w.tenant->control->segment[1].retire, SEGMENT_RETIRING);
+        assert_int_equal(retire(&one[i], 1, false), 0);
+        assert_int_equal(retire(&one[i], 1, false), 0); /* its reply was lost */
+        assert_int_equal(retire(&one[i], 1, true), 0);
+        assert_int_equal(retire(&one[i], 1, true), 0);
+    }
+    pass(1);
+    assert_int_equal(w.tenant->control->segment[1].size_bytes, 0);
+    assert_int_equal(grow_elsewhere(&user, UNITS_OF(40), true), 0);
+    end_retiring(one, &user);
+}
+
+static void test_what_its_own_tenant_needs_stays_and_nobody_may_let_go(void **state)
+{
+    (void)state;
+    struct fake one[2], user;
+    struct block b;
+    start_retiring(one, &user);
+    assert_int_equal(grow_as(&one[0], UNITS_OF(30), true, 0, 0, &b), 0);
+    assert_int_equal(b.seg->slot, 1);
+    assert_int_equal(w.tenant->control->segment[1].retire, SEGMENT_STAYS);
+    assert_int_equal(retire(&one[1], 1, false), -EAGAIN);
+    assert_int_equal(map_slot(&one[1], 1), 0);
+    end_retiring(one, &user);
+}
+
+static void test_nothing_is_granted_where_somebody_is_letting_go(void **state)
+{
+    (void)state;
+    struct fake one[2], user;
+    start_retiring(one, &user);
+    assert_int_equal(retire(&one[1], 1, false), 0);
+    assert_int_equal(grow_as(&one[0], UNITS_OF(30), true, 0, 0, NULL), -ENOMEM);
+    assert_int_equal(retire(&one[1], 1, true), 0); /* the other one maps it yet */
+    assert_int_equal(grow_as(&one[0], UNITS_OF(30), true, 0, 0, NULL), 0);
+    end_retiring(one, &user);
+}
+
+static void test_who_dies_has_let_go(void **state)
+{
+    (void)state;
+    struct fake one[2], user;
+    start_retiring(one, &user);
+    assert_int_equal(retire(&one[1], 1, false), 0);
+    kill_it(&one[1]);
+    assert_int_equal(grow_as(&one[0], UNITS_OF(2), true, 0, 0, NULL), 0);
+    assert_int_equal(retire(&one[0], 1, true), 0);
+    pass(1);
+    assert_int_equal(w.tenant->control->segment[1].size_bytes, 0);
+    attach(&one[1]);
+    end_retiring(one, &user);
+}
+
 /* In steps; in the end all that was ready has gone. */
 static void grow_until_all_has_yielded(const char *ready, const char *growing)
 {
@@ -3671,6 +3781,10 @@ int main(void)
         cmocka_unit_test(test_what_is_only_ready_yields_to_other_tenants),
         cmocka_unit_test(test_what_is_ready_of_a_promise_does_not_yield),
         cmocka_unit_test(test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charged),
+        cmocka_unit_test(test_a_segment_goes_to_others_when_all_have_let_go),
+        cmocka_unit_test(test_what_its_own_tenant_needs_stays_and_nobody_may_let_go),
+        cmocka_unit_test(test_nothing_is_granted_where_somebody_is_letting_go),
+        cmocka_unit_test(test_who_dies_has_let_go),
         cmocka_unit_test(test_who_had_to_yield_does_not_take_it_all_again),
         cmocka_unit_test(test_what_is_being_made_ready_yields_too),
         cmocka_unit_test(test_what_is_being_kept_to_be_ready_yields_too),
