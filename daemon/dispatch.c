@@ -25,6 +25,7 @@
 #include "daemon/roots.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
+#include "daemon/ticket.h"
 #include "daemon/version.h"
 #include "shm/sizeclass.h"
 
@@ -98,6 +99,8 @@ static void do_look(struct core *core, struct session *s, const struct msg_reque
         records_extents(core, s, t, req);
     else if (req->op == MSG_HOLDERS)
         records_holders(core, s, t, req);
+    else if (req->op == MSG_WAITERS)
+        ticket_tell(core, s, t, req);
     else
         do_map_segment(core, s, t, req);
 }
@@ -143,7 +146,7 @@ static void do_root(struct core *core, struct session *s, const struct msg_reque
 static bool takes_client(enum msg_op op)
 {
     return op == MSG_GROW || op == MSG_RELEASE || op == MSG_FREE_LARGE || op == MSG_ROOT ||
-           op == MSG_PUBLISH_ALL || op == MSG_DETACH;
+           op == MSG_PUBLISH_ALL || op == MSG_DETACH || op == MSG_WAIT || op == MSG_CANCEL;
 }
 
 static void do_memory(struct core *core, struct session *s, const struct msg_request *req)
@@ -161,6 +164,12 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
         break;
     case MSG_ROOT:
         do_root(core, s, req);
+        break;
+    case MSG_WAIT:
+        ticket_wait(core, s, req);
+        break;
+    case MSG_CANCEL:
+        ticket_cancel(core, s, req);
         break;
     case MSG_PUBLISH_ALL:
         s->wait = WAIT_PUBLISH;
@@ -184,7 +193,8 @@ static void do_request(struct core *core, struct session *s, const struct msg_re
             do_memory(core, s, req);
         else
             session_fail(core, s, -EINVAL, "this connection is not attached to a tenant");
-    } else if (req->op == MSG_MAP_SEGMENT || req->op == MSG_EXTENTS || req->op == MSG_HOLDERS) {
+    } else if (req->op == MSG_MAP_SEGMENT || req->op == MSG_EXTENTS || req->op == MSG_HOLDERS ||
+               req->op == MSG_WAITERS) {
         do_look(core, s, req);
     } else if (req->op == MSG_STATUS) {
         admin_status(core, s);

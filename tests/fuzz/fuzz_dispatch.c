@@ -110,6 +110,17 @@ static void make_hello(struct script *s, struct msg_request *req)
     req->hello.fingerprint = layout_fingerprint() + script_number(s);
 }
 
+static void make_wait(struct script *s, struct msg_request *req)
+{
+    req->wait.ticket = script_number(s);
+    req->wait.n_units = (uint32_t)script_number(s);
+    req->wait.exact = script_number(s) % 2;
+    req->wait.left_ms = script_number(s);
+    req->wait.align_order = (uint32_t)script_number(s);
+    req->wait.class_plus_1 = (uint32_t)script_number(s);
+    req->wait.again = script_number(s) % 2;
+}
+
 static void make_request(struct script *s, struct msg_request *req)
 {
     switch (req->op) {
@@ -156,6 +167,15 @@ static void make_request(struct script *s, struct msg_request *req)
     case MSG_HOLDERS:
         req->holders.after = (tag_t)script_number(s);
         break;
+    case MSG_WAIT:
+        make_wait(s, req);
+        break;
+    case MSG_CANCEL:
+        req->cancel.ticket = script_number(s);
+        break;
+    case MSG_WAITERS:
+        req->waiters.skip = (uint32_t)script_number(s);
+        break;
     default:
         break;
     }
@@ -163,8 +183,12 @@ static void make_request(struct script *s, struct msg_request *req)
 
 static void do_request(struct script *s)
 {
+    static const enum msg_op later[] = {MSG_WAIT, MSG_CANCEL, MSG_WAITERS};
     struct peer *p = a_peer(s);
-    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_RELOAD - 1))};
+    const uint32_t n_first = MSG_RELOAD - MSG_HELLO + 1;
+    uint32_t op = script_below(s, n_first + ARRAY_LEN(later));
+    struct msg_request req = {.op = op < n_first ? (enum msg_op)(MSG_HELLO + op)
+                                                 : later[op - n_first]};
     make_request(s, &req);
     peers_ask(p, &req);
 }
