@@ -301,6 +301,20 @@ static uint64_t ceiling_of(const struct budget *b)
     return MIN(b->max_bytes, above_bytes);
 }
 
+/* A walk over all budgets for each of them: once for each change. */
+static uint64_t ceiling(struct tenant *t)
+{
+    struct tickets *q = &t->tickets;
+    const struct ledger *ledger = &t->core->ledger;
+    if (q->ceiling_limits != ledger->n_limits ||
+        q->ceiling_capacity_bytes != ledger->capacity_bytes) {
+        q->ceiling_limits = ledger->n_limits;
+        q->ceiling_capacity_bytes = ledger->capacity_bytes;
+        q->ceiling_bytes = ceiling_of(&t->budget);
+    }
+    return q->ceiling_bytes;
+}
+
 /* Would the ticket fit into a segment that is there, were it empty? */
 static bool fits_some_seg(const struct tenant *t, uint32_t n, unsigned align_order)
 {
@@ -337,8 +351,8 @@ static void never(char *ret, size_t size, const struct tenant *t, uint32_t n_uni
 /* True: and ret says why. */
 static bool can_never_fit(const struct ticket *tk, char ret[MSG_TEXT_BYTES])
 {
-    const struct tenant *t = tk->client->tenant;
-    uint64_t ceiling_bytes = ceiling_of(&t->budget);
+    struct tenant *t = tk->client->tenant;
+    uint64_t ceiling_bytes = ceiling(t);
     uint32_t n;
     unsigned align_order;
     if (!grant_needs(tk->n_units, tk->align_order, tk->exact, &n, &align_order)) {
