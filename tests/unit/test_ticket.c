@@ -409,6 +409,48 @@ static void test_a_segment_for_who_does_not_queue_counts_as_a_whole(void **state
     finish();
 }
 
+/* Sent; no job runs. */
+static void send_request(struct fake *f, struct msg_request req)
+{
+    req.serial = f->session.serial + 1;
+    dispatch_request(&w.core, &f->session, &req, 0, -1, w.now_ns);
+}
+
+static void test_what_is_under_way_for_the_first_is_not_taken_by_others(void **state)
+{
+    (void)state;
+    struct fake x, b, c;
+    struct access_list none = {0};
+    struct tenant_wish wish = {.max_bytes = MIB(16), .ready_bytes = MIB(3)};
+    start(0, MIB(16));
+    add_tenant("x", 0, MIB(16));
+    assert_int_equal(core_add_tenant(&w.core, "t", &wish, &none), 0);
+    attach_to(&x, "x");
+    (void)take(&x, 1000);
+    attach(&b);
+    attach(&c);
+    run_jobs();
+    assert_in_range(tenant("t")->budget.charged_bytes, MIB(4), MIB(5)); /* is ready */
+    struct msg_request wait = {.op = MSG_WAIT, .wait = {.ticket = 1, .n_units = 800}};
+    struct msg_request grow = {.op = MSG_GROW, .grow = {.n_units = 100, .exact = true}};
+    wait.wait.exact = true;
+    unsigned before = c.n_replies;
+    send_request(&b, wait); /* takes all that is left, and what yields */
+    assert_true(w.n_jobs > 0);
+    send_request(&c, grow); /* would do with what is left */
+    assert_int_equal(c.n_replies, before);
+    run_jobs();
+    assert_int_equal(rung(&b), 1);
+    assert_int_equal(held(&b), 800);
+    assert_int_equal(c.n_replies, before + 1);
+    assert_int_equal(c.reply.error, 0);
+    assert_int_equal(wait_for(&b, 1, 800, 0), 1);
+    kill_it(&x);
+    kill_it(&b);
+    kill_it(&c);
+    finish();
+}
+
 static void test_tenants_take_turns_for_the_capacity(void **state)
 {
     (void)state;
@@ -867,6 +909,7 @@ int main(void)
         cmocka_unit_test(test_a_large_one_is_not_starved_by_small_ones_behind_it),
         cmocka_unit_test(test_who_does_not_queue_overtakes_so_far_and_no_further),
         cmocka_unit_test(test_a_segment_for_who_does_not_queue_counts_as_a_whole),
+        cmocka_unit_test(test_what_is_under_way_for_the_first_is_not_taken_by_others),
         cmocka_unit_test(test_tenants_take_turns_for_the_capacity),
         cmocka_unit_test(test_what_can_never_be_had_is_refused_at_once_with_the_wall),
         cmocka_unit_test(test_a_raised_max_serves_and_a_lowered_one_refuses),
