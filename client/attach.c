@@ -440,6 +440,8 @@ int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
             break;
         if (req->op == MSG_GROW)
             once_more.grow.again = again;
+        else if (req->op == MSG_WAIT)
+            once_more.wait.again = again;
         r = call_on(heap, heap->process->sock, deadline_ns, &once_more, fd, ret_reply, ret_fd);
         /* After a packet that was not understood the connection is of no use: with a descriptor
          * lost, the daemon would wait for its receipt. */

@@ -234,8 +234,30 @@ static int taken_back(void)
     return fail(ENOMEM, "granted units were taken back %u times in a row", TAKEN_TRIES);
 }
 
-/* Asks the daemon, and holds what came: a fresh slab or a dead client's, which may be full. NULL:
- * another thread or the daemon took it meanwhile. */
+/* Holds a parked slab, or a fresh one out of the pool. NULL: another thread or the daemon took it
+ * meanwhile. */
+static struct slab *bin_hold_granted(struct acre_heap *heap, struct cache *cache,
+                                     unsigned class_idx, unsigned order, uint32_t parked)
+{
+    struct slab *s = parked == BUDDY_NONE ? slab_cut(heap, class_idx, order)
+                                          : slab_adopt(heap, class_idx, parked, cache->token);
+
+    if (s)
+        bin_hold(cache, &cache->bins[class_idx], s);
+    return s;
+}
+
+bool bin_refill_granted(struct acre_heap *heap, struct cache *cache, unsigned class_idx,
+                        uint32_t parked)
+{
+    struct slab *s = bin_hold_granted(heap, cache, class_idx, class_order_min[class_idx], parked);
+
+    cache->n_refills++;
+    return s && bin_open(&cache->bins[class_idx], s);
+}
+
+/* Asks the daemon, and holds what came: a fresh slab or a dead client's, which may be full; or
+ * NULL. */
 static int bin_grow(struct acre_heap *heap, struct cache *cache, unsigned class_idx, unsigned order,
                     struct slab **ret_slab)
 {
@@ -244,10 +266,7 @@ static int bin_grow(struct acre_heap *heap, struct cache *cache, unsigned class_
 
     if (r < 0)
         return r;
-    *ret_slab = parked == BUDDY_NONE ? slab_cut(heap, class_idx, order)
-                                     : slab_adopt(heap, class_idx, parked, cache->token);
-    if (*ret_slab)
-        bin_hold(cache, &cache->bins[class_idx], *ret_slab);
+    *ret_slab = bin_hold_granted(heap, cache, class_idx, order, parked);
     return 0;
 }
 

@@ -61,7 +61,9 @@ const char *acre_strerror(int error)
     case ENOMEM:
         return "no memory left within the tenant's budget or the machine's capacity";
     case ETIMEDOUT:
-        return "the Acre daemon did not answer within the deadline";
+        return "the Acre daemon did not answer, or no memory came back, within the deadline";
+    case E2BIG:
+        return "more memory in one piece than the tenant can ever have";
     case ECONNRESET:
         return "the connection to the Acre daemon was lost";
     case EINVAL:
@@ -73,7 +75,9 @@ const char *acre_strerror(int error)
     case EBUSY:
         return "the block has another owner already";
     case EAGAIN:
-        return "the root has another value than expected, or the heap has no client id left";
+        return "the root has another value than expected, or the heap has no client id left, or "
+               "too "
+               "many threads wait for memory";
     case EEXIST:
         return "the root exists already";
     case ENOSPC:

@@ -112,6 +112,7 @@ struct process {
     uint32_t pool_units;          /* free in the private buddies */
     uint32_t keep_more;           /* units beyond POOL_KEEP_MAX are not too many */
     uint64_t n_sent_back;         /* as too many, since the last grow */
+    _Atomic uint64_t n_tickets;   /* numbers given; wait.c */
     uint32_t n_late; /* grants that came after their call, or could not be mapped (conn_lock) */
     struct msg_run late[16];
 };
@@ -254,6 +255,10 @@ int pool_grow(struct acre_heap *heap, unsigned order, unsigned class_plus_1, uin
 /* n_units for one large block, aligned, entries U_CUT. */
 int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
                     uint32_t *ret_unit);
+/* Asks for the units of a ticket (MSG_WAIT). 1: granted, to the pool, or *ret_unit is the parked
+ * slab or the exact run that it is; BUDDY_NONE: they were taken back meanwhile. 0: not yet. Or
+ * negative errno. */
+int pool_wait(struct acre_heap *heap, const struct msg_request *req, uint32_t *ret_unit);
 /* Units of a freed large block that is not worth keeping: to the daemon. */
 void pool_release(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 /* How many of these units have an entry: of a segment that spans slots, hardly any. */
@@ -272,6 +277,10 @@ struct cache *cache_acquire(struct acre_heap *heap);
 void cache_watch_thread(void);
 /* Fills stack or mask of the bin. 0 or negative errno. */
 int bin_refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx);
+/* The same out of what a ticket was granted, a parked slab or (BUDDY_NONE) units of the pool. False:
+ * another thread or the daemon was faster. */
+bool bin_refill_granted(struct acre_heap *heap, struct cache *cache, unsigned class_idx,
+                        uint32_t parked);
 /* At least n_blocks on the bin's stack, their pages touched. 0 or negative errno. */
 int bin_reserve(struct acre_heap *heap, struct cache *cache, unsigned class_idx, uint32_t n_blocks);
 /* Gives all empty slabs of the cache back to the pool, and, to punch, the free pages of the others
@@ -301,6 +310,8 @@ static inline void heed(struct acre_heap *heap, struct cache *cache)
 
 /* ---- large.c ---- */
 void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned);
+/* Of units that are cut. */
+void *large_alloc_granted(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 struct block;
 /* It was live when it was found. */
 void large_free(struct acre_heap *heap, const struct block *b);

@@ -200,6 +200,11 @@ void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_o
     return large_commit(heap, run, heap_owned);
 }
 
+void *large_alloc_granted(struct acre_heap *heap, uint32_t unit, uint32_t n_units)
+{
+    return large_commit(heap, (struct kept){unit, n_units}, false);
+}
+
 bool large_resize(struct acre_heap *heap, const struct block *b, size_t size)
 {
     uint32_t unit = (uint32_t)(b->off >> UNIT_SHIFT), n = (uint32_t)units_of(size);

@@ -310,21 +310,17 @@ static void map_prepared(struct acre_heap *heap, const struct msg_reply *reply)
     errno = saved_errno;
 }
 
-static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align_order, bool exact,
-                        unsigned class_plus_1, struct msg_reply *ret_reply)
+/* A Grow, or a Wait that has not been granted perhaps: then the reply is empty. */
+static int request_units(struct acre_heap *heap, const struct msg_request *req, uint32_t n_units,
+                         struct msg_reply *ret_reply)
 {
-    struct msg_request req = {.op = MSG_GROW,
-                              .grow = {.n_units = n_units,
-                                       .align_order = align_order,
-                                       .exact = exact,
-                                       .class_plus_1 = class_plus_1}};
     const struct msg_run *run = &ret_reply->grow.run;
     struct process *p = heap->process;
     int r = accept_late(heap);
 
     if (r == 0)
-        r = conn_call(heap, &req, -1, ret_reply, NULL);
-    if (r < 0)
+        r = conn_call(heap, req, -1, ret_reply, NULL);
+    if (r < 0 || (req->op == MSG_WAIT && ret_reply->op == MSG_NONE))
         return r;
     /* A parked slab comes as large as it is: its first holder may have needed a smaller one. */
     if (!run_is_valid(run, ret_reply->grow.slab ? 1 : n_units))
@@ -334,6 +330,29 @@ static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align
     if (r < 0 && !ret_reply->grow.slab && p->n_late < ARRAY_LEN(p->late))
         p->late[p->n_late++] = *run;
     return r;
+}
+
+static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align_order, bool exact,
+                        unsigned class_plus_1, struct msg_reply *ret_reply)
+{
+    struct msg_request req = {.op = MSG_GROW,
+                              .grow = {.n_units = n_units,
+                                       .align_order = align_order,
+                                       .exact = exact,
+                                       .class_plus_1 = class_plus_1}};
+
+    return request_units(heap, &req, n_units, ret_reply);
+}
+
+/* What came to the pool, or is a parked slab. */
+static int accept_span(struct acre_heap *heap, const struct msg_reply *reply, uint32_t *ret_slab)
+{
+    map_prepared(heap, reply);
+    if (reply->grow.slab && ret_slab)
+        *ret_slab = run_unit(&reply->grow.run);
+    else if (pool_put(heap, run_unit(&reply->grow.run), reply->grow.run.n_units) == 0)
+        return fail(ENOMEM, "no private memory left for the unit pool");
+    return 0;
 }
 
 static bool pool_has(struct acre_heap *heap, unsigned order)
@@ -359,21 +378,30 @@ int pool_grow(struct acre_heap *heap, unsigned order, unsigned class_plus_1, uin
         keep_more(heap, 1u << order);
         r = request_grow(heap, 1u << order, order, false, class_plus_1, &reply);
         if (r == 0)
-            map_prepared(heap, &reply);
-        if (r == 0 && reply.grow.slab && ret_slab)
-            *ret_slab = run_unit(&reply.grow.run);
-        else if (r == 0 && pool_put(heap, run_unit(&reply.grow.run), reply.grow.run.n_units) == 0)
-            r = fail(ENOMEM, "no private memory left for the unit pool");
+            r = accept_span(heap, &reply, ret_slab);
     }
     conn_leave(heap);
     return r;
+}
+
+/* A run for one large block. False: the daemon has taken some of it back. */
+static bool accept_exact(struct acre_heap *heap, const struct msg_reply *reply, uint32_t n_units)
+{
+    uint32_t unit = run_unit(&reply->grow.run), lost;
+
+    if (claim(heap, unit, n_units, &lost)) {
+        map_prepared(heap, reply);
+        return true;
+    }
+    if (pool_table_units(heap, unit, n_units) == n_units) /* the others are still ours */
+        (void)pool_put(heap, unit, n_units);
+    return false;
 }
 
 int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
                     uint32_t *ret_unit)
 {
     struct msg_reply reply;
-    uint32_t lost;
     int r = conn_enter(heap);
 
     if (r < 0)
@@ -383,13 +411,28 @@ int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_ord
     if (r < 0)
         return r;
     *ret_unit = run_unit(&reply.grow.run);
-    if (claim(heap, *ret_unit, n_units, &lost)) {
-        map_prepared(heap, &reply);
+    if (accept_exact(heap, &reply, n_units))
         return 0;
-    }
-    if (pool_table_units(heap, *ret_unit, n_units) == n_units) /* the others are still ours */
-        (void)pool_put(heap, *ret_unit, n_units);
     return fail(ENOMEM, "the daemon took the granted units back under pressure");
+}
+
+int pool_wait(struct acre_heap *heap, const struct msg_request *req, uint32_t *ret_unit)
+{
+    struct msg_reply reply;
+    uint32_t n_units = req->wait.n_units;
+    int r = conn_enter(heap);
+
+    if (r < 0)
+        return r;
+    *ret_unit = BUDDY_NONE;
+    r = request_units(heap, req, n_units, &reply);
+    bool is_granted = r == 0 && reply.op == MSG_GROW;
+    if (is_granted && !req->wait.exact)
+        r = accept_span(heap, &reply, ret_unit);
+    conn_leave(heap);
+    if (is_granted && req->wait.exact && accept_exact(heap, &reply, n_units))
+        *ret_unit = run_unit(&reply.grow.run);
+    return r == 0 ? is_granted : r;
 }
 
 /* ---- giving back ---- */

@@ -251,7 +251,7 @@ void client_table_restored(struct tenant *t)
 void client_remove(struct client *c)
 {
     struct tenant *t = c->tenant;
-    acre_assert(c->n_units == 0 && c->n_holdings == 0 && !c->is_asked);
+    acre_assert(c->n_units == 0 && c->n_holdings == 0 && !c->is_asked && c->n_tickets == 0);
     acre_assert(t->clients.by_id[c->id] == c);
     retire_forget(c);
     t->clients.by_id[c->id] = NULL;

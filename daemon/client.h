@@ -6,6 +6,7 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "daemon/ticket.h"
 #include "shm/base.h"
 #include "shm/layout.h"
 
@@ -44,6 +45,9 @@ struct client {
     uint64_t n_units;
     struct holding *holdings;
     uint32_t n_holdings;
+    struct ticket_list tickets;
+    uint32_t n_tickets;
+    uint64_t shielded_ns; /* until then the search takes nothing of it; ticket.c */
 };
 
 TAILQ_HEAD(client_queue, client);

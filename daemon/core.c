@@ -12,6 +12,7 @@
 #include "daemon/reaper.h"
 #include "daemon/retire.h"
 #include "daemon/tenant.h"
+#include "daemon/ticket.h"
 #include "daemon/zombie.h"
 #include "shm/census.h"
 #include "shm/sizeclass.h"
@@ -51,6 +52,7 @@ void core_forget_clients(struct tenant *t)
         struct client *c = t->clients.by_id[id];
         if (!c)
             continue;
+        ticket_forget_client(c);
         client_uncount(t->core, c->uid);
         close_fd(&c->life_fd);
         close_fd(&c->pidfd);
@@ -163,6 +165,7 @@ void core_changed(struct core *core)
 {
     for (uint32_t i = 0; i < core->n_tenants; i++)
         tenant_changed(core->tenants[i]);
+    memory_wake_all(core);
 }
 
 static void arm_tick(struct core *core)
@@ -180,6 +183,7 @@ uint64_t core_deadline(const struct core *core)
         const struct tenant *t = core->tenants[i];
         bool is_due = t->search.is_hungry || t->n_to_wake > 0;
         deadline_ns = MIN(deadline_ns, is_due ? core->now_ns : reaper_deadline(t));
+        deadline_ns = MIN(deadline_ns, ticket_deadline(t));
     }
     return deadline_ns;
 }
@@ -225,6 +229,7 @@ void core_tick(struct core *core, uint64_t now_ns)
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
         reaper_tick(t);
+        ticket_tick(t);
         if (t->search.is_hungry) {
             t->search.is_hungry = false;
             memory_wake(t);
@@ -273,6 +278,7 @@ void core_assert_valid(const struct core *core)
     ledger_assert_valid(&core->ledger);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         tenant_assert_valid(core->tenants[i]);
+        ticket_assert_valid(core->tenants[i]);
         n_clients += core->tenants[i]->clients.n;
     }
     acre_assert(n_clients == core->n_clients);

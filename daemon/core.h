@@ -136,6 +136,7 @@ struct core {
     bool makes_room;                     /* for another worker: now */
     const char *mode;                    /* "system" or "user" */
     const struct config_source *source;  /* of the configuration; NULL: it cannot be read again */
+    uint32_t next_served;                /* of the tenants: whose ticket comes next */
     struct zombie *zombies;              /* segments of dropped heaps that somebody may map */
     tag_t *tags;                         /* scratch for one slab's owner map */
 };

@@ -26,6 +26,7 @@
 #include "daemon/roots.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
+#include "daemon/ticket.h"
 #include "daemon/version.h"
 #include "shm/sizeclass.h"
 
@@ -147,6 +148,8 @@ static void do_look(struct core *core, struct session *s, const struct msg_reque
         records_extents(core, s, t, req);
     else if (req->op == MSG_HOLDERS)
         records_holders(core, s, t, req);
+    else if (req->op == MSG_WAITERS)
+        ticket_tell(core, s, t, req);
     else if (req->op == MSG_ROOT)
         do_root(core, s, t, req);
     else
@@ -158,7 +161,8 @@ static void do_look(struct core *core, struct session *s, const struct msg_reque
 static bool takes_client(enum msg_op op)
 {
     return op == MSG_GROW || op == MSG_RELEASE || op == MSG_FREE_LARGE || op == MSG_ROOT ||
-           op == MSG_PUBLISH_ALL || op == MSG_DETACH || op == MSG_RETIRE;
+           op == MSG_PUBLISH_ALL || op == MSG_DETACH || op == MSG_RETIRE || op == MSG_WAIT ||
+           op == MSG_CANCEL;
 }
 
 static void do_memory(struct core *core, struct session *s, const struct msg_request *req)
@@ -180,6 +184,12 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
     case MSG_ROOT:
         do_root(core, s, s->client->tenant, req);
         break;
+    case MSG_WAIT:
+        ticket_wait(core, s, req);
+        break;
+    case MSG_CANCEL:
+        ticket_cancel(core, s, req);
+        break;
     case MSG_PUBLISH_ALL:
         s->wait = WAIT_PUBLISH;
         reaper_publish(s->client->tenant);
@@ -192,6 +202,7 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
 static bool takes_look(const struct session *s, const struct msg_request *req)
 {
     return req->op == MSG_MAP_SEGMENT || req->op == MSG_EXTENTS || req->op == MSG_HOLDERS ||
+           req->op == MSG_WAITERS ||
            (req->op == MSG_ROOT && req->root.op == ROOT_GET && !s->client);
 }
 

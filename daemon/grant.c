@@ -74,6 +74,18 @@ static int make_want(const struct tenant *t, const struct client *c, const struc
     return 0;
 }
 
+bool grant_needs(uint32_t n_units, uint32_t align_order, bool exact, uint32_t *ret_n,
+                 unsigned *ret_align_order)
+{
+    if (n_units >= HEAP_UNITS || align_order > ALIGN_ORDER_MAX)
+        return false;
+    bool is_exact = exact || n_units > SLOT_UNITS / 2;
+    unsigned order = is_exact ? 0 : MAX(log2_ceil_u64(n_units), align_order);
+    *ret_n = is_exact ? n_units : 1u << order;
+    *ret_align_order = is_exact ? align_order : order;
+    return true;
+}
+
 static bool hold_from(struct seg *seg, const struct want *want, unsigned order, struct grant *ret)
 {
     uint32_t unit, n = want->exact ? want->n_units : 1u << order;

@@ -86,6 +86,7 @@ void budget_init(struct budget *budget, struct ledger *ledger, struct budget *pa
 {
     *budget = (struct budget){.ledger = ledger, .parent = parent, .next = ledger->budgets};
     ledger->budgets = budget;
+    ledger->n_limits++;
 }
 
 void budget_deinit(struct budget *budget)
@@ -98,12 +99,14 @@ void budget_deinit(struct budget *budget)
         at = &(*at)->next;
     }
     *at = budget->next;
+    budget->ledger->n_limits++;
 }
 
 void budget_set(struct budget *budget, uint64_t min_bytes, uint64_t max_bytes)
 {
     budget->min_bytes = min_bytes;
     budget->max_bytes = max_bytes;
+    budget->ledger->n_limits++;
     hold(budget);
 }
 
@@ -130,6 +133,7 @@ void budget_move(struct budget *budget, struct budget *parent)
     count(budget->parent, budget->total_bytes, false);
     haunt(budget->parent, budget->haunted_bytes, false);
     budget->parent = parent;
+    budget->ledger->n_limits++;
     count(parent, budget->total_bytes, true);
     haunt(parent, budget->haunted_bytes, true);
     hold(budget);

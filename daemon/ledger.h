@@ -25,6 +25,7 @@ struct ledger {
     uint64_t orphaned_bytes;
     uint64_t held_bytes;
     struct budget *budgets;
+    uint64_t n_limits; /* changes of who is below whom, and with what min and max */
 };
 
 void ledger_init(struct ledger *ledger, uint64_t capacity_bytes);

@@ -12,6 +12,7 @@
 #include "daemon/search.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
+#include "daemon/ticket.h"
 
 #define KIB_PER_UNIT       ((uint64_t)(UNIT_BYTES / 1024))
 #define WAKES_MAX          16u /* of a tenant in one turn: the first fit in a fragmented heap is 0.5 ms */
@@ -124,7 +125,7 @@ static bool populate(struct core *core, struct session *s, const struct grant *g
 }
 
 /* The wall that is nearest: its tenant's own, a group's above it, or the machine's. */
-static void name_wall(const struct tenant *t, char *ret, size_t n)
+void memory_name_wall(const struct tenant *t, char *ret, size_t n)
 {
     const struct ledger *ledger = &t->core->ledger;
     uint64_t left_bytes = budget_left(&t->budget);
@@ -145,11 +146,22 @@ static void name_wall(const struct tenant *t, char *ret, size_t n)
                    b->max_bytes / 1024);
 }
 
+static void hold_off(struct core *core, struct session *s, const struct msg_request *req)
+{
+    const struct tenant *t = s->client->tenant;
+    session_fail(core, s, -ENOMEM,
+                 "%" PRIu64
+                 " KiB asked: what comes back to tenant \"%s\" is for the %u who wait for "
+                 "memory, the first of them for %" PRIu64 " KiB",
+                 req->grow.n_units * KIB_PER_UNIT, t->name, t->tickets.n_waiting,
+                 TAILQ_FIRST(&t->tickets.line)->n_units * KIB_PER_UNIT);
+}
+
 static void refuse_memory(struct core *core, struct session *s, const struct msg_request *req)
 {
     const struct tenant *t = s->client->tenant;
-    char wall[128];
-    name_wall(t, wall, sizeof(wall));
+    char wall[MSG_WALL_BYTES];
+    memory_name_wall(t, wall, sizeof(wall));
     session_fail(core, s, -ENOMEM,
                  "%" PRIu64 " KiB asked in one piece: tenant \"%s\" uses %" PRIu64 " of %" PRIu64
                  " KiB in segments; %s",
@@ -165,8 +177,8 @@ static bool may_come_back(const struct tenant *t)
 }
 
 /* The pages of what comes next are made only when this one is on its way. */
-static void give_grant(struct core *core, struct session *s, const struct msg_request *req,
-                       const struct grant *g)
+void memory_give(struct core *core, struct session *s, const struct msg_request *req,
+                 const struct grant *g)
 {
     struct tenant *t = s->client->tenant;
     if (!s->client->populate || !populate(core, s, g))
@@ -183,16 +195,29 @@ void memory_grow(struct core *core, struct session *s, const struct msg_request 
     if (req->grow.again && s->is_resumed)
         search_take_unknown(t, s->client);
     s->is_resumed = false;
-    int r = grant_grow(t, s->client, req, &s->grow_round, &g);
-    if (r == 0)
-        give_grant(core, s, req, &g);
-    else if (r == -EINPROGRESS || (r == -ENOMEM && may_come_back(t)))
+    if (ticket_holds_off(t, req->grow.n_units)) {
+        hold_off(core, s, req);
+        return;
+    }
+    if (ticket_is_coming(t)) {
         session_wait_memory(s, req);
-    else if (r == -ENOMEM)
+        return;
+    }
+    uint64_t charged_bytes = t->budget.charged_bytes;
+    int r = grant_grow(t, s->client, req, &s->grow_round, &g);
+    if (t->budget.charged_bytes > charged_bytes)
+        ticket_overtaken(t, (uint32_t)((t->budget.charged_bytes - charged_bytes) / UNIT_BYTES));
+    if (r == 0) {
+        ticket_overtaken(t, g.n_units);
+        memory_give(core, s, req, &g);
+    } else if (r == -EINPROGRESS || (r == -ENOMEM && may_come_back(t))) {
+        session_wait_memory(s, req);
+    } else if (r == -ENOMEM) {
         refuse_memory(core, s, req);
-    else
+    } else {
         session_fail(core, s, r, "%u units of alignment order %u cannot be granted: %s",
                      req->grow.n_units, req->grow.align_order, strerror(-r));
+    }
 }
 
 /* Who waits on joins the queue's end again: each is tried once. */
@@ -211,12 +236,14 @@ void memory_wake_more(struct tenant *t)
 
 void memory_wake(struct tenant *t)
 {
+    ticket_wake(t);
     t->n_to_wake = t->n_waiters;
     memory_wake_more(t);
 }
 
 void memory_wake_all(struct core *core)
 {
+    ticket_wake_all(core);
     for (uint32_t i = 0; i < core->n_tenants; i++)
         if (core->tenants[i]->n_waiters > 0)
             memory_wake(core->tenants[i]);

@@ -130,6 +130,7 @@ static void die(struct client *c)
     acre_assert(c->state == CLIENT_LIVES && c->has_rung);
     c->state = CLIENT_DYING;
     t->n_changes++;
+    ticket_forget_client(c);
     books_set_client_state(t->books, c->id, BOOKS_CLIENT_DIES);
     /* Pairs with who gives: it reads gen, then stores the tag. Who has read it before this is seen
      * by the sweep, whose membarrier comes after this, or by the next one. */

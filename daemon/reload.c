@@ -201,7 +201,6 @@ static void carry_out(struct core *core, struct config *config, struct own *own)
         change(t, &plan->wish);
     }
     core_changed(core);
-    memory_wake_all(core);
 }
 
 int reload_apply(struct core *core, struct config *config)

@@ -6,7 +6,8 @@
  * That is a round, in three parts, from the cheap to what hurts others:
  *   1. orphans: empty slabs and large blocks that belong to the daemon. Each slab's map is read.
  *   2. large blocks whose freer died between tag and message: their owner may live and not know.
- *   3. units that others were granted and have not cut.
+ *   3. units that others were granted and have not cut; not of who has a ticket (ticket.c) that was
+ *      served just now.
  * After each step the caller tries again, so that a round stops where the want is met. Whoever
  * comes later goes on where it stopped, and waits for the end of the next whole round.
  *
@@ -49,7 +50,8 @@ static void collect_uncut(struct tenant *t, struct seg *seg, const struct client
 {
     for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
         tag_t owner = tenant_owner(t, seg, u);
-        if (owner != OWNER_NONE && owner != OWNER_ORPHAN && owner != asking->id)
+        if (owner != OWNER_NONE && owner != OWNER_ORPHAN && owner != asking->id &&
+            t->clients.by_id[owner]->shielded_ns <= t->core->now_ns)
             take_if_uncut(t, seg, u, owner);
     }
 }

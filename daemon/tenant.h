@@ -12,6 +12,7 @@
 #include "daemon/kept.h"
 #include "daemon/orphan.h"
 #include "daemon/seg.h"
+#include "daemon/ticket.h"
 
 /* For what nobody uses; search.h. */
 struct search {
@@ -112,6 +113,7 @@ struct tenant {
     uint32_t n_waiters;
     uint32_t n_to_wake; /* of them, the first ones: to be tried in the next turns */
     bool is_waking;     /* one of them just now */
+    struct tickets tickets;
 };
 
 /* "team/app" is in "team": what stands before the last slash. False: in no group. */

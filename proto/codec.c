@@ -75,6 +75,9 @@ union request_parts {
     Acre__Wire__Upgrade upgrade;
     Acre__Wire__Reload reload;
     Acre__Wire__Retire retire;
+    Acre__Wire__Wait wait;
+    Acre__Wire__Cancel cancel;
+    Acre__Wire__Waiters waiters;
 };
 
 struct runs_parts {
@@ -130,6 +133,36 @@ static void build_session_request(const struct msg_request *req, Acre__Wire__Req
         break;
     default:
         acre_assert(!"an op of the session");
+    }
+}
+
+static void build_waiting_request(const struct msg_request *req, Acre__Wire__Request *ret,
+                                  union request_parts *p)
+{
+    switch (req->op) {
+    case MSG_WAIT:
+        p->wait = (Acre__Wire__Wait)ACRE__WIRE__WAIT__INIT;
+        p->wait.ticket = req->wait.ticket;
+        p->wait.n_units = req->wait.n_units;
+        p->wait.align_order = req->wait.align_order;
+        p->wait.exact = req->wait.exact;
+        p->wait.class_plus_1 = req->wait.class_plus_1;
+        p->wait.again = req->wait.again;
+        p->wait.left_ms = req->wait.left_ms;
+        ret->wait = &p->wait;
+        break;
+    case MSG_CANCEL:
+        p->cancel = (Acre__Wire__Cancel)ACRE__WIRE__CANCEL__INIT;
+        p->cancel.ticket = req->cancel.ticket;
+        ret->cancel = &p->cancel;
+        break;
+    case MSG_WAITERS:
+        p->waiters = (Acre__Wire__Waiters)ACRE__WIRE__WAITERS__INIT;
+        p->waiters.skip = req->waiters.skip;
+        ret->waiters = &p->waiters;
+        break;
+    default:
+        acre_assert(!"an op of who waits");
     }
 }
 
@@ -242,6 +275,8 @@ size_t codec_pack_request(const struct msg_request *req, uint8_t *buf)
     pb.op_case = (Acre__Wire__Request__OpCase)req->op;
     if (req->op <= MSG_ATTACH || req->op == MSG_DETACH || req->op == MSG_ACK)
         build_session_request(req, &pb, &parts);
+    else if (req->op >= MSG_WAIT)
+        build_waiting_request(req, &pb, &parts);
     else if (req->op >= MSG_STATUS && req->op != MSG_RETIRE)
         build_admin_request(req, &pb, &parts);
     else
@@ -336,6 +371,21 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
     case MSG_HOLDERS:
         ret->holders.after = (tag_t)pb->holders->after;
         return pb->holders->after <= CLIENT_ID_MAX ? 0 : -EPROTO;
+    case MSG_WAIT:
+        ret->wait.ticket = pb->wait->ticket;
+        ret->wait.n_units = pb->wait->n_units;
+        ret->wait.align_order = pb->wait->align_order;
+        ret->wait.exact = pb->wait->exact;
+        ret->wait.class_plus_1 = pb->wait->class_plus_1;
+        ret->wait.again = pb->wait->again;
+        ret->wait.left_ms = pb->wait->left_ms;
+        return 0;
+    case MSG_CANCEL:
+        ret->cancel.ticket = pb->cancel->ticket;
+        return 0;
+    case MSG_WAITERS:
+        ret->waiters.skip = pb->waiters->skip;
+        return 0;
     case MSG_PUBLISH_ALL:
     case MSG_DETACH:
     case MSG_STATUS:
@@ -399,6 +449,11 @@ union reply_parts {
         Acre__Wire__HoldersReply holders;
         uint32_t ids[MSG_HOLDERS_MAX], gens[MSG_HOLDERS_MAX];
         uint64_t held_units[MSG_HOLDERS_MAX];
+    };
+    struct {
+        Acre__Wire__WaitersReply waiters;
+        Acre__Wire__Waiter each_waiter[MSG_WAITERS_MAX];
+        Acre__Wire__Waiter *every_waiter[MSG_WAITERS_MAX];
     };
 };
 
@@ -492,6 +547,31 @@ static void build_holders_reply(const struct msg_reply *reply, Acre__Wire__Reply
     ret->holders = &p->holders;
 }
 
+static void build_waiters_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret,
+                                union reply_parts *p)
+{
+    acre_assert(reply->waiters.n <= MSG_WAITERS_MAX);
+    p->waiters = (Acre__Wire__WaitersReply)ACRE__WIRE__WAITERS_REPLY__INIT;
+    for (uint32_t i = 0; i < reply->waiters.n; i++) {
+        const struct msg_waiter *from = &reply->waiters.all[i];
+        Acre__Wire__Waiter *to = p->every_waiter[i] = &p->each_waiter[i];
+        *to = (Acre__Wire__Waiter)ACRE__WIRE__WAITER__INIT;
+        to->id = from->id;
+        to->pid = from->pid;
+        to->name = (char *)from->name;
+        to->n_units = from->n_units;
+        to->align_order = from->align_order;
+        to->waited_ms = from->waited_ms;
+        to->left_ms = from->left_ms;
+    }
+    p->waiters.n_all = reply->waiters.n_all;
+    p->waiters.left_bytes = reply->waiters.left_bytes;
+    p->waiters.wall = (char *)reply->waiters.wall;
+    p->waiters.n_waiters = reply->waiters.n;
+    p->waiters.waiters = p->every_waiter;
+    ret->waiters = &p->waiters;
+}
+
 static void build_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret, union reply_parts *p)
 {
     switch (reply->op) {
@@ -551,6 +631,9 @@ static void build_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret, u
     case MSG_HOLDERS:
         build_holders_reply(reply, ret, p);
         break;
+    case MSG_WAITERS:
+        build_waiters_reply(reply, ret, p);
+        break;
     default:
         acre_assert(!"an op whose reply says nothing");
     }
@@ -574,6 +657,7 @@ static const struct {
     {MSG_RELOAD, ACRE__WIRE__REPLY__OP_RELOAD},
     {MSG_EXTENTS, ACRE__WIRE__REPLY__OP_EXTENTS},
     {MSG_HOLDERS, ACRE__WIRE__REPLY__OP_HOLDERS},
+    {MSG_WAITERS, ACRE__WIRE__REPLY__OP_WAITERS},
 };
 
 static_assert((int)MSG_HELLO == (int)ACRE__WIRE__REQUEST__OP_HELLO, "op numbers");
@@ -583,6 +667,8 @@ static_assert((int)MSG_TENANT_DROP == (int)ACRE__WIRE__REQUEST__OP_TENANT_DROP, 
 static_assert((int)MSG_UPGRADE == (int)ACRE__WIRE__REQUEST__OP_UPGRADE, "op numbers");
 static_assert((int)MSG_RETIRE == (int)ACRE__WIRE__REQUEST__OP_RETIRE, "op numbers");
 static_assert((int)MSG_HOLDERS == (int)ACRE__WIRE__REQUEST__OP_HOLDERS, "op numbers");
+static_assert((int)MSG_WAIT == (int)ACRE__WIRE__REQUEST__OP_WAIT, "op numbers");
+static_assert((int)MSG_WAITERS == (int)ACRE__WIRE__REQUEST__OP_WAITERS, "op numbers");
 
 static Acre__Wire__Reply__OpCase reply_case(enum msg_op op)
 {
@@ -700,6 +786,29 @@ static int take_holders_reply(const Acre__Wire__HoldersReply *pb, struct msg_rep
     return 0;
 }
 
+static int take_waiters_reply(const Acre__Wire__WaitersReply *pb, struct msg_reply *ret)
+{
+    if (pb->n_waiters > MSG_WAITERS_MAX)
+        return -EPROTO;
+    for (size_t i = 0; i < pb->n_waiters; i++) {
+        const Acre__Wire__Waiter *from = pb->waiters[i];
+        struct msg_waiter *to = &ret->waiters.all[i];
+        if (from->id == 0 || from->id > CLIENT_ID_MAX ||
+            take_string(to->name, sizeof(to->name), from->name) < 0)
+            return -EPROTO;
+        to->id = (tag_t)from->id;
+        to->pid = from->pid;
+        to->n_units = from->n_units;
+        to->align_order = from->align_order;
+        to->waited_ms = from->waited_ms;
+        to->left_ms = from->left_ms;
+    }
+    ret->waiters.n_all = pb->n_all;
+    ret->waiters.left_bytes = pb->left_bytes;
+    ret->waiters.n = (uint32_t)pb->n_waiters;
+    return take_string(ret->waiters.wall, sizeof(ret->waiters.wall), pb->wall);
+}
+
 static int take_reply(const Acre__Wire__Reply *pb, struct msg_reply *ret)
 {
     switch (reply_op(pb->op_case)) {
@@ -738,6 +847,8 @@ static int take_reply(const Acre__Wire__Reply *pb, struct msg_reply *ret)
         return take_extents_reply(pb->extents, ret);
     case MSG_HOLDERS:
         return take_holders_reply(pb->holders, ret);
+    case MSG_WAITERS:
+        return take_waiters_reply(pb->waiters, ret);
     default:
         return 0; /* an error, or "done" */
     }

@@ -17,6 +17,8 @@
 #define MSG_TENANTS_MAX   64u
 #define MSG_EXTENTS_MAX   512u
 #define MSG_HOLDERS_MAX   256u
+#define MSG_WAITERS_MAX   64u
+#define MSG_WALL_BYTES    128u
 
 enum msg_op {
     MSG_NONE = 0,
@@ -39,6 +41,9 @@ enum msg_op {
     MSG_UPGRADE = 18,
     MSG_RELOAD = 19,
     MSG_RETIRE = 20,
+    MSG_WAIT = 21,
+    MSG_CANCEL = 22,
+    MSG_WAITERS = 23,
 };
 
 enum root_op { ROOT_GET = 0, ROOT_SET = 1, ROOT_CAS = 2, ROOT_DEL = 3 };
@@ -121,7 +126,27 @@ struct msg_request {
             uint32_t slot;
             bool done;
         } retire;
+        struct {
+            uint32_t n_units, align_order;
+            bool exact, again;
+            uint32_t class_plus_1;
+            uint64_t ticket, left_ms;
+        } wait;
+        struct {
+            uint64_t ticket;
+        } cancel;
+        struct {
+            uint32_t skip;
+        } waiters;
     };
+};
+
+struct msg_waiter {
+    tag_t id;
+    uint32_t pid;
+    char name[CLIENT_NAME_BYTES];
+    uint32_t n_units, align_order;
+    uint64_t waited_ms, left_ms; /* 0: for ever */
 };
 
 struct msg_tenant {
@@ -190,6 +215,12 @@ struct msg_reply {
             bool more;
             struct msg_holder holders[MSG_HOLDERS_MAX]; /* by rising id */
         } holders;
+        struct {
+            uint32_t n_all, n;
+            uint64_t left_bytes;
+            char wall[MSG_WALL_BYTES];
+            struct msg_waiter all[MSG_WAITERS_MAX]; /* in the order of the queue */
+        } waiters;
     };
 };
 

@@ -47,6 +47,7 @@
  *   keeps its own books (daemon/books.h).
  *
  * CONTROL    one memfd per tenant, written by the daemon alone: others have read-only descriptors.
+ *            Clients wait on a client's ticket_seq by futex, which a read-only mapping allows.
  *            | struct control_header (4 KiB) | control_segment[256] | control_client[65536] | sparse
  */
 /* clang-format on */
@@ -248,10 +249,12 @@ struct control_client {
     uint32_t pid; /*  4  in the daemon's pid namespace */
     uint64_t granted_bytes;       /*  8 */
     uint64_t attached_ns;         /* 16  CLOCK_REALTIME */
-    uint8_t reserved[8];          /* 24 */
+    uint32_t ticket_seq;          /* 24  counts on when a ticket of the client's has its answer */
+    uint8_t reserved[4];          /* 28 */
     char name[CLIENT_NAME_BYTES]; /* 32 */
 };
 static_assert(sizeof(struct control_client) == 64, "layout");
+static_assert(offsetof(struct control_client, ticket_seq) == 24, "layout");
 static_assert(offsetof(struct control_client, name) == 32, "layout");
 
 struct control {

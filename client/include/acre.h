@@ -149,6 +149,26 @@ ACRE_API void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, un
     ACRE_ATTR(malloc, alloc_size(2), warn_unused_result); /* align 0: the default */
 
 /*
+ * The same as acre_alloc(); and where that fails with ENOMEM, waits up to deadline_ms milliseconds
+ * (-1: for ever; 0: does not wait) until memory of the tenant, or of the machine, has come back.
+ * Who waits is served in the order of coming, and others are not served for ever before him: while
+ * he is the first, theirs is at most as much as he asks for (or 512 KiB); then acre_alloc() fails
+ * for them as if there were no memory. Only the calling thread waits, asleep; signals do not end
+ * it. At most 64 threads of a process. What other processes free into what they hold is found
+ * within a second. NULL with errno as acre_alloc() (ETIMEDOUT and ECONNREFUSED of the daemon, too),
+ * and
+ *   ETIMEDOUT  the deadline has passed; nothing was allocated. acre_last_error() says what is in
+ *              the way
+ *   E2BIG      no wait would help: a heap, the tenant's `max`, its groups', or the capacity without
+ *              what others were promised is too small for it, were all of it free
+ *   ENOMEM     deadline_ms 0; or the machine cannot back what the tenant may have
+ *   EAGAIN     64 threads of this process wait already
+ *   EINVAL     deadline_ms below -1
+ */
+ACRE_API void *acre_alloc_wait(struct acre_heap *heap, size_t size, int deadline_ms)
+    ACRE_ATTR(malloc, alloc_size(2), warn_unused_result);
+
+/*
  * Resizes; keeps contents up to the smaller size and keeps the owner (a published block stays
  * published). block NULL is acre_alloc(). On failure the old block is untouched. Errors as
  * acre_alloc(), and

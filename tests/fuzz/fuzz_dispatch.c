@@ -110,6 +110,17 @@ static void make_hello(struct script *s, struct msg_request *req)
     req->hello.fingerprint = layout_fingerprint() + script_number(s);
 }
 
+static void make_wait(struct script *s, struct msg_request *req)
+{
+    req->wait.ticket = script_number(s);
+    req->wait.n_units = (uint32_t)script_number(s);
+    req->wait.exact = script_number(s) % 2;
+    req->wait.left_ms = script_number(s);
+    req->wait.align_order = (uint32_t)script_number(s);
+    req->wait.class_plus_1 = (uint32_t)script_number(s);
+    req->wait.again = script_number(s) % 2;
+}
+
 static void make_request(struct script *s, struct msg_request *req)
 {
     switch (req->op) {
@@ -161,6 +172,15 @@ static void make_request(struct script *s, struct msg_request *req)
     case MSG_HOLDERS:
         req->holders.after = (tag_t)script_number(s);
         break;
+    case MSG_WAIT:
+        make_wait(s, req);
+        break;
+    case MSG_CANCEL:
+        req->cancel.ticket = script_number(s);
+        break;
+    case MSG_WAITERS:
+        req->waiters.skip = (uint32_t)script_number(s);
+        break;
     default:
         break;
     }
@@ -169,7 +189,7 @@ static void make_request(struct script *s, struct msg_request *req)
 static void do_request(struct script *s)
 {
     struct peer *p = a_peer(s);
-    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_RETIRE - 1))};
+    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_WAITERS - 1))};
     make_request(s, &req);
     peers_ask(p, &req);
 }

@@ -71,6 +71,17 @@ static void any_grow(struct hostile *h, struct msg_request *req)
     req->grow.class_plus_1 = (uint32_t)hostile_below(h, 42);
 }
 
+static void any_wait(struct hostile *h, struct msg_request *req)
+{
+    req->wait.ticket = hostile_below(h, 4) ? hostile_below(h, 80) : any_number(h);
+    req->wait.n_units = (uint32_t)(hostile_below(h, 8) ? 1 + hostile_below(h, 600) : any_number(h));
+    req->wait.exact = hostile_below(h, 2);
+    req->wait.again = hostile_below(h, 8) == 0;
+    req->wait.align_order = (uint32_t)(hostile_below(h, 4) ? 0 : hostile_below(h, 70));
+    req->wait.class_plus_1 = (uint32_t)hostile_below(h, 42);
+    req->wait.left_ms = hostile_below(h, 2) ? hostile_below(h, 3000) : any_number(h);
+}
+
 static void any_release(struct hostile *h, struct msg_request *req)
 {
     req->release.n_runs = (uint32_t)hostile_below(h, MSG_RUNS_MAX + 1);
@@ -95,15 +106,25 @@ static void any_root(struct hostile *h, struct msg_request *req)
 void hostile_any_request(struct hostile *h, struct msg_request *req)
 {
     static const enum msg_op ops[] = {
-        MSG_GROW,    MSG_GROW,    MSG_GROW,        MSG_RELEASE, MSG_FREE_LARGE,  MSG_ROOT,
-        MSG_STATUS,  MSG_TENANTS, MSG_MAP_SEGMENT, MSG_RELEASE, MSG_LOOK,        MSG_PUBLISH_ALL,
-        MSG_EXTENTS, MSG_HOLDERS, MSG_RETIRE,      MSG_RETIRE,  MSG_TENANT_DROP, MSG_DETACH};
+        MSG_WAIT,    MSG_WAIT,    MSG_CANCEL,      MSG_WAITERS, MSG_GROW,        MSG_GROW,
+        MSG_GROW,    MSG_RELEASE, MSG_RETIRE,      MSG_RETIRE,  MSG_FREE_LARGE,  MSG_ROOT,
+        MSG_STATUS,  MSG_TENANTS, MSG_LOOK,        MSG_RELEASE, MSG_MAP_SEGMENT, MSG_PUBLISH_ALL,
+        MSG_EXTENTS, MSG_HOLDERS, MSG_TENANT_DROP, MSG_DETACH};
     memset(req, 0, sizeof(*req));
-    req->op = ops[hostile_below(h, 16 + (hostile_below(h, 8) == 0) * 2)];
+    req->op = ops[hostile_below(h, 20 + (hostile_below(h, 8) == 0) * 2)];
     req->serial = ++h->serial;
     switch (req->op) {
     case MSG_GROW:
         any_grow(h, req);
+        break;
+    case MSG_WAIT:
+        any_wait(h, req);
+        break;
+    case MSG_CANCEL:
+        req->cancel.ticket = hostile_below(h, 4) ? hostile_below(h, 80) : any_number(h);
+        break;
+    case MSG_WAITERS:
+        req->waiters.skip = (uint32_t)(hostile_below(h, 2) ? hostile_below(h, 80) : any_number(h));
         break;
     case MSG_RELEASE:
         any_release(h, req);

@@ -316,6 +316,35 @@ static void step_grow(void)
     ask(c->conn, false, &req, -1);
 }
 
+/* The number says for how much, so that one may be asked for again and again. No class: a slab that
+ * its client has not heard of could be anywhere. */
+static void step_wait(void)
+{
+    struct client_twin *c = idle_client();
+    struct msg_request req = {.op = MSG_WAIT};
+    if (!c)
+        return;
+    req.wait.ticket = 1 + twin_below(8);
+    req.wait.exact = req.wait.ticket % 2 == 0;
+    req.wait.n_units = (uint32_t)req.wait.ticket * (req.wait.exact ? 97 : 3);
+    req.wait.left_ms = sim_one_in(3) ? 1 + twin_below(3000) : 0;
+    req.wait.again = sim_one_in(3);
+    c->pending = MSG_WAIT;
+    c->req = (struct msg_request){.op = MSG_GROW};
+    c->req.grow.n_units = req.wait.n_units;
+    ask(c->conn, false, &req, -1);
+}
+
+static void step_cancel(void)
+{
+    struct client_twin *c = idle_client();
+    struct msg_request req = {.op = MSG_CANCEL, .cancel = {1 + twin_below(8)}};
+    if (!c)
+        return;
+    c->pending = MSG_CANCEL;
+    ask(c->conn, false, &req, -1);
+}
+
 /* By CAS, as a client does: a unit that the daemon has taken back meanwhile is not its own. */
 static bool take_units(const struct client_twin *c, const struct block *b)
 {
@@ -590,6 +619,7 @@ static const struct {
     {60, step_free},        {25, step_publish},     {30, step_give},       {80, step_root},
     {15, step_publish_all}, {8, step_map},          {4, step_look},        {4, step_drop},
     {50, step_tick},        {400, sim_step_job},    {2, step_daemon_dies}, {1, step_all_die},
+    {60, step_wait},        {6, step_cancel},
 };
 
 void sim_step(void)

@@ -268,6 +268,15 @@ static void on_reply(struct client_twin *c, enum msg_op op, const struct msg_rep
     case MSG_GROW:
         on_grow(c, reply);
         break;
+    case MSG_WAIT:
+        twin_assert(reply->error == 0 || reply->error == -E2BIG || reply->error == -ENOMEM,
+                    "wait: %s", reply->text);
+        if (reply->op == MSG_GROW)
+            on_grow(c, reply);
+        break;
+    case MSG_CANCEL:
+        twin_assert(reply->error == 0, "cancel: %s", reply->text);
+        break;
     case MSG_RELEASE:
         twin_assert(reply->error == 0, "what was cut is not taken back: %s", reply->text);
         break;

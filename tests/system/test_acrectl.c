@@ -57,7 +57,8 @@ static void stats_in_json_have_all_keys_that_were_promised(void **state)
     assert_non_null(block);
     ASSERT_HAS(root, "capacity_bytes", "tenants");
     ASSERT_HAS(tenant, "name", "max_bytes", "granted_bytes", "resident_bytes", "live_bytes",
-               "live_blocks", "published_bytes", "clients", "classes");
+               "live_blocks", "published_bytes", "largest_block_bytes", "largest_free_bytes",
+               "waiters", "clients", "classes");
     json_t *client = json_array_get(json_object_get(tenant, "clients"), 0);
     ASSERT_HAS(client, "id", "pid", "name", "granted_bytes", "live_bytes");
     json_t *class = json_array_get(json_object_get(tenant, "classes"), 0);
@@ -186,6 +187,11 @@ static void exit_codes_tell_well_finding_usage_and_no_daemon(void **state)
     assert_int_equal(acrectl("check"), 0);
     assert_int_equal(acrectl("check default"), 0);
     assert_int_equal(acrectl("check --tenant default --json"), 0);
+    assert_int_equal(acrectl("waiters"), 0);
+    assert_int_equal(acrectl("waiters default"), 0);
+    assert_int_equal(acrectl("waiters --tenant default --json"), 0);
+    assert_int_equal(acrectl("waiters nobody"), 1);
+    assert_int_equal(acrectl("waiters default default"), 2);
     assert_int_equal(acrectl("check nobody"), 1);
     assert_int_equal(acrectl("check default default"), 2);
     assert_int_equal(acrectl("tenant drop nobody"), 1);

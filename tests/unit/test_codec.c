@@ -94,13 +94,87 @@ static void test_requests_on_memory_come_back_whole(void **state)
     assert_true(got.root.desired == UINT64_MAX);
 }
 
+static void test_who_waits_comes_back_whole(void **state)
+{
+    (void)state;
+    struct msg_request req = {.serial = 3, .op = MSG_WAIT};
+    req.wait.n_units = UINT32_MAX;
+    req.wait.align_order = 31;
+    req.wait.exact = req.wait.again = true;
+    req.wait.class_plus_1 = 40;
+    req.wait.ticket = req.wait.left_ms = UINT64_MAX;
+    struct msg_request asked = request_back(&req);
+    assert_memory_equal(&asked.wait, &req.wait, sizeof(req.wait));
+    req = (struct msg_request){.serial = 4, .op = MSG_CANCEL, .cancel = {UINT64_MAX}};
+    asked = request_back(&req);
+    assert_int_equal(asked.cancel.ticket, UINT64_MAX);
+    req = (struct msg_request){.serial = 4, .op = MSG_WAITERS, .waiters = {UINT32_MAX}};
+    asked = request_back(&req);
+    assert_int_equal(asked.waiters.skip, UINT32_MAX);
+
+    /* The largest that there is. */
+    static struct msg_reply reply = {.serial = UINT64_MAX, .op = MSG_WAITERS};
+    reply.waiters.n = MSG_WAITERS_MAX;
+    reply.waiters.n_all = UINT32_MAX;
+    reply.waiters.left_bytes = UINT64_MAX;
+    memset(reply.waiters.wall, 'w', MSG_WALL_BYTES - 1);
+    for (uint32_t i = 0; i < MSG_WAITERS_MAX; i++) {
+        memset(&reply.waiters.all[i], 0xff, sizeof(reply.waiters.all[i]));
+        reply.waiters.all[i].id = CLIENT_ID_MAX;
+        memset(reply.waiters.all[i].name, 'a' + (int)(i % 26), CLIENT_NAME_BYTES - 1);
+        reply.waiters.all[i].name[CLIENT_NAME_BYTES - 1] = 0;
+    }
+    struct msg_reply got = reply_back(&reply);
+    assert_int_equal(got.waiters.n, MSG_WAITERS_MAX);
+    assert_int_equal(got.waiters.n_all, UINT32_MAX);
+    assert_int_equal(got.waiters.left_bytes, UINT64_MAX);
+    assert_string_equal(got.waiters.wall, reply.waiters.wall);
+    const struct msg_waiter *last = &got.waiters.all[MSG_WAITERS_MAX - 1];
+    assert_string_equal(last->name, reply.waiters.all[MSG_WAITERS_MAX - 1].name);
+    assert_int_equal(last->id, CLIENT_ID_MAX);
+    assert_int_equal(last->n_units, UINT32_MAX);
+    assert_int_equal(last->waited_ms, UINT64_MAX);
+    assert_int_equal(last->left_ms, UINT64_MAX);
+}
+
+static void test_waiters_that_cannot_be_meant_do_not_decode(void **state)
+{
+    (void)state;
+    Acre__Wire__Reply pb = ACRE__WIRE__REPLY__INIT;
+    Acre__Wire__WaitersReply waiters = ACRE__WIRE__WAITERS_REPLY__INIT;
+    Acre__Wire__Waiter one = ACRE__WIRE__WAITER__INIT, *all[MSG_WAITERS_MAX + 1];
+    static struct msg_reply got;
+    char name[CLIENT_NAME_BYTES + 1];
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        all[i] = &one;
+    pb.serial = 1;
+    pb.op_case = ACRE__WIRE__REPLY__OP_WAITERS;
+    pb.waiters = &waiters;
+    waiters.waiters = all;
+    waiters.n_waiters = MSG_WAITERS_MAX;
+    one.id = 1;
+    assert_int_equal(codec_unpack_reply(buf, acre__wire__reply__pack(&pb, buf), &got), 0);
+    waiters.n_waiters++;
+    assert_int_equal(codec_unpack_reply(buf, acre__wire__reply__pack(&pb, buf), &got), -EPROTO);
+    waiters.n_waiters = 1;
+    one.id = CLIENT_ID_MAX + 1;
+    assert_int_equal(codec_unpack_reply(buf, acre__wire__reply__pack(&pb, buf), &got), -EPROTO);
+    one.id = 0;
+    assert_int_equal(codec_unpack_reply(buf, acre__wire__reply__pack(&pb, buf), &got), -EPROTO);
+    one.id = 1;
+    memset(name, 'n', sizeof(name));
+    name[CLIENT_NAME_BYTES] = 0;
+    one.name = name;
+    assert_int_equal(codec_unpack_reply(buf, acre__wire__reply__pack(&pb, buf), &got), -EPROTO);
+}
+
 static void test_requests_without_content_are_not_empty_packets(void **state)
 {
     (void)state;
     static const enum msg_op ops[] = {MSG_PUBLISH_ALL, MSG_DETACH,  MSG_STATUS,  MSG_FREE_LARGE,
                                       MSG_MAP_SEGMENT, MSG_TENANTS, MSG_LOOK,    MSG_TENANT_DROP,
                                       MSG_EXTENTS,     MSG_HOLDERS, MSG_UPGRADE, MSG_RELOAD,
-                                      MSG_RETIRE};
+                                      MSG_RETIRE,      MSG_WAIT,    MSG_CANCEL,  MSG_WAITERS};
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
         struct msg_request req = {.serial = 1, .op = ops[i]};
         request_back(&req);
@@ -401,6 +475,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_hello_and_attach_come_back_whole),
         cmocka_unit_test(test_requests_on_memory_come_back_whole),
+        cmocka_unit_test(test_who_waits_comes_back_whole),
+        cmocka_unit_test(test_waiters_that_cannot_be_meant_do_not_decode),
         cmocka_unit_test(test_requests_without_content_are_not_empty_packets),
         cmocka_unit_test(test_replies_come_back_whole),
         cmocka_unit_test(test_what_the_books_say_comes_back_whole),

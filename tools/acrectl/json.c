@@ -69,14 +69,16 @@ static json_t *tenant_of(const struct survey_tenant *t)
     if (t->error)
         return error_of(t->name, t->error, t->why);
     return json_pack(
-        "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name",
-        name_of(t->name), "max_bytes", (json_int_t)t->max_bytes, "granted_bytes",
+        "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}",
+        "name", name_of(t->name), "max_bytes", (json_int_t)t->max_bytes, "granted_bytes",
         (json_int_t)t->granted_bytes, "sealed_bytes", (json_int_t)t->sealed_bytes, "resident_bytes",
         (json_int_t)t->resident_bytes, "live_bytes", (json_int_t)c->live_bytes, "live_blocks",
         (json_int_t)c->live_blocks, "free_bytes", (json_int_t)survey_free_bytes(t),
         "published_bytes", (json_int_t)survey_published_bytes(t), "large_blocks",
         (json_int_t)c->large_blocks, "large_bytes", (json_int_t)c->large_bytes, "bad_entries",
-        (json_int_t)c->n_bad, "clients", clients_of(t), "classes", classes_of(t));
+        (json_int_t)c->n_bad, "largest_block_bytes", (json_int_t)survey_largest_bytes(t),
+        "largest_free_bytes", (json_int_t)t->largest_free_bytes, "waiters",
+        (json_int_t)t->n_waiters, "clients", clients_of(t), "classes", classes_of(t));
 }
 
 static int print(FILE *to, json_t *json)
@@ -167,6 +169,42 @@ static json_t *verify_of(const struct verify *v)
                      (json_int_t)v->n_segments, "units", (json_int_t)v->n_units, "sums_compared",
                      v->sums_seen, "unsure", (json_int_t)v->n_unsure, "more", (json_int_t)v->n_more,
                      "findings", found);
+}
+
+static json_t *waiter_of(const struct msg_waiter *w)
+{
+    json_t *left = w->left_ms == 0 ? json_null() : json_integer((json_int_t)w->left_ms);
+
+    return json_pack("{s:I, s:I, s:o, s:I, s:I, s:I, s:o}", "client", (json_int_t)w->id, "pid",
+                     (json_int_t)w->pid, "name", name_of(w->name), "bytes",
+                     (json_int_t)(w->n_units * UNIT_BYTES), "align_bytes",
+                     (json_int_t)(UNIT_BYTES << MIN(w->align_order, 32u)), "waited_ms",
+                     (json_int_t)w->waited_ms, "left_ms", left);
+}
+
+static json_t *waiters_of(const struct waiters *w)
+{
+    json_t *all = json_array();
+
+    if (w->error) {
+        json_decref(all);
+        return error_of(w->name, w->error, w->why);
+    }
+    for (size_t i = 0; i < w->n; i++)
+        json_array_append_new(all, waiter_of(&w->all[i]));
+    return json_pack("{s:o, s:s, s:o}", "name", name_of(w->name), "wall", w->wall, "waiters", all);
+}
+
+int json_print_waiters(FILE *to, const struct waiters *waiters, size_t n)
+{
+    json_t *tenants = json_array();
+
+    for (size_t i = 0; i < n; i++)
+        if (json_array_append_new(tenants, waiters_of(&waiters[i])) < 0) {
+            json_decref(tenants);
+            return -ENOMEM;
+        }
+    return print(to, json_pack("{s:o}", "tenants", tenants));
 }
 
 int json_print_verify(FILE *to, const struct verify *verifies, size_t n)

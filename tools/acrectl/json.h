@@ -7,12 +7,14 @@
 
 #include "survey.h"
 #include "verify.h"
+#include "waiters.h"
 
 /* -ENOMEM, -EIO. */
 int json_print_survey(FILE *to, const struct survey *survey);
 /* survey: a brief one. */
 int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket,
                       const struct survey *survey);
+int json_print_waiters(FILE *to, const struct waiters *waiters, size_t n);
 int json_print_verify(FILE *to, const struct verify *verifies, size_t n);
 
 #endif

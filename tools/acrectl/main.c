@@ -13,6 +13,7 @@
 #include "survey.h"
 #include "table.h"
 #include "verify.h"
+#include "waiters.h"
 
 #define UPGRADE_TRIES    200u
 #define UPGRADE_PAUSE_US 20000u
@@ -158,8 +159,9 @@ static int cmd_status(struct peer *peer, const struct options *options)
 
 static void print_tenants(struct survey *survey)
 {
-    static const char *const heads[] = {"<TENANT", "CLIENTS",   "MAX",      "GRANTED",     "LIVE",
-                                        "FREE",    "PUBLISHED", "RESIDENT", "<GRANTED/MAX"};
+    static const char *const heads[] = {"<TENANT",  "CLIENTS",     "MAX",     "GRANTED",
+                                        "LIVE",     "FREE",        "LARGEST", "PUBLISHED",
+                                        "RESIDENT", "<GRANTED/MAX"};
     struct table table;
     char text[TABLE_CELL_BYTES];
 
@@ -174,6 +176,7 @@ static void print_tenants(struct survey *survey)
         table_add_bytes(&table, t->granted_bytes);
         table_add_bytes(&table, t->census.live_bytes);
         table_add_bytes(&table, survey_free_bytes(t));
+        table_add_bytes(&table, survey_largest_bytes(t));
         table_add_bytes(&table, survey_published_bytes(t));
         table_add_bytes(&table, t->resident_bytes);
         table_add(&table, "%s", table_bar(text, stdout, t->granted_bytes, t->max_bytes));
@@ -360,6 +363,76 @@ static int cmd_check(struct peer *peer, const struct options *options)
     return code;
 }
 
+/* ---- waiters ---- */
+
+static void add_waiters(struct table *table, const struct waiters *w)
+{
+    char text[TABLE_CELL_BYTES];
+
+    for (size_t i = 0; i < w->n; i++) {
+        const struct msg_waiter *at = &w->all[i];
+        table_add(table, "%s", table_printable(text, sizeof(text), w->name));
+        table_add(table, "%u", at->id);
+        table_add(table, "%" PRIu32, at->pid);
+        table_add(table, "%s", table_printable(text, sizeof(text), at->name));
+        table_add_bytes(table, at->n_units * UNIT_BYTES);
+        table_add(table, "%.1f s", (double)at->waited_ms / 1000);
+        if (at->left_ms == 0)
+            table_add(table, "for ever");
+        else
+            table_add(table, "%.1f s", (double)at->left_ms / 1000);
+        table_add(table, "%s", table_printable(text, sizeof(text), w->wall));
+    }
+}
+
+static int print_waiters(const struct waiters *waiters, size_t n, bool json)
+{
+    static const char *const heads[] = {"<TENANT", "ID",     "PID",  "<NAME",
+                                        "ASKED",   "WAITED", "LEFT", "<IN THE WAY"};
+    struct table table;
+    int code = EXIT_WELL;
+
+    if (json && json_print_waiters(stdout, waiters, n) < 0)
+        code = EXIT_FINDING;
+    table_init(&table, heads, ARRAY_LEN(heads));
+    for (size_t i = 0; i < n; i++) {
+        char name[TENANT_NAME_BYTES];
+        if (!json && !waiters[i].error)
+            add_waiters(&table, &waiters[i]);
+        if (!waiters[i].error)
+            continue;
+        fprintf(stderr, "acrectl: tenant %s: %s\n",
+                table_printable(name, sizeof(name), waiters[i].name), waiters[i].why);
+        code = EXIT_FINDING;
+    }
+    table_print(&table, stdout, "");
+    return code;
+}
+
+static int cmd_waiters(struct peer *peer, const struct options *options)
+{
+    const char *only = options->n_words == 2 ? options->words[1] : options->only;
+    struct survey survey;
+    struct waiters *waiters = NULL;
+    size_t n = 0;
+    int code, r = survey_take(&survey, peer, only, true);
+
+    if (r == 0)
+        waiters = calloc(survey.n_tenants + 1, sizeof(*waiters));
+    for (size_t i = 0; r == 0 && waiters && i < survey.n_tenants; i++)
+        if (!survey.tenants[i].is_group)
+            r = waiters_take(&waiters[n++], peer, survey.tenants[i].name);
+    if (r < 0)
+        code = complain(peer);
+    else
+        code = waiters ? print_waiters(waiters, n, options->json) : EXIT_FINDING;
+    while (n > 0)
+        waiters_deinit(&waiters[--n]);
+    free(waiters);
+    survey_deinit(&survey);
+    return code;
+}
+
 /* ---- upgrade ---- */
 
 /* The next worker's answer; it takes some milliseconds to be there. */
@@ -444,10 +517,13 @@ static const char doc[] =
     "  clients           one line for each attached process, largest first\n"
     "  stats             granted, live and free bytes by client and size class\n"
     "  check [TENANT]    do unit tables, owner tags and charges agree with the daemon's books?\n"
+    "  waiters [TENANT]  who waits for memory, in what order, and what is in the way\n"
     "  reload            reads the daemon's configuration again, whole or not at all\n"
     "  upgrade           replaces the running daemon by the program that is on disk now\n"
     "  tenant drop NAME  frees a heap that nobody is attached to\n\n"
-    "Live bytes are usable bytes. Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.";
+    "Live bytes are usable bytes. LARGEST: the largest block that nobody has to give something "
+    "back\n"
+    "for. Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.";
 
 enum { KEY_JSON = 256 };
 
@@ -501,6 +577,7 @@ enum command {
     CMD_CLIENTS,
     CMD_STATS,
     CMD_CHECK,
+    CMD_WAITERS,
     CMD_UPGRADE,
     CMD_RELOAD,
     CMD_TENANT_DROP
@@ -508,14 +585,16 @@ enum command {
 
 static enum command command_of(const struct options *options)
 {
-    static const char *const names[] = {"",      "status", "tenants", "clients",
-                                        "stats", "check",  "upgrade", "reload"};
+    static const char *const names[] = {"",      "status",  "tenants", "clients", "stats",
+                                        "check", "waiters", "upgrade", "reload"};
 
     if (options->n_words == 3 && strcmp(options->words[0], "tenant") == 0 &&
         strcmp(options->words[1], "drop") == 0)
         return CMD_TENANT_DROP;
     if (options->n_words == 2 && strcmp(options->words[0], "check") == 0)
         return CMD_CHECK;
+    if (options->n_words == 2 && strcmp(options->words[0], "waiters") == 0)
+        return CMD_WAITERS;
     for (unsigned i = 1; i < ARRAY_LEN(names) && options->n_words == 1; i++)
         if (strcmp(options->words[0], names[i]) == 0)
             return (enum command)i;
@@ -535,6 +614,8 @@ static int run(struct peer *peer, const struct options *options, enum command co
         return with_survey(peer, options, print_stats);
     case CMD_CHECK:
         return cmd_check(peer, options);
+    case CMD_WAITERS:
+        return cmd_waiters(peer, options);
     case CMD_UPGRADE:
         return cmd_upgrade(peer);
     case CMD_RELOAD:

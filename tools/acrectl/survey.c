@@ -15,6 +15,7 @@ struct look {
     struct survey_tenant *tenant;
     uint64_t heap_id;
     int control_fd;
+    uint32_t n_slots;
     uint64_t *live_in_held; /* by id of the units' holder */
 };
 
@@ -29,7 +30,7 @@ static int control_read(const struct look *l, void *buf, size_t n, size_t off)
     return peer_fail(l->peer, got < 0 ? -errno : -EPROTO, "the control segment cannot be read");
 }
 
-static int read_header(const struct look *l)
+static int read_header(struct look *l)
 {
     const struct control *control;
     struct control_header h;
@@ -42,6 +43,7 @@ static int read_header(const struct look *l)
     r = control_read(l, &h, sizeof(h), 0);
     if (r < 0)
         return r;
+    l->n_slots = MIN(h.n_slots, HEAP_SLOTS);
     l->tenant->min_bytes = h.min_bytes;
     l->tenant->max_bytes = h.max_bytes;
     l->tenant->granted_bytes = h.granted_bytes;
@@ -107,6 +109,30 @@ static int count_item(void *ctx, const struct census_item *item)
     return 0;
 }
 
+#define ENTRIES_AT_ONCE 4096u
+
+/* The longest run of units that the daemon's allocator has; of a segment over several slots all or
+ * nothing. */
+static int longest_free_run(int fd, const struct segment_shape *shape, uint64_t *ret_units)
+{
+    uint64_t entries[ENTRIES_AT_ONCE], run = 0, longest = 0;
+
+    for (uint32_t from = shape->n_meta, n; from < shape->n_table; from += n) {
+        n = MIN(shape->n_table - from, ENTRIES_AT_ONCE);
+        off_t off = (off_t)(shape->entries_off + (uint64_t)from * sizeof(*entries));
+        ssize_t got = pread(fd, entries, n * sizeof(*entries), off);
+        if (got != (ssize_t)(n * sizeof(*entries)))
+            return got < 0 ? -errno : -EPROTO;
+        for (uint32_t i = 0; i < n; i++) {
+            run = unit_entry_state(entries[i]) == U_FREE ? run + 1 : 0;
+            longest = MAX(longest, run);
+        }
+    }
+    bool is_span = shape->n_units > SLOT_UNITS;
+    *ret_units = is_span && longest > 0 ? shape->n_units - shape->n_meta : longest;
+    return 0;
+}
+
 static int count_segment(struct look *l, uint32_t slot)
 {
     struct msg_request req = {.op = MSG_MAP_SEGMENT, .map_segment = {.slot = slot}};
@@ -123,7 +149,11 @@ static int count_segment(struct look *l, uint32_t slot)
     r = segment_check(fd, slot, l->heap_id, &shape, &why);
     if (r < 0)
         return peer_fail(l->peer, r, "segment %u: %s", slot, why);
+    uint64_t longest = 0;
     r = census_walk(fd, &shape, count_item, l, &n_bad);
+    if (r == 0)
+        r = longest_free_run(fd, &shape, &longest);
+    l->tenant->largest_free_bytes = MAX(l->tenant->largest_free_bytes, longest * UNIT_BYTES);
     if (r < 0 || fstat(fd, &st) < 0)
         return peer_fail(l->peer, r < 0 ? r : -errno, "segment %u cannot be read", slot);
     l->tenant->census.n_bad += n_bad;
@@ -137,6 +167,7 @@ static int count_segments(struct look *l)
     int r = control_read(l, segments, sizeof(segments), offsetof(struct control, segment));
 
     l->tenant->resident_bytes = 0;
+    l->tenant->largest_free_bytes = 0;
     for (uint32_t slot = 0; r == 0 && slot < HEAP_SLOTS; slot++)
         if (segments[slot].size_bytes != 0 && segments[slot].head_slot == slot)
             r = count_segment(l, slot);
@@ -171,6 +202,33 @@ static void fill_clients(const struct look *l)
     }
 }
 
+/* ---- room ---- */
+
+/* The largest block that a segment of at most so many bytes holds, in the slots that are free
+ * behind the others. */
+static uint64_t new_block(uint64_t bytes, uint32_t n_slots)
+{
+    uint64_t slots_units = (uint64_t)n_slots * SLOT_UNITS, n = MIN(bytes / UNIT_BYTES, slots_units);
+
+    if (n > SLOT_UNITS + SEGMENT_SPAN_META)
+        return (n - SEGMENT_SPAN_META) * UNIT_BYTES;
+    n = MIN(n, SLOT_UNITS);
+    return n < 8 ? 0 : (n - segment_shape((uint32_t)n).n_meta) * UNIT_BYTES;
+}
+
+static int ask_room(struct look *l)
+{
+    struct msg_request req = {.op = MSG_WAITERS};
+    struct msg_reply reply;
+    int r = peer_call(l->peer, &req, &reply, NULL);
+
+    if (r < 0)
+        return r;
+    l->tenant->n_waiters = reply.waiters.n_all;
+    l->tenant->new_block_bytes = new_block(reply.waiters.left_bytes, HEAP_SLOTS - l->n_slots);
+    return 0;
+}
+
 /* ---- tenants ---- */
 
 static int take_tenant(struct look *l, bool brief)
@@ -190,6 +248,8 @@ static int take_tenant(struct look *l, bool brief)
         r = read_clients(l);
     if (r == 0)
         r = take_census(l);
+    if (r == 0)
+        r = ask_room(l);
     if (r == 0)
         fill_clients(l);
     return r;
@@ -305,6 +365,11 @@ const char *survey_pages(uint32_t kind)
 uint64_t survey_published_bytes(const struct survey_tenant *tenant)
 {
     return tenant->census.by_id ? tenant->census.by_id[TAG_HEAP].live_bytes : 0;
+}
+
+uint64_t survey_largest_bytes(const struct survey_tenant *tenant)
+{
+    return MAX(tenant->largest_free_bytes, tenant->new_block_bytes);
 }
 
 uint64_t survey_free_bytes(const struct survey_tenant *tenant)

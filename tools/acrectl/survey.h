@@ -29,6 +29,9 @@ struct survey_tenant {
     uint64_t granted_bytes, resident_bytes;
     uint64_t ready_bytes, prepared_bytes;
     uint32_t pages, pages_wanted, pages_possible; /* enum pages_kind, or of a newer daemon */
+    uint64_t largest_free_bytes;                  /* in one piece, of the segments that there are */
+    uint64_t new_block_bytes;                     /* a new segment could hold a block of so many */
+    uint32_t n_waiters;
     struct census census;
     size_t n_clients;
     struct survey_client *clients; /* by id */
@@ -49,6 +52,9 @@ void survey_deinit(struct survey *survey);
 uint64_t survey_published_bytes(const struct survey_tenant *tenant);
 /* Granted, and in no live block. */
 uint64_t survey_free_bytes(const struct survey_tenant *tenant);
+
+/* The largest block that is to be had without anybody giving something back. */
+uint64_t survey_largest_bytes(const struct survey_tenant *tenant);
 
 /* "4k", "thp" */
 const char *survey_pages(uint32_t kind);
