@@ -75,9 +75,13 @@ static int look_at(struct acre_heap *heap, unsigned slot)
         retire != SEGMENT_RETIRED && __atomic_load_n(&s->size_bytes, __ATOMIC_ACQUIRE) != 0;
     int r = 0;
 
-    if (!is_there && is_mapped)
+    if (!is_there && !is_mapped)
+        return 0;
+    if (!is_there) {
         unmap(heap, slot);
-    if (!is_there || retire != SEGMENT_RETIRING)
+        return tell(heap, slot, true); /* the daemon may have waited for that alone */
+    }
+    if (retire != SEGMENT_RETIRING)
         return 0;
     if (is_mapped)
         r = tell(heap, slot, false);

@@ -36,6 +36,7 @@
 #include "daemon/search.h"
 #include "daemon/session.h"
 #include "daemon/yield.h"
+#include "daemon/zombie.h"
 
 #define WAIT_NS     100000000ull
 #define WANT_NS     1000000000ull
@@ -184,6 +185,8 @@ void retire_request(struct core *core, struct session *s, const struct msg_reque
         if (seg)
             let_go(c, seg);
         session_ok(core, s);
+        if (slot < HEAP_SLOTS && t->is_limbo[slot]) /* of what it has inherited */
+            zombie_sweep(core);
         return;
     }
     if (!seg || !seg->is_retiring) {

@@ -111,6 +111,39 @@ static void it_takes_one_call_while_others_come_by(void **state)
     acre_close(heap);
 }
 
+static bool waits_for_memory(void *arg)
+{
+    struct shared *s = arg;
+    struct acre_heap *heap;
+    while (!atomic_load(&s->go))
+        usleep(1000);
+    CHECK(acre_open(&heap, the_daemon.socket, "b") == 0);
+    void *block = acre_alloc_wait(heap, 40 * MIB, 50000);
+    CHECK(block);
+    atomic_store(&s->done, 1);
+    return true;
+}
+
+static void who_waits_gets_what_another_stops_using(void **state)
+{
+    (void)state;
+    struct shared *s = shared_page(sizeof(*s));
+    pid_t pid = child_start(waits_for_memory, s); /* before it would inherit what a maps */
+    struct pile a = {heap_open(&the_daemon, "a"), {0}, 0};
+    assert_int_equal(pile_up(&a, 'a'), BLOCKS);
+    atomic_store(&s->go, 1);
+    usleep(300000);
+    assert_int_equal(atomic_load(&s->done), 0);
+    pile_down(&a);
+    for (unsigned i = 0; !atomic_load(&s->done); i++) {
+        assert_true(i < 1000);
+        come_by(&a);
+        usleep(10000);
+    }
+    assert_true(child_ok(pid));
+    acre_close(a.heap);
+}
+
 static bool waits(void *arg)
 {
     struct shared *s = arg;
@@ -304,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_one_does_not_use_another_gets),
         TEST(it_takes_one_call_while_others_come_by),
+        TEST(who_waits_gets_what_another_stops_using),
         TEST(what_a_forked_child_maps_stays_charged_until_it_ends),
         TEST(a_daemon_that_dies_meanwhile_asks_again),
         TEST(memory_goes_to_and_fro_and_every_block_stays_whole),
