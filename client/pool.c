@@ -292,11 +292,12 @@ void pool_forget_slot(struct acre_heap *heap, unsigned slot)
         if (p->late[i].off >> SLOT_SHIFT == slot)
             p->late[i] = p->late[--p->n_late];
     pthread_mutex_lock(&p->pool_lock);
-    if (heap->buddies[slot])
-        p->pool_units -= buddy_n_free(heap->buddies[slot]);
-    buddy_free(heap->buddies[slot]);
-    heap->buddies[slot] = NULL;
+    struct buddy *b = heap->buddies[slot];
+    if (b)
+        p->pool_units -= buddy_n_free(b);
+    heap->buddies[slot] = NULL; /* first: a child that is forked now frees what it finds */
     pthread_mutex_unlock(&p->pool_lock);
+    buddy_free(b);
 }
 
 static void map_prepared(struct acre_heap *heap, const struct msg_reply *reply)
@@ -327,6 +328,8 @@ static int request_units(struct acre_heap *heap, const struct msg_request *req, 
         return fail(EPROTO, "the daemon granted %u units at 0x%llx", run->n_units,
                     (unsigned long long)run->off);
     r = map_slot_locked(heap, run_unit(run) / SLOT_UNITS);
+    if (r == -ENOENT) /* and its segment is retiring: who cannot do without asks again */
+        return fail(ENOMEM, "the daemon took the granted units back under pressure");
     if (r < 0 && !ret_reply->grow.slab && p->n_late < ARRAY_LEN(p->late))
         p->late[p->n_late++] = *run;
     return r;

@@ -46,6 +46,7 @@ static void unmap(struct acre_heap *heap, unsigned head)
     while (head + n_slots < HEAP_SLOTS && atomic_load(&heap->slot_bytes[head + n_slots]) != 0 &&
            atomic_load(&heap->slot_tables[head + n_slots]) == 0)
         n_slots++;
+    pool_forget_slot(heap, head); /* first: without its tables any claim would succeed */
     for (unsigned i = 0; i < n_slots; i++)
         atomic_store(&heap->slot_bytes[head + i], 0);
     replace(heap_entry(heap, unit), round_up_u64(n_table * sizeof(uint64_t), SEGMENT_PAGE_BYTES),
@@ -54,7 +55,6 @@ static void unmap(struct acre_heap *heap, unsigned head)
             PROT_READ | PROT_WRITE);
     replace(heap->base + ((uint64_t)head << SLOT_SHIFT), (size_t)n_slots << SLOT_SHIFT, PROT_NONE);
     atomic_store(&heap->slot_tables[head], 0);
-    pool_forget_slot(heap, head);
 }
 
 static int tell(struct acre_heap *heap, unsigned slot, bool done)
@@ -87,7 +87,10 @@ static int look_at(struct acre_heap *heap, unsigned slot)
         r = tell(heap, slot, false);
     if (is_mapped && r == 0)
         unmap(heap, slot);
-    return r == 0 ? tell(heap, slot, true) : r == -EAGAIN ? 0 : r;
+    if (r == -EAGAIN ||
+        r == -EBUSY) /* it stays; or another one, of which we have not told, first */
+        return 0;
+    return r == 0 ? tell(heap, slot, true) : r;
 }
 
 static void look_at_all(struct acre_heap *heap)

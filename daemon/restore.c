@@ -168,12 +168,14 @@ static int restore_span(struct tenant *t, struct seg *seg)
     return 0;
 }
 
+/* Clients look meanwhile: what they map and what is in the books is there at every moment. */
 static int restore_segs(struct tenant *t, struct store_items *items)
 {
-    memset(t->control->segment, 0, sizeof(t->control->segment)); /* told anew, one by one */
     for (uint32_t slot = 0; slot < HEAP_SLOTS; slot++) {
-        if (t->books->segment[slot].size_bytes == 0)
+        if (t->books->segment[slot].size_bytes == 0) {
+            __atomic_store_n(&t->control->segment[slot].size_bytes, 0, __ATOMIC_RELEASE);
             continue;
+        }
         struct kept kept = {KEPT_SEGMENT, t->heap_no, slot};
         int fd = kept_take(items, kept);
         int r = fd < 0 ? -EIO

@@ -379,6 +379,7 @@ static void list_seg(struct tenant *t, const struct seg *seg)
     for (uint32_t k = 0; k < seg->n_slots; k++) {
         c->segment[seg->slot + k].head_slot = seg->slot;
         c->segment[seg->slot + k].n_slots = seg->n_slots;
+        c->segment[seg->slot + k].retire = SEGMENT_STAYS;
     }
     __atomic_store_n(&c->segment[seg->slot].size_bytes, seg->shape.size_bytes, __ATOMIC_RELEASE);
     c->header.sealed_bytes = t->budget.charged_bytes;

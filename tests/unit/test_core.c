@@ -3331,6 +3331,57 @@ static void test_ready_memory_goes_to_and_fro_and_nothing_is_lost(void **state)
     assert_true(n_yields > 10);
 }
 
+/* ---- what is retired ---- */
+
+/* A client that has mapped a segment of these many bytes, and uses nothing of it. */
+static void map_in_vain(struct fake *f, const char *tenant, uint64_t bytes)
+{
+    struct msg_request map = {.op = MSG_MAP_SEGMENT}, give = {.op = MSG_RELEASE};
+    attach_to(f, tenant);
+    assert_int_equal(grow_elsewhere(f, (uint32_t)(bytes / UNIT_BYTES), true), 0);
+    give.release.n_runs = 1;
+    give.release.runs[0] = f->reply.grow.run;
+    map.map_segment.slot = (uint32_t)(f->reply.grow.run.off >> SLOT_SHIFT);
+    assert_int_equal(ask(f, map), 0);
+    close_fd(&f->fd);
+    assert_int_equal(ask(f, give), 0);
+}
+
+static uint32_t n_retiring(const char *tenant)
+{
+    return core_find_tenant(&w.core, tenant)->retire.n_retiring;
+}
+
+static void start_three(uint64_t max_bytes, uint64_t capacity_bytes)
+{
+    struct tenant_wish wish = {.max_bytes = MIB(256)};
+    struct access_list none = {0};
+    start(max_bytes, capacity_bytes);
+    assert_int_equal(core_add_tenant(&w.core, "asleep", &wish, &none), 0);
+    assert_int_equal(core_add_tenant(&w.core, "awake", &wish, &none), 0);
+}
+
+static void test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    struct fake user, asleep, admin;
+    struct msg_request drop = {.op = MSG_TENANT_DROP};
+    start_three(MIB(64), MIB(16));
+    map_in_vain(&asleep, "asleep", MIB(7));
+    attach(&user);
+    while (n_retiring("asleep") == 0 && grow_as(&user, MIB(2) / UNIT_BYTES, true, 0, 0, NULL) == 0)
+        cut_all(w.tenant);
+    assert_int_equal(n_retiring("asleep"), 1);
+    kill_it(&asleep);
+    connect_as(&admin, 0);
+    strcpy(drop.tenant_drop.tenant, "asleep");
+    assert_int_equal(ask(&admin, drop), 0);
+    assert_int_equal(w.core.retiring_bytes, 0);
+    hang_up(&admin);
+    kill_it(&user);
+    finish();
+}
+
 static void test_a_heap_without_clients_can_be_dropped(void **state)
 {
     (void)state;
@@ -3798,6 +3849,7 @@ int main(void)
         cmocka_unit_test(test_ready_memory_goes_to_and_fro_and_nothing_is_lost),
         cmocka_unit_test(test_nothing_is_prepared_for_nobody),
         cmocka_unit_test(test_pages_are_what_the_daemon_believes_of_them),
+        cmocka_unit_test(test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
         cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),
