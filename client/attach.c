@@ -151,6 +151,21 @@ int conn_enter(struct acre_heap *heap)
     return 0;
 }
 
+bool conn_try(struct acre_heap *heap)
+{
+    struct process *p = heap->process;
+    int cancel_state;
+
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
+    if (pthread_mutex_trylock(&p->conn_lock) != 0) {
+        (void)pthread_setcancelstate(cancel_state, NULL);
+        return false;
+    }
+    p->cancel_state = cancel_state;
+    p->deadline_ns = deadline_from_now(heap);
+    return true;
+}
+
 void conn_leave(struct acre_heap *heap)
 {
     int cancel_state = heap->process->cancel_state;

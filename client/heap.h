@@ -212,6 +212,8 @@ int look_ensure(struct acre_heap *heap);
 /* Takes conn_lock for requests that are over by one deadline, the wait for other threads included;
  * the thread cannot be cancelled meanwhile. 0 or -ETIMEDOUT. */
 int conn_enter(struct acre_heap *heap);
+/* The same without waiting. */
+bool conn_try(struct acre_heap *heap);
 void conn_leave(struct acre_heap *heap);
 /* Connected afterwards, as far as can be told without asking; or a negative errno. conn_lock
  * held. */

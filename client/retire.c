@@ -12,7 +12,7 @@
  * WHY UNMAPPING IS SAFE. The daemon says yes only while no unit of the segment is anybody's, and
  * grants none until this process has reported: so no thread here has a block, slab or kept block in
  * it, nor can get one from somebody else's hands. A thread may still be about to store a hint, or to
- * compare and swap the entry of a unit that it lost: the rows of the tables become private pages of
+ * compare and swap an entry or a tag that it has lost: tables and data become private pages of
  * zeroes, which take the one and refuse the other. acre_pointer() maps such a slot anew, or learns
  * that it is empty.
  *
@@ -30,10 +30,12 @@
 
 /* ---- segments ---- */
 
-static void replace(void *at, size_t bytes, int protection)
+static void replace(void *at, size_t bytes)
 {
-    (void)mmap(at, bytes, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
-               0);
+    const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+
+    if (mmap(at, bytes, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+        (void)mmap(at, bytes, PROT_NONE, flags, -1, 0); /* no address space is to be committed */
 }
 
 /* Failing, it is mapped yet, and the kernel will tell the daemon so. */
@@ -49,11 +51,9 @@ static void unmap(struct acre_heap *heap, unsigned head)
     pool_forget_slot(heap, head); /* first: without its tables any claim would succeed */
     for (unsigned i = 0; i < n_slots; i++)
         atomic_store(&heap->slot_bytes[head + i], 0);
-    replace(heap_entry(heap, unit), round_up_u64(n_table * sizeof(uint64_t), SEGMENT_PAGE_BYTES),
-            PROT_READ | PROT_WRITE);
-    replace(heap_hint(heap, unit), round_up_u64(n_table, SEGMENT_PAGE_BYTES),
-            PROT_READ | PROT_WRITE);
-    replace(heap->base + ((uint64_t)head << SLOT_SHIFT), (size_t)n_slots << SLOT_SHIFT, PROT_NONE);
+    replace(heap_entry(heap, unit), round_up_u64(n_table * sizeof(uint64_t), SEGMENT_PAGE_BYTES));
+    replace(heap_hint(heap, unit), round_up_u64(n_table, SEGMENT_PAGE_BYTES));
+    replace(heap->base + ((uint64_t)head << SLOT_SHIFT), (size_t)n_slots << SLOT_SHIFT);
     atomic_store(&heap->slot_tables[head], 0);
 }
 
@@ -108,7 +108,7 @@ void retire_look(struct acre_heap *heap)
 {
     int saved_errno = errno;
 
-    if (self_id(heap) != 0 && conn_enter(heap) == 0) {
+    if (self_id(heap) != 0 && conn_try(heap)) { /* who has it looks later, or we do */
         look_at_all(heap);
         conn_leave(heap);
     }

@@ -9,6 +9,7 @@
 
 #include "daemon/grant.h"
 #include "daemon/prepare.h"
+#include "daemon/retire.h"
 #include "daemon/search.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
@@ -209,6 +210,7 @@ void memory_grow(struct core *core, struct session *s, const struct msg_request 
         ticket_overtaken(t, (uint32_t)((t->budget.charged_bytes - charged_bytes) / UNIT_BYTES));
     if (r == 0) {
         ticket_overtaken(t, g.n_units);
+        retire_satisfied(t);
         memory_give(core, s, req, &g);
     } else if (r == -EINPROGRESS || (r == -ENOMEM && may_come_back(t))) {
         session_wait_memory(s, req);

@@ -27,8 +27,12 @@
  * KILLS. RETIRING and letting_go are in the books before a client is told, RETIRED before the slot
  * is empty for clients. Who maps what is not: the next daemon takes it that all do, and tells all.
  *
+ * SLEEPERS. Who does not come by keeps what it maps, and nobody else waits for that: what has been
+ * retiring for WANT_NS is not counted on any more.
+ *
  * COST. While room is wanted: every PUMP_NS a walk over all segments of all tenants, one more for
- * each of the few for whom is chosen then, and 2 ms of search in a heap that is pressed.
+ * each of the few for whom is chosen then, and 2 ms of search in one of the heaps that are
+ * pressed.
  */
 #include "daemon/retire.h"
 
@@ -98,15 +102,17 @@ static void tell_all(struct tenant *t)
 
 static void count_retiring(struct tenant *t, const struct seg *seg, bool comes)
 {
-    uint64_t bytes = seg->shape.size_bytes;
+    uint64_t bytes = seg->is_late ? 0 : seg->shape.size_bytes;
     t->retire.n_retiring += comes ? 1u : -1u;
     t->core->retiring_bytes += comes ? bytes : -bytes;
 }
 
 static void set_retiring(struct tenant *t, struct seg *seg, bool is_retiring)
 {
-    seg->is_retiring = is_retiring;
     count_retiring(t, seg, is_retiring);
+    seg->is_retiring = is_retiring;
+    seg->is_late = false;
+    seg->retiring_since_ns = t->core->now_ns;
     t->books->segment[seg->slot].retire = is_retiring ? SEGMENT_RETIRING : SEGMENT_STAYS;
     t->control->segment[seg->slot].retire = t->books->segment[seg->slot].retire;
     tell_all(t);
@@ -147,6 +153,15 @@ void retire_restored(struct tenant *t)
     tell_all(t);
 }
 
+/* Somebody who maps it sleeps, or does not want to: others are asked for theirs instead. */
+static void note_late(struct tenant *t, struct seg *seg)
+{
+    if (seg->is_late || t->core->now_ns < seg->retiring_since_ns + WANT_NS)
+        return;
+    seg->is_late = true;
+    t->core->retiring_bytes -= seg->shape.size_bytes;
+}
+
 /* False: not now. */
 static bool send_away(struct tenant *t, struct seg *seg)
 {
@@ -163,8 +178,12 @@ static void finish(struct tenant *t)
 {
     for (uint32_t slot = 0; slot < t->n_slots && t->retire.n_retiring > 0; slot++) {
         struct seg *seg = t->segs[slot];
-        if (!seg || !seg->is_retiring || seg->n_mappers > 0 || seg->n_letting_go > 0)
+        if (!seg || !seg->is_retiring)
             continue;
+        if (seg->n_mappers > 0 || seg->n_letting_go > 0) {
+            note_late(t, seg);
+            continue;
+        }
         if (!send_away(t, seg)) {
             pump_at(t->core, t->core->now_ns + PUMP_NS);
             return;
@@ -208,6 +227,16 @@ void retire_request(struct core *core, struct session *s, const struct msg_reque
 static bool is_empty(const struct seg *seg)
 {
     return seg->is_known && seg->is_kept && !seg->is_retiring && seg_n_free(seg) == seg_usable(seg);
+}
+
+/* Bytes of its segments that could go. */
+static uint64_t empty_bytes(const struct tenant *t)
+{
+    uint64_t bytes = 0;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot] && is_empty(t->segs[slot]))
+            bytes += t->segs[slot]->shape.size_bytes;
+    return bytes;
 }
 
 /* What `to` still needs of others, beyond what is on its way. */
@@ -301,10 +330,32 @@ static bool press_others(struct tenant *to)
     return any;
 }
 
-/* Not for each block anew. */
-static uint64_t room_for(const struct tenant *to, uint64_t n_units)
+/* Of retired segments that somebody may map yet: it may come back. */
+static uint64_t limbo_bytes(const struct tenant *t)
 {
-    return MAX(MAX(n_units * UNIT_BYTES, ROOM_MIN), to->budget.charged_bytes / 4);
+    uint64_t bytes = 0;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        bytes += t->is_limbo[slot] ? t->books->segment[slot].size_bytes : 0; /* 0 inside of one */
+    return bytes;
+}
+
+/* What it could have at most, if all others gave all they have. */
+static uint64_t most_for(const struct tenant *to)
+{
+    const struct budget *b = &to->budget;
+    uint64_t own_bytes = b->total_bytes - empty_bytes(to) - limbo_bytes(to);
+    uint64_t most = budget_capacity_left(b) + b->ledger->charged_bytes;
+    most = MIN(most, b->max_bytes - MIN(b->max_bytes, own_bytes));
+    for (b = b->parent; b; b = b->parent)
+        most = MIN(most, b->max_bytes);
+    return most;
+}
+
+/* Not for each block anew. */
+static uint64_t room_for(const struct tenant *to, uint64_t n_units, uint64_t most_bytes)
+{
+    uint64_t bytes = MAX(MAX(n_units * UNIT_BYTES, ROOM_MIN), to->budget.charged_bytes / 4);
+    return MIN(bytes, most_bytes);
 }
 
 bool retire_room(const struct client *asking, uint64_t n_units)
@@ -312,12 +363,13 @@ bool retire_room(const struct client *asking, uint64_t n_units)
     struct tenant *to = asking->tenant;
     struct retire *r = &to->retire;
     uint64_t now_ns = to->core->now_ns;
-    if (to->core->is_stopping)
+    uint64_t most_bytes = most_for(to);
+    if (to->core->is_stopping || n_units * UNIT_BYTES > most_bytes)
         return false;
-    r->room_bytes = MAX(r->room_bytes, room_for(to, n_units));
+    r->room_bytes = MAX(r->room_bytes, room_for(to, n_units, most_bytes));
     r->wanted_until_ns = now_ns + WANT_NS;
     choose_for(to);
-    bool may_come = press_others(to) || others_map(to, asking);
+    bool may_come = press_others(to) || others_map(to, asking) || limbo_bytes(to) > 0;
     pump_at(to->core, now_ns + PUMP_NS);
     if (r->wait_until_ns == 0 && may_come && now_ns >= r->wait_again_ns) {
         r->wait_until_ns = now_ns + WAIT_NS;
@@ -326,23 +378,14 @@ bool retire_room(const struct client *asking, uint64_t n_units)
     return now_ns < r->wait_until_ns;
 }
 
+void retire_satisfied(struct tenant *t)
+{
+    struct retire *r = &t->retire;
+    if (t->n_waiters == 0 && t->tickets.n_waiting == 0)
+        r->wanted_until_ns = r->wait_until_ns = r->room_bytes = 0;
+}
+
 /* ---- in the loop ---- */
-
-/* Bytes of its segments that could go. */
-static uint64_t empty_bytes(const struct tenant *t)
-{
-    uint64_t bytes = 0;
-    for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot] && is_empty(t->segs[slot]))
-            bytes += t->segs[slot]->shape.size_bytes;
-    return bytes;
-}
-
-static void search(struct tenant *t)
-{
-    while (t->search.n_rounds < t->retire.round && search_step(t, &nobody))
-        ;
-}
 
 /* Who waited for it is tried for the last time. */
 static void end_wait(struct tenant *t)
@@ -373,20 +416,33 @@ static bool pump_wanting(struct tenant *t, bool chooses)
     return true;
 }
 
+/* In one heap a turn: 2 ms. */
+static bool search(struct tenant *t)
+{
+    if (t->core->now_ns >= t->retire.pressed_until_ns || t->search.n_rounds >= t->retire.round)
+        return false;
+    while (t->search.n_rounds < t->retire.round && search_step(t, &nobody))
+        ;
+    return true;
+}
+
 void retire_pump(struct core *core)
 {
     uint64_t n_bytes = 0;
     uint32_t n_wanting = 0, next = core->retire_next;
+    bool has_searched = false, has_waiters = false;
     core->retire_at_ns = UINT64_MAX;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
-        struct tenant *t = core->tenants[i];
+        struct tenant *t = core->tenants[(next + i) % core->n_tenants];
         if (!t->is_open)
             continue;
         finish(t);
-        if (core->now_ns < t->retire.pressed_until_ns)
-            search(t);
+        has_searched = has_searched || search(t);
+        has_waiters |= t->retire.wait_until_ns > 0;
         n_bytes += empty_bytes(t);
     }
+    if (has_waiters && core->zombies)
+        zombie_sweep(core);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         uint32_t at = (next + i) % core->n_tenants;
         bool chooses = n_bytes > 0 && n_wanting < WANTING_MAX;
@@ -396,8 +452,10 @@ void retire_pump(struct core *core)
             core->retire_next = at + 1;
         n_wanting++;
     }
-    if (n_wanting > 0)
+    if (n_wanting > 0) {
+        core->retire_next++;
         pump_at(core, core->now_ns + PUMP_NS);
+    }
 }
 
 void retire_tick(struct tenant *t)

@@ -10,6 +10,8 @@
  * others have been asked for what they do not use, and the answer may still come; memory_wake()
  * follows then or at the end of the time for it. */
 bool retire_room(const struct client *client, uint64_t n_units);
+/* It got what it asked for. */
+void retire_satisfied(struct tenant *tenant);
 /* It is used after all; nobody is letting go of it. */
 void retire_not(struct tenant *tenant, struct seg *seg);
 

@@ -28,6 +28,8 @@ struct seg {
     bool is_kept;     /* for the next daemon, and in the books: deposit.c */
     bool is_known;    /* by a client: something was granted here once, or it was mapped */
     bool is_retiring; /* nothing is granted here; retire.c */
+    bool is_late;     /* retiring for so long that nobody counts on it */
+    uint64_t retiring_since_ns;
     uint32_t n_mappers, n_letting_go; /* clients */
     bool span_stale;                  /* what `stale` is for a segment over several slots */
 };

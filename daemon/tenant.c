@@ -263,7 +263,7 @@ uint64_t tenant_close(struct tenant *t)
         if (!seg)
             continue;
         uint64_t size_bytes = seg->shape.size_bytes;
-        t->core->retiring_bytes -= seg->is_retiring ? size_bytes : 0;
+        t->core->retiring_bytes -= seg->is_retiring && !seg->is_late ? size_bytes : 0;
         seg_free(seg, &fd);
         t->segs[slot] = NULL;
         budget_orphan(&t->budget, size_bytes);

@@ -43,6 +43,7 @@
 
 #include "daemon/grant.h"
 #include "daemon/memory.h"
+#include "daemon/retire.h"
 #include "daemon/search.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
@@ -182,6 +183,7 @@ static void take_back(struct ticket *tk)
 static void serve(struct ticket *tk, const struct grant *g)
 {
     leave_line(tk);
+    retire_satisfied(tk->client->tenant);
     tk->state = TICKET_SERVED;
     tk->run = (struct msg_run){seg_off(g->seg, g->unit), g->n_units};
     tk->is_slab = g->slab;

@@ -163,7 +163,8 @@ static void who_frees_wakes_at_once(void **state)
     uint64_t least_ms = UINT64_MAX;
     for (int i = 0; i < 5; i++) { /* the slice alone would take half a second on average */
         void *block = acre_alloc(heap, BLOCK);
-        assert_non_null(block);
+        if (!block)
+            fail_msg("%s", acre_last_error());
         pid_t pid = child_start(waits_for_a_block, &size);
         until_waiting(1);
         pause_us(50000);

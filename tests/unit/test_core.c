@@ -1857,7 +1857,7 @@ static void test_many_who_wait_are_tried_in_many_turns(void **state)
     dispatch_hangup(&w.core, &a.session, w.now_ns);
     a.is_open = false;
     for (int i = 0; i < N; i++) {
-        req.grow.n_units = i < 2 ? 200 : 1000; /* two can be served then */
+        req.grow.n_units = i < 2 ? 200 : 2000; /* two can be served then */
         req.grow.exact = true;
         dispatch_request(&w.core, &f[i].session, &req, 0, -1, w.now_ns);
     }
@@ -3361,6 +3361,43 @@ static void start_three(uint64_t max_bytes, uint64_t capacity_bytes)
     assert_int_equal(core_add_tenant(&w.core, "awake", &wish, &none), 0);
 }
 
+static void test_one_who_does_not_let_go_does_not_keep_others_from_it(void **state)
+{
+    (void)state;
+    struct fake user, asleep, awake;
+    start_three(MIB(64), MIB(28));
+    map_in_vain(&asleep, "asleep", MIB(7));
+    map_in_vain(&awake, "awake", MIB(9));
+    attach(&user);
+    for (unsigned i = 0; i < 20 && n_retiring("awake") == 0; i++) {
+        if (grow_as(&user, MIB(4) / UNIT_BYTES, true, 0, 0, NULL) == 0)
+            cut_all(w.tenant);
+        pass(SECOND / 2);
+    }
+    assert_int_equal(n_retiring("asleep"), 1);
+    assert_int_equal(n_retiring("awake"), 1);
+    kill_it(&user);
+    kill_it(&asleep);
+    kill_it(&awake);
+    finish();
+}
+
+static void test_what_can_never_be_had_takes_nothing_from_others(void **state)
+{
+    (void)state;
+    struct fake user, asleep;
+    start_three(MIB(16), MIB(512));
+    map_in_vain(&asleep, "asleep", MIB(7));
+    attach(&user);
+    const struct control *c = core_find_tenant(&w.core, "asleep")->control;
+    assert_int_equal(grow_as(&user, GIB(1) / UNIT_BYTES, true, 0, 0, NULL), -ENOMEM);
+    assert_int_equal(n_retiring("asleep"), 0);
+    assert_int_equal(c->header.pressure_seq, 0);
+    kill_it(&user);
+    kill_it(&asleep);
+    finish();
+}
+
 static void test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -3849,6 +3886,8 @@ int main(void)
         cmocka_unit_test(test_ready_memory_goes_to_and_fro_and_nothing_is_lost),
         cmocka_unit_test(test_nothing_is_prepared_for_nobody),
         cmocka_unit_test(test_pages_are_what_the_daemon_believes_of_them),
+        cmocka_unit_test(test_one_who_does_not_let_go_does_not_keep_others_from_it),
+        cmocka_unit_test(test_what_can_never_be_had_takes_nothing_from_others),
         cmocka_unit_test(test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
