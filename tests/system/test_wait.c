@@ -379,6 +379,9 @@ static bool threads_wait(void *arg)
 static void many_threads_of_two_processes_share_one_blocks_room(void **state)
 {
     (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* it cannot follow threads of a child of a process that has some */
+#endif
     pid_t one = child_start(threads_wait, NULL), other = child_start(threads_wait, NULL);
     assert_true(child_ok(one));
     assert_true(child_ok(other));
