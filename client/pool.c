@@ -524,6 +524,7 @@ int acre_trim(struct acre_heap *heap)
 {
     int saved_errno = errno, r = heap_trim(heap, true);
 
+    heed(heap, NULL);
     errno = saved_errno;
     return r;
 }

@@ -134,7 +134,8 @@ ACRE_API void acre_free(struct acre_heap *heap, void *block);
  * Allocate: size any (0 is a unique block), aligned to at least 16 bytes; align any power of two.
  * Contents are undefined unless zeroed. The caller's client owns the block. NULL with errno
  *   ENOMEM     the tenant's `max` or the machine's capacity would be exceeded (nothing is killed,
- *              nothing is lost)
+ *              nothing is lost). Others are asked for what they do not use before this is said: for
+ *              0.1 s, not more than once a second
  *   EINVAL     align is no power of two, or an unknown flag
  *   ETIMEDOUT, ECONNREFUSED  more memory was needed and the daemon did not answer, or is gone
  *   EAGAIN     after fork: this process could not attach, the heap has its 65,534 clients
@@ -194,8 +195,10 @@ ACRE_API uint64_t acre_refills(struct acre_heap *heap);
  * block. */
 ACRE_API size_t acre_usable_size(struct acre_heap *heap, const void *block);
 
-/* Gives memory this process holds and does not use back to the daemon. -ETIMEDOUT,
- * -ECONNREFUSED. */
+/* Gives memory this process holds and does not use back to the daemon, and unmaps what the tenant
+ * does not use any more and others want: until then it is charged to the tenant. Other calls that
+ * meet the daemon do the latter, too: so who is about to do nothing for long calls this one.
+ * -ETIMEDOUT, -ECONNREFUSED. */
 ACRE_API int acre_trim(struct acre_heap *heap);
 
 /* ---- names of blocks ------------------------------------------------------------------------ */
