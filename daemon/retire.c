@@ -168,10 +168,12 @@ static bool send_away(struct tenant *t, struct seg *seg)
     if (t->n_jobs > 0) /* one of them may use it */
         return false;
     count_retiring(t, seg, false);
-    if (yield_send_away(t, seg))
-        return true;
-    count_retiring(t, seg, true);
-    return false;
+    if (!yield_send_away(t, seg)) {
+        count_retiring(t, seg, true);
+        return false;
+    }
+    t->prepare.has_yielded = true; /* or it would have as much ready again */
+    return true;
 }
 
 static void finish(struct tenant *t)
@@ -250,10 +252,8 @@ static uint64_t shortage(const struct tenant *to)
 /* Would its memory help, and is it not what it has been promised? */
 static bool may_help(const struct tenant *t, const struct tenant *to)
 {
-    if (!t->is_open || t->clients.n == 0)
-        return false;
-    if (t == to)
-        return true;
+    if (!t->is_open || t == to)
+        return t->is_open;
     uint64_t need = to->retire.room_bytes;
     bool is_capacity = budget_capacity_left(&to->budget) < need;
     bool is_group = budget_left(&to->budget) < need && budget_shares_wall(&t->budget, &to->budget);

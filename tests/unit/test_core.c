@@ -2869,6 +2869,21 @@ static void test_nothing_is_granted_where_somebody_is_letting_go(void **state)
     end_retiring(one, &user);
 }
 
+static void test_a_heap_without_clients_gives_what_it_does_not_use(void **state)
+{
+    (void)state;
+    struct fake one[2], user;
+    start_retiring(one, &user);
+    kill_it(&one[0]);
+    kill_it(&one[1]);
+    pass(2 * SECOND);
+    assert_int_equal(grow_elsewhere(&user, UNITS_OF(60), true), 0);
+    assert_int_equal(w.tenant->budget.charged_bytes, 0);
+    attach(&one[0]);
+    attach(&one[1]);
+    end_retiring(one, &user);
+}
+
 static void test_who_dies_has_let_go(void **state)
 {
     (void)state;
@@ -3872,6 +3887,7 @@ int main(void)
         cmocka_unit_test(test_a_segment_goes_to_others_when_all_have_let_go),
         cmocka_unit_test(test_what_its_own_tenant_needs_stays_and_nobody_may_let_go),
         cmocka_unit_test(test_nothing_is_granted_where_somebody_is_letting_go),
+        cmocka_unit_test(test_a_heap_without_clients_gives_what_it_does_not_use),
         cmocka_unit_test(test_who_dies_has_let_go),
         cmocka_unit_test(test_who_had_to_yield_does_not_take_it_all_again),
         cmocka_unit_test(test_what_is_being_made_ready_yields_too),
