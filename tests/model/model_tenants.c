@@ -12,22 +12,19 @@
  *
  * model-tenants [SEED [STEPS [TENANTS]]]
  */
-#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "daemon/dispatch.h"
 #include "daemon/reload.h"
 #include "daemon/tenant.h"
+#include "tests/unit/drive.h"
 #include "tests/unit/fake_core.h"
 
-#define SECOND        1000000000ull
 #define TENANTS_MAX   1000u
 #define GROUPS        20u
 #define HELD_MAX      24u
-#define JOBS_MAX      4096u
 #define UNITS_OF(mib) (MIB(mib) / UNIT_BYTES)
 
 struct user {
@@ -38,10 +35,8 @@ struct user {
 };
 
 static struct {
-    struct core core;
-    uint64_t rng, now_ns;
-    struct job *jobs[JOBS_MAX];
-    uint32_t n_jobs, n_tenants;
+    uint64_t rng;
+    uint32_t n_tenants;
     struct user users[TENANTS_MAX];
     struct config config; /* as it was last carried out: names and limits */
     uint64_t totals[TENANTS_MAX + GROUPS], charged_bytes; /* before the step */
@@ -65,50 +60,8 @@ static void must(bool cond, const char *what, const struct tenant *t)
             "; capacity %" PRIu64 ", charged %" PRIu64 ", held %" PRIu64 ")\n",
             what, t ? t->name : "all", t ? t->budget.min_bytes : 0, t ? t->budget.max_bytes : 0,
             t ? t->budget.total_bytes : 0, t ? t->budget.held_bytes : 0,
-            m.core.ledger.capacity_bytes, m.core.ledger.charged_bytes, m.core.ledger.held_bytes);
+            w.core.ledger.capacity_bytes, w.core.ledger.charged_bytes, w.core.ledger.held_bytes);
     abort();
-}
-
-/* ---- the world ---- */
-
-static void io_submit(void *ctx, struct job *job)
-{
-    (void)ctx;
-    acre_assert(m.n_jobs < JOBS_MAX);
-    m.jobs[m.n_jobs++] = job;
-}
-
-static int io_keep(void *ctx, const char *name, int fd)
-{
-    (void)ctx;
-    (void)name;
-    (void)fd;
-    return 0;
-}
-
-static void io_drop(void *ctx, const char *name)
-{
-    (void)ctx;
-    (void)name;
-}
-
-static void run_jobs(void)
-{
-    while (m.n_jobs > 0) {
-        uint32_t i = (uint32_t)below(m.n_jobs);
-        struct job *job = m.jobs[i];
-        m.jobs[i] = m.jobs[--m.n_jobs];
-        job->work(job);
-        core_job_done(&m.core, job, m.now_ns);
-    }
-}
-
-static void pass(uint64_t ns)
-{
-    (void)core_deadline(&m.core);
-    m.now_ns += ns;
-    core_tick(&m.core, m.now_ns);
-    run_jobs();
 }
 
 /* ---- what the configuration says ---- */
@@ -180,28 +133,28 @@ static struct tenant *tenant_of(uint32_t user)
 {
     char name[TENANT_NAME_BYTES];
     name_tenant(user + GROUPS, name);
-    return core_find_tenant(&m.core, name);
+    return core_find_tenant(&w.core, name);
 }
 
 /* ---- what must be true ---- */
 
 static void note(void)
 {
-    for (uint32_t i = 0; i < m.core.n_tenants; i++) {
-        const struct budget *b = &m.core.tenants[i]->budget;
+    for (uint32_t i = 0; i < w.core.n_tenants; i++) {
+        const struct budget *b = &w.core.tenants[i]->budget;
         m.totals[i] = b->total_bytes + b->below_bytes;
     }
-    m.charged_bytes = m.core.ledger.charged_bytes + m.core.ledger.held_bytes;
+    m.charged_bytes = w.core.ledger.charged_bytes + w.core.ledger.held_bytes;
 }
 
 static void compare(void)
 {
-    const struct ledger *l = &m.core.ledger;
+    const struct ledger *l = &w.core.ledger;
     uint64_t charged_bytes = l->charged_bytes + l->held_bytes;
     must(charged_bytes <= l->capacity_bytes || charged_bytes <= m.charged_bytes,
          "more is charged or promised than there is", NULL);
-    for (uint32_t i = 0; i < m.core.n_tenants; i++) {
-        const struct tenant *t = m.core.tenants[i];
+    for (uint32_t i = 0; i < w.core.n_tenants; i++) {
+        const struct tenant *t = w.core.tenants[i];
         uint64_t total_bytes = t->budget.total_bytes + t->budget.below_bytes;
         bool is_over = total_bytes > t->budget.max_bytes;
         must(!is_over || total_bytes <= m.totals[i], "one grows beyond its max", t);
@@ -211,39 +164,15 @@ static void compare(void)
 
 /* ---- steps ---- */
 
-static void request(struct user *u, struct msg_request *req, int fd)
-{
-    req->serial = u->fake.session.serial + 1;
-    dispatch_request(&m.core, &u->fake.session, req, 0, fd, m.now_ns);
-    run_jobs();
-    for (uint64_t ns; u->fake.session.wait != WAIT_NONE && /* a search takes turns */
-                      (ns = fake_patience_ns(&m.core, m.now_ns)) < UINT64_MAX;)
-        pass(ns + 1);
-    if (u->fake.reply.ack_nonce != 0) {
-        struct msg_request ack = {.op = MSG_ACK, .ack = {.nonce = u->fake.reply.ack_nonce}};
-        dispatch_request(&m.core, &u->fake.session, &ack, 0, -1, m.now_ns);
-        u->fake.reply.ack_nonce = 0;
-    }
-}
-
 static void come(struct user *u, const struct tenant *t)
 {
-    struct msg_request req = {.op = MSG_ATTACH};
     *u = (struct user){.is_there = true};
-    fake_connect(&m.core, &u->fake, 0, m.now_ns);
-    fake_make_page(&u->fake);
-    strcpy(req.attach.tenant, t->name);
-    request(u, &req, fcntl(u->fake.life_fd, F_DUPFD_CLOEXEC, 0));
-    must(u->fake.reply.error == 0, "a client cannot attach", t);
-    u->fake.id = client_handle_id(u->fake.reply.attach.client);
-    close_fd(&u->fake.fd);
+    attach_to(&u->fake, t->name);
 }
 
 static void leave(struct user *u)
 {
-    fake_unmap_page(&u->fake);
-    dispatch_hangup(&m.core, &u->fake.session, m.now_ns);
-    run_jobs();
+    kill_it(&u->fake);
     u->is_there = false;
     m.n_deaths++;
 }
@@ -251,7 +180,7 @@ static void leave(struct user *u)
 /* Would so much have been within what was promised, and could it have been kept? */
 static bool was_promised(const struct tenant *t, uint64_t n_bytes)
 {
-    const struct ledger *l = &m.core.ledger;
+    const struct ledger *l = &w.core.ledger;
     return t->budget.total_bytes + n_bytes <= t->budget.min_bytes &&
            n_bytes <= budget_left(&t->budget) &&
            l->charged_bytes + l->held_bytes <= l->capacity_bytes;
@@ -271,7 +200,7 @@ static void grow(struct user *u, const struct tenant *t)
     struct msg_request req = {.op = MSG_GROW, .grow = {.n_units = n, .exact = below(2)}};
     if (u->n_held == HELD_MAX)
         return;
-    request(u, &req, -1);
+    (void)ask(&u->fake, req);
     must(u->fake.session.wait == WAIT_NONE, "a Grow waits for ever", t);
     if (u->fake.reply.error == 0) {
         u->held[u->n_held++] = u->fake.reply.grow.run;
@@ -295,14 +224,14 @@ static void give_back(struct user *u)
     uint32_t i = (uint32_t)below(u->n_held);
     req.release.runs[0] = u->held[i];
     u->held[i] = u->held[--u->n_held];
-    request(u, &req, -1);
+    (void)ask(&u->fake, req);
     acre_assert(u->fake.reply.error == 0);
 }
 
 static void reload(void)
 {
     draw_limits();
-    acre_assert(reload_apply(&m.core, &m.config) == 0);
+    acre_assert(reload_apply(&w.core, &m.config) == 0);
     note(); /* promises have changed: what is owed now is less and less from here on */
     run_jobs();
     m.n_reloads++;
@@ -332,13 +261,10 @@ static void step(void)
 
 static void begin(void)
 {
-    struct core_io io = {
-        NULL,    fake_reply, fake_close, io_submit, fake_close_foreign, fake_open_pidfd,
-        io_keep, io_drop};
-    m.now_ns = SECOND;
     make_config();
-    acre_assert(core_init(&m.core, &io, m.config.capacity_bytes, "test", m.now_ns) == 0);
-    acre_assert(reload_apply(&m.core, &m.config) == 0);
+    start_core(m.config.capacity_bytes);
+    w.shuffle = true;
+    acre_assert(reload_apply(&w.core, &m.config) == 0);
 }
 
 static void end(void)
@@ -346,8 +272,7 @@ static void end(void)
     for (uint32_t i = 0; i < m.n_tenants; i++)
         if (m.users[i].is_there)
             leave(&m.users[i]);
-    core_assert_valid(&m.core);
-    core_deinit(&m.core);
+    finish();
     config_deinit(&m.config);
 }
 
@@ -380,6 +305,7 @@ int main(int argc, char **argv)
     m.n_tenants = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : TENANTS_MAX - GROUPS;
     acre_assert(m.n_tenants > 0 && m.n_tenants <= TENANTS_MAX - GROUPS);
     m.rng = seed * 0x9e3779b97f4a7c15ull + 1;
+    srand((unsigned)seed);
     keep_quiet();
     begin();
     for (uint32_t i = 0; i < n_steps; i++) {
@@ -387,7 +313,7 @@ int main(int argc, char **argv)
         step();
         compare();
         if (i % 100 == 0)
-            core_assert_valid(&m.core);
+            core_assert_valid(&w.core);
     }
     printf("%u steps, %u tenants: %u granted, %u refused, %u deaths, %u "
            "configurations; %u times one was seen above a lowered max\n",

@@ -25,77 +25,18 @@
 #include "daemon/tenant.h"
 #include "shm/census.h"
 #include "shm/sizeclass.h"
+#include "tests/unit/drive.h"
 #include "tests/unit/fake_core.h"
 
-#define SECOND    1000000000ull
-#define JOBS_MAX  4096
 #define BIG_BYTES GIB(8)
 
-static struct world {
-    struct core core;
-    struct tenant *tenant;
-    uint64_t now_ns;
-    struct job *jobs[JOBS_MAX];
-    unsigned n_jobs, n_submitted;
-    bool shuffle;
-    int keep_error;
-    char keep_fails;      /* the first letter of those that fail alone */
-    unsigned n_kept['z']; /* by first letter */
-} w;
-
 /* ---- the world ---- */
-
-static void io_submit(void *ctx, struct job *job)
-{
-    (void)ctx;
-    acre_assert(w.n_jobs < JOBS_MAX);
-    w.jobs[w.n_jobs++] = job;
-    w.n_submitted++;
-}
-
-static int io_keep(void *ctx, const char *name, int fd)
-{
-    (void)ctx;
-    (void)fd;
-    int r = name[0] == w.keep_fails ? -EIO : w.keep_error;
-    w.n_kept[(unsigned char)name[0]] += r == 0;
-    return r;
-}
-
-/* All of the name, as a keeper does it; right for kinds of which there is one. */
-static void io_drop(void *ctx, const char *name)
-{
-    (void)ctx;
-    w.n_kept[(unsigned char)name[0]] = 0;
-}
-
-static void run_one_job(unsigned i)
-{
-    struct job *job = w.jobs[i];
-    memmove(w.jobs + i, w.jobs + i + 1, (--w.n_jobs - i) * sizeof(w.jobs[0]));
-    job->work(job);
-    core_job_done(&w.core, job, w.now_ns);
-}
-
-static void run_jobs(void)
-{
-    while (w.n_jobs > 0)
-        run_one_job(w.shuffle ? (unsigned)rand() % w.n_jobs : 0);
-}
 
 /* Nothing else: what else is to be done comes after. */
 static void keep_segs(void)
 {
     while (w.tenant->n_depositing > 0)
         run_one_job(0);
-}
-
-static void pass(uint64_t ns)
-{
-    (void)core_deadline(&w.core);
-    w.now_ns += ns;
-    core_tick(&w.core, w.now_ns);
-    run_jobs();
 }
 
 static unsigned ticks_until_asleep(unsigned n_max)
@@ -110,13 +51,8 @@ static unsigned ticks_until_asleep(unsigned n_max)
 
 static void start_wish(struct tenant_wish wish, uint64_t capacity_bytes)
 {
-    struct core_io io = {
-        NULL,    fake_reply, fake_close, io_submit, fake_close_foreign, fake_open_pidfd,
-        io_keep, io_drop};
     struct access_list none = {0};
-    memset(&w, 0, sizeof(w));
-    w.now_ns = SECOND;
-    assert_int_equal(core_init(&w.core, &io, capacity_bytes, "test", w.now_ns), 0);
+    start_core(capacity_bytes);
     assert_int_equal(core_add_tenant(&w.core, "t", &wish, &none), 0);
     w.tenant = core_find_tenant(&w.core, "t");
 }
@@ -126,58 +62,7 @@ static void start(uint64_t max_bytes, uint64_t capacity_bytes)
     start_wish((struct tenant_wish){.max_bytes = max_bytes}, capacity_bytes);
 }
 
-static void finish(void)
-{
-    run_jobs();
-    core_assert_valid(&w.core);
-    core_deinit(&w.core);
-}
-
 /* ---- peers ---- */
-
-static int ask_with(struct fake *f, struct msg_request *req, int fd)
-{
-    unsigned before = f->n_replies;
-    if (req->op != MSG_ACK)
-        req->serial = f->session.serial + 1;
-    dispatch_request(&w.core, &f->session, req, 0, fd, w.now_ns);
-    run_jobs();
-    for (uint64_t ns; f->n_replies == before && /* a search takes turns */
-                      (ns = fake_patience_ns(&w.core, w.now_ns)) < UINT64_MAX;)
-        pass(ns + 1);
-    if (f->n_replies == before)
-        return 1; /* waits, or was told to go */
-    if (f->reply.ack_nonce != 0) {
-        struct msg_request ack = {.op = MSG_ACK};
-        ack.ack.nonce = f->reply.ack_nonce;
-        dispatch_request(&w.core, &f->session, &ack, 0, -1, w.now_ns);
-    }
-    return f->reply.error;
-}
-
-static int ask(struct fake *f, struct msg_request req)
-{
-    return ask_with(f, &req, -1);
-}
-
-static void connect_as(struct fake *f, uid_t uid)
-{
-    fake_connect(&w.core, f, uid, w.now_ns);
-}
-
-static int attach_page_to(struct fake *f, const char *tenant)
-{
-    struct msg_request req = {.op = MSG_ATTACH};
-    strcpy(req.attach.tenant, tenant);
-    strcpy(req.attach.name, "fake");
-    int r = ask_with(f, &req, fcntl(f->life_fd, F_DUPFD_CLOEXEC, 0));
-    if (r == 0) {
-        f->client = f->reply.attach.client;
-        f->id = client_handle_id(f->client);
-    }
-    close_fd(&f->fd);
-    return r;
-}
 
 static int attach_page(struct fake *f)
 {
@@ -195,31 +80,9 @@ static void begin_attach(struct fake *f)
                      w.now_ns);
 }
 
-static void attach_to(struct fake *f, const char *tenant)
-{
-    connect_as(f, 0);
-    fake_make_page(f);
-    assert_int_equal(attach_page_to(f, tenant), 0);
-}
-
 static void attach(struct fake *f)
 {
     attach_to(f, "t");
-}
-
-static void hang_up(struct fake *f)
-{
-    if (f->is_open)
-        dispatch_hangup(&w.core, &f->session, w.now_ns);
-    f->is_open = false;
-    close_fd(&f->fd);
-    run_jobs();
-}
-
-static void kill_it(struct fake *f)
-{
-    fake_unmap_page(f);
-    hang_up(f);
 }
 
 /* ---- memory ---- */
@@ -3317,7 +3180,7 @@ static void test_ready_memory_goes_to_and_fro_and_nothing_is_lost(void **state)
             else if (what < 6)
                 grow_or_release(s);
             n_yields += w.core.yielding_bytes > yielding_bytes;
-            if (what == 7 || w.n_jobs == JOBS_MAX)
+            if (what == 7 || w.n_jobs == WORLD_JOBS_MAX)
                 pass(SECOND + 1);
             if (what > 7 && w.n_jobs > 0)
                 run_one_job((unsigned)rand() % w.n_jobs);

@@ -7,66 +7,18 @@
 #include <string.h>
 #include <cmocka.h>
 
-#include <fcntl.h>
 
 #include "daemon/dispatch.h"
 #include "daemon/tenant.h"
 #include "daemon/ticket.h"
 #include "shm/sizeclass.h"
+#include "tests/unit/drive.h"
 #include "tests/unit/fake_core.h"
 
 #define MS        1000000ull
-#define SECOND    1000000000ull
-#define JOBS_MAX  4096
 #define BIG_BYTES GIB(8)
 
-static struct world {
-    struct core core;
-    uint64_t now_ns;
-    struct job *jobs[JOBS_MAX];
-    unsigned n_jobs;
-} w;
-
 /* ---- the world ---- */
-
-static void io_submit(void *ctx, struct job *job)
-{
-    (void)ctx;
-    acre_assert(w.n_jobs < JOBS_MAX);
-    w.jobs[w.n_jobs++] = job;
-}
-
-static int io_keep(void *ctx, const char *name, int fd)
-{
-    (void)ctx;
-    (void)name;
-    (void)fd;
-    return 0;
-}
-
-static void io_drop(void *ctx, const char *name)
-{
-    (void)ctx;
-    (void)name;
-}
-
-static void run_jobs(void)
-{
-    while (w.n_jobs > 0) {
-        struct job *job = w.jobs[0];
-        memmove(w.jobs, w.jobs + 1, --w.n_jobs * sizeof(w.jobs[0]));
-        job->work(job);
-        core_job_done(&w.core, job, w.now_ns);
-    }
-}
-
-static void pass(uint64_t ns)
-{
-    (void)core_deadline(&w.core);
-    w.now_ns += ns;
-    core_tick(&w.core, w.now_ns);
-    run_jobs();
-}
 
 static void add_tenant(const char *name, uint64_t min_bytes, uint64_t max_bytes)
 {
@@ -82,80 +34,16 @@ static struct tenant *tenant(const char *name)
 
 static void start(uint64_t max_bytes, uint64_t capacity_bytes)
 {
-    struct core_io io = {
-        NULL,    fake_reply, fake_close, io_submit, fake_close_foreign, fake_open_pidfd,
-        io_keep, io_drop};
-    memset(&w, 0, sizeof(w));
-    w.now_ns = SECOND;
-    assert_int_equal(core_init(&w.core, &io, capacity_bytes, "test", w.now_ns), 0);
+    start_core(capacity_bytes);
     if (max_bytes > 0)
         add_tenant("t", 0, max_bytes);
 }
 
-static void finish(void)
-{
-    run_jobs();
-    core_assert_valid(&w.core);
-    core_deinit(&w.core);
-}
-
 /* ---- peers ---- */
-
-/* 1: not answered, it waits or was told to go. */
-static int ask_with(struct fake *f, struct msg_request *req, int fd)
-{
-    unsigned before = f->n_replies;
-    req->serial = f->session.serial + 1;
-    dispatch_request(&w.core, &f->session, req, 0, fd, w.now_ns);
-    run_jobs();
-    while (f->n_replies == before && core_deadline(&w.core) <= w.now_ns)
-        pass(1);
-    if (f->n_replies == before)
-        return 1;
-    if (f->reply.ack_nonce != 0) {
-        struct msg_request ack = {.op = MSG_ACK};
-        ack.ack.nonce = f->reply.ack_nonce;
-        dispatch_request(&w.core, &f->session, &ack, 0, -1, w.now_ns);
-    }
-    return f->reply.error;
-}
-
-static int ask(struct fake *f, struct msg_request req)
-{
-    return ask_with(f, &req, -1);
-}
-
-static void attach_to(struct fake *f, const char *name)
-{
-    struct msg_request req = {.op = MSG_ATTACH};
-    fake_connect(&w.core, f, 0, w.now_ns);
-    fake_make_page(f);
-    strcpy(req.attach.tenant, name);
-    strcpy(req.attach.name, "fake");
-    assert_int_equal(ask_with(f, &req, fcntl(f->life_fd, F_DUPFD_CLOEXEC, 0)), 0);
-    f->client = f->reply.attach.client;
-    f->id = client_handle_id(f->client);
-    close_fd(&f->fd);
-}
 
 static void attach(struct fake *f)
 {
     attach_to(f, "t");
-}
-
-static void hang_up(struct fake *f)
-{
-    if (f->is_open)
-        dispatch_hangup(&w.core, &f->session, w.now_ns);
-    f->is_open = false;
-    close_fd(&f->fd);
-    run_jobs();
-}
-
-static void kill_it(struct fake *f)
-{
-    fake_unmap_page(f);
-    hang_up(f);
 }
 
 static void come_again(struct fake *f, const char *name)
