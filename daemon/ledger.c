@@ -45,6 +45,12 @@ void ledger_init(struct ledger *ledger, uint64_t capacity_bytes)
     *ledger = (struct ledger){.capacity_bytes = capacity_bytes};
 }
 
+void ledger_set_capacity(struct ledger *ledger, uint64_t capacity_bytes)
+{
+    ledger->capacity_bytes = capacity_bytes;
+    ledger->n_limits++;
+}
+
 void ledger_deinit(struct ledger *ledger)
 {
     ledger_assert_valid(ledger);
@@ -160,6 +166,35 @@ uint64_t budget_capacity_left(const struct budget *budget)
     for (const struct budget *b = budget; b; b = b->parent)
         beside_bytes += held_beside(b);
     return minus(ledger_left(budget->ledger), beside_bytes);
+}
+
+/* What the budget and all below it were promised. */
+static uint64_t promise_of(const struct budget *b)
+{
+    uint64_t below_bytes = 0;
+    for (const struct budget *c = b->ledger->budgets; c; c = c->next)
+        if (c->parent == b)
+            below_bytes += promise_of(c);
+    return MAX(b->min_bytes, below_bytes);
+}
+
+static uint64_t ceiling_of(const struct budget *b)
+{
+    uint64_t above_bytes = b->parent ? ceiling_of(b->parent) : b->ledger->capacity_bytes;
+    for (const struct budget *c = b->ledger->budgets; c; c = c->next)
+        if (c->parent == b->parent && c != b)
+            above_bytes -= MIN(above_bytes, promise_of(c));
+    return MIN(b->max_bytes, above_bytes);
+}
+
+/* A walk over all budgets for each of them: once for each change. */
+uint64_t budget_ceiling(struct budget *budget)
+{
+    if (budget->ceiling_limits != budget->ledger->n_limits) {
+        budget->ceiling_limits = budget->ledger->n_limits;
+        budget->ceiling_bytes = ceiling_of(budget);
+    }
+    return budget->ceiling_bytes;
 }
 
 static bool is_above(const struct budget *above, const struct budget *b)

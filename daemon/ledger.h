@@ -16,6 +16,7 @@ struct budget {
     uint64_t haunted_bytes;  /* and by all below it */
     uint64_t held_bytes;     /* kept free for it: what it was promised, and has not used */
     uint64_t below_bytes;    /* the sum of its children's held_bytes */
+    uint64_t ceiling_bytes, ceiling_limits; /* budget_ceiling(), as of so many changes of limits */
 };
 
 struct ledger {
@@ -25,10 +26,12 @@ struct ledger {
     uint64_t orphaned_bytes;
     uint64_t held_bytes;
     struct budget *budgets;
-    uint64_t n_limits; /* changes of who is below whom, and with what min and max */
+    uint64_t n_limits; /* changes of tree, min, max and capacity */
 };
 
 void ledger_init(struct ledger *ledger, uint64_t capacity_bytes);
+/* At any time: what is charged stays. */
+void ledger_set_capacity(struct ledger *ledger, uint64_t capacity_bytes);
 /* Asserts that all has come back. */
 void ledger_deinit(struct ledger *ledger);
 
@@ -45,6 +48,8 @@ uint64_t budget_left(const struct budget *budget);
 uint64_t budget_capacity_left(const struct budget *budget);
 /* Of the capacity, promised or not. */
 uint64_t ledger_left(const struct ledger *ledger);
+/* If all others had nothing but what they were promised: what it could ever have. */
+uint64_t budget_ceiling(struct budget *budget);
 /* What `other` could have if this one gave it all back: not what it has been promised. */
 uint64_t budget_spare(const struct budget *budget, const struct budget *other);
 /* A group has both below it. */

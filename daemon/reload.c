@@ -183,7 +183,7 @@ static void carry_out(struct core *core, struct config *config, struct own *own)
     }
     own_free(core->own);
     core->own = own;
-    core->ledger.capacity_bytes = config->capacity_bytes;
+    ledger_set_capacity(&core->ledger, config->capacity_bytes);
     access_list_deinit(&core->admins);
     core->admins = config->admins;
     config->admins = (struct access_list){0};

@@ -340,15 +340,11 @@ static uint64_t limbo_bytes(const struct tenant *t)
 }
 
 /* What it could have at most, if all others gave all they have. */
-static uint64_t most_for(const struct tenant *to)
+static uint64_t most_for(struct tenant *to)
 {
-    const struct budget *b = &to->budget;
+    struct budget *b = &to->budget;
     uint64_t own_bytes = b->total_bytes - empty_bytes(to) - limbo_bytes(to);
-    uint64_t most = budget_capacity_left(b) + b->ledger->charged_bytes;
-    most = MIN(most, b->max_bytes - MIN(b->max_bytes, own_bytes));
-    for (b = b->parent; b; b = b->parent)
-        most = MIN(most, b->max_bytes);
-    return most;
+    return MIN(budget_ceiling(b), b->max_bytes - MIN(b->max_bytes, own_bytes));
 }
 
 /* Not for each block anew. */

@@ -283,40 +283,6 @@ void ticket_overtaken(struct tenant *t, uint32_t n_units)
 
 /* ---- what can never be had ---- */
 
-/* What the budget and all below it were promised. */
-static uint64_t promise_of(const struct budget *b)
-{
-    uint64_t below_bytes = 0;
-    for (const struct budget *c = b->ledger->budgets; c; c = c->next)
-        if (c->parent == b)
-            below_bytes += promise_of(c);
-    return MAX(b->min_bytes, below_bytes);
-}
-
-/* What it could have if all others had nothing but what they were promised. */
-static uint64_t ceiling_of(const struct budget *b)
-{
-    uint64_t above_bytes = b->parent ? ceiling_of(b->parent) : b->ledger->capacity_bytes;
-    for (const struct budget *c = b->ledger->budgets; c; c = c->next)
-        if (c->parent == b->parent && c != b)
-            above_bytes -= MIN(above_bytes, promise_of(c));
-    return MIN(b->max_bytes, above_bytes);
-}
-
-/* A walk over all budgets for each of them: once for each change. */
-static uint64_t ceiling(struct tenant *t)
-{
-    struct tickets *q = &t->tickets;
-    const struct ledger *ledger = &t->core->ledger;
-    if (q->ceiling_limits != ledger->n_limits ||
-        q->ceiling_capacity_bytes != ledger->capacity_bytes) {
-        q->ceiling_limits = ledger->n_limits;
-        q->ceiling_capacity_bytes = ledger->capacity_bytes;
-        q->ceiling_bytes = ceiling_of(&t->budget);
-    }
-    return q->ceiling_bytes;
-}
-
 /* Would the ticket fit into a segment that is there, were it empty? */
 static bool fits_some_seg(const struct tenant *t, uint32_t n, unsigned align_order)
 {
@@ -354,7 +320,7 @@ static void never(char *ret, size_t size, const struct tenant *t, uint32_t n_uni
 static bool can_never_fit(const struct ticket *tk, char ret[MSG_TEXT_BYTES])
 {
     struct tenant *t = tk->client->tenant;
-    uint64_t ceiling_bytes = ceiling(t);
+    uint64_t ceiling_bytes = budget_ceiling(&t->budget);
     uint32_t n;
     unsigned align_order;
     if (!grant_needs(tk->n_units, tk->align_order, tk->exact, &n, &align_order)) {

@@ -43,8 +43,6 @@ struct tickets {
     uint64_t n_overtaken; /* units granted to others since the first in line is the first */
     uint64_t look_at_ns;  /* for what nobody told of; UINT64_MAX: nobody waits */
     uint64_t look_wait_ns;
-    /* What the tenant could ever have, as of that many changes of limits, and that capacity. */
-    uint64_t ceiling_bytes, ceiling_limits, ceiling_capacity_bytes;
     bool is_coming; /* something is under way for the first in line */
     bool is_hungry; /* the next ones in the next turn */
 };
