@@ -134,36 +134,34 @@ static int lock_until(pthread_mutex_t *lock, uint64_t deadline_ns)
 #endif
 }
 
-int conn_enter(struct acre_heap *heap)
-{
-    struct process *p = heap->process;
-    uint64_t deadline_ns = deadline_from_now(heap);
-    int cancel_state;
-
-    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    if (lock_until(&p->conn_lock, deadline_ns) != 0) {
-        (void)pthread_setcancelstate(cancel_state, NULL);
-        return fail(ETIMEDOUT, "other threads waited for the daemon at %s for %d ms", heap->address,
-                    heap->deadline_ms);
-    }
-    p->cancel_state = cancel_state;
-    p->deadline_ns = deadline_ns;
-    return 0;
-}
-
-bool conn_try(struct acre_heap *heap)
+/* False: another thread has it, for as long as the caller waits. */
+static bool enter(struct acre_heap *heap, uint64_t deadline_ns, bool waits)
 {
     struct process *p = heap->process;
     int cancel_state;
 
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    if (pthread_mutex_trylock(&p->conn_lock) != 0) {
+    int r = waits ? lock_until(&p->conn_lock, deadline_ns) : pthread_mutex_trylock(&p->conn_lock);
+    if (r != 0) {
         (void)pthread_setcancelstate(cancel_state, NULL);
         return false;
     }
     p->cancel_state = cancel_state;
-    p->deadline_ns = deadline_from_now(heap);
+    p->deadline_ns = deadline_ns;
     return true;
+}
+
+int conn_enter(struct acre_heap *heap)
+{
+    if (enter(heap, deadline_from_now(heap), true))
+        return 0;
+    return fail(ETIMEDOUT, "other threads waited for the daemon at %s for %d ms", heap->address,
+                heap->deadline_ms);
+}
+
+bool conn_try(struct acre_heap *heap)
+{
+    return enter(heap, deadline_from_now(heap), false);
 }
 
 void conn_leave(struct acre_heap *heap)
@@ -231,6 +229,18 @@ static int control_accept(struct acre_heap *heap, int fd, uint64_t heap_id)
     return 0;
 }
 
+/* The first request on a new connection. -ECONNRESET: the daemon went away meanwhile. */
+static int first_call(struct acre_heap *heap, int sock, uint64_t deadline_ns,
+                      const struct msg_request *req, int fd, struct msg_reply *ret_reply,
+                      int *ret_fd)
+{
+    int r = call_on(heap, sock, deadline_ns, req, fd, ret_reply, ret_fd);
+    bool broke = r == -ECONNRESET || r == -EPIPE;
+
+    r = call_failed(heap, r, ret_reply);
+    return broke ? -ECONNRESET : r;
+}
+
 static int attach_on(struct acre_heap *heap, int sock, uint64_t deadline_ns, int life_fd)
 {
     struct msg_request req = {.op = MSG_ATTACH};
@@ -239,11 +249,7 @@ static int attach_on(struct acre_heap *heap, int sock, uint64_t deadline_ns, int
 
     memcpy(req.attach.tenant, heap->tenant, sizeof(heap->tenant));
     memcpy(req.attach.name, heap->name, sizeof(heap->name));
-    int r = call_on(heap, sock, deadline_ns, &req, life_fd, &reply, &fd);
-    bool broke = r == -ECONNRESET || r == -EPIPE;
-    r = call_failed(heap, r, &reply);
-    if (broke)
-        return -ECONNRESET;
+    int r = first_call(heap, sock, deadline_ns, &req, life_fd, &reply, &fd);
     if (r == 0)
         r = control_accept(heap, fd, reply.attach.heap_id);
     if (r < 0)
@@ -310,16 +316,14 @@ static int look_once(struct acre_heap *heap, uint64_t deadline_ns)
     if (r < 0)
         return r;
     memcpy(req.look.tenant, heap->tenant, sizeof(heap->tenant));
-    r = call_on(heap, sock, deadline_ns, &req, -1, &reply, &fd);
-    bool broke = r == -ECONNRESET || r == -EPIPE;
-    r = call_failed(heap, r, &reply);
+    r = first_call(heap, sock, deadline_ns, &req, -1, &reply, &fd);
     if (r == 0)
         r = control_accept(heap, fd, reply.look.heap_id);
     if (r == 0)
         sock_adopt(heap, sock);
     else
         close(sock);
-    return broke ? -ECONNRESET : r;
+    return r;
 }
 
 /* conn_lock held. The first time nobody waits for a daemon that is not there. */

@@ -76,8 +76,7 @@ const char *acre_strerror(int error)
         return "the block has another owner already";
     case EAGAIN:
         return "the root has another value than expected, or the heap has no client id left, or "
-               "too "
-               "many threads wait for memory";
+               "too many threads wait for memory";
     case EEXIST:
         return "the root exists already";
     case ENOSPC:

@@ -311,6 +311,11 @@ static inline void heed(struct acre_heap *heap, struct cache *cache)
 }
 
 /* ---- large.c ---- */
+/* Of a large block. */
+static inline uint64_t units_of(size_t size)
+{
+    return size == 0 ? 1 : (size >> UNIT_SHIFT) + (size % UNIT_BYTES != 0);
+}
 void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned);
 /* Of units that are cut. */
 void *large_alloc_granted(struct acre_heap *heap, uint32_t unit, uint32_t n_units);

@@ -38,11 +38,6 @@
 #define POOL_LARGE_UNITS 256u /* 2 MiB: half of what the pool keeps */
 #define ALIGN_ORDER_MAX  (SLOT_SHIFT - UNIT_SHIFT - 1)
 
-static uint64_t units_of(size_t size)
-{
-    return size == 0 ? 1 : (size >> UNIT_SHIFT) + (size % UNIT_BYTES != 0);
-}
-
 static uint32_t take_from_pool(struct acre_heap *heap, uint32_t n_units)
 {
     unsigned order = log2_ceil_u64(n_units);

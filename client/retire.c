@@ -73,7 +73,6 @@ static int look_at(struct acre_heap *heap, unsigned slot)
     uint16_t retire = __atomic_load_n(&s->retire, __ATOMIC_ACQUIRE);
     bool is_there =
         retire != SEGMENT_RETIRED && __atomic_load_n(&s->size_bytes, __ATOMIC_ACQUIRE) != 0;
-    int r = 0;
 
     if (!is_there && !is_mapped)
         return 0;
@@ -83,14 +82,13 @@ static int look_at(struct acre_heap *heap, unsigned slot)
     }
     if (retire != SEGMENT_RETIRING)
         return 0;
-    if (is_mapped)
-        r = tell(heap, slot, false);
-    if (is_mapped && r == 0)
+    if (is_mapped) {
+        int r = tell(heap, slot, false);
+        if (r < 0) /* it stays; or another one, of which we have not told, comes first */
+            return r == -EAGAIN || r == -EBUSY ? 0 : r;
         unmap(heap, slot);
-    if (r == -EAGAIN ||
-        r == -EBUSY) /* it stays; or another one, of which we have not told, first */
-        return 0;
-    return r == 0 ? tell(heap, slot, true) : r;
+    }
+    return tell(heap, slot, true);
 }
 
 static void look_at_all(struct acre_heap *heap)

@@ -36,19 +36,12 @@ struct wait {
     struct msg_request req; /* ticket 0: none is taken */
 };
 
-static uint32_t units_of(size_t size)
-{
-    uint64_t n = size / UNIT_BYTES + (size % UNIT_BYTES != 0);
-
-    return (uint32_t)MIN(n, HEAP_UNITS);
-}
-
 static void wait_init(struct wait *w, size_t size, int deadline_ms)
 {
     *w = (struct wait){.size = size, .class_idx = N_CLASSES, .req = {.op = MSG_WAIT}};
     w->deadline_ns = deadline_ms < 0 ? UINT64_MAX : wire_now_ns() + (uint64_t)deadline_ms * 1000000;
     w->req.wait.exact = size > SMALL_MAX_BYTES;
-    w->req.wait.n_units = units_of(size);
+    w->req.wait.n_units = (uint32_t)MIN(units_of(size), HEAP_UNITS);
     if (w->req.wait.exact)
         return;
     w->class_idx = class_of_size((uint32_t)size);
