@@ -323,8 +323,13 @@ void *shared_page(size_t bytes)
 
 struct acre_heap *heap_open(const struct daemon *on, const char *tenant)
 {
+    return heap_open_at(on->socket, tenant);
+}
+
+struct acre_heap *heap_open_at(const char *socket, const char *tenant)
+{
     struct acre_heap *heap = NULL;
-    int r = acre_open(&heap, on->socket, tenant);
+    int r = acre_open(&heap, socket, tenant);
 
     if (r < 0)
         fail_msg("acre_open: %d: %s", r, acre_last_error());

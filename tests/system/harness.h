@@ -101,6 +101,7 @@ void *shared_page(size_t bytes);
 
 /* Opens or fails the test. */
 struct acre_heap *heap_open(const struct daemon *on, const char *tenant);
+struct acre_heap *heap_open_at(const char *socket, const char *tenant);
 
 /* Words counting up from a key; whoever reads finds out by the first word alone. */
 void pattern_fill(void *block, size_t bytes, uint64_t key);

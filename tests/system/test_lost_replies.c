@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A daemon that dies after it has done what was asked, before it says so: between client and daemon
  * sits somebody who swallows a reply and hangs up on both. The client repeats its call. */
-#include "tests/system/harness.h"
-
 #include "tests/system/between.h"
+#include "tests/system/harness.h"
 
 static const char *proxy_path;
 
@@ -46,11 +45,7 @@ static void was_lost(void)
 
 static struct acre_heap *open_between(void)
 {
-    struct acre_heap *heap = NULL;
-    int r = acre_open(&heap, proxy_path, NULL);
-    if (r < 0)
-        fail_msg("acre_open: %d: %s", r, acre_last_error());
-    return heap;
+    return heap_open_at(proxy_path, NULL);
 }
 
 static void attaching_is_repeated(void **state)

@@ -47,7 +47,7 @@ static void large_blocks_that_come_and_go_cost_no_requests(void **state)
     (void)state;
     uint64_t rng = test_seed(3);
     const char *path = between_up(count);
-    assert_int_equal(acre_open(&heap, path, NULL), 0);
+    heap = heap_open_at(path, NULL);
     fill_small();
     churn(&rng, N_STEPS);
     n_requests = 0;

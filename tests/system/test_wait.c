@@ -52,11 +52,7 @@ static uint64_t now_ms(void)
 
 static struct acre_heap *open_small(const char *socket)
 {
-    struct acre_heap *heap = NULL;
-    int r = acre_open(&heap, socket, "small");
-    if (r < 0)
-        fail_msg("acre_open: %d: %s", r, acre_last_error());
-    return heap;
+    return heap_open_at(socket, "small");
 }
 
 /* Who waits, by acrectl: an array; the caller's. */
