@@ -168,12 +168,10 @@ static bool send_away(struct tenant *t, struct seg *seg)
     if (t->n_jobs > 0) /* one of them may use it */
         return false;
     count_retiring(t, seg, false);
-    if (!yield_send_away(t, seg)) {
-        count_retiring(t, seg, true);
-        return false;
-    }
-    t->prepare.has_yielded = true; /* or it would have as much ready again */
-    return true;
+    if (yield_send_away(t, seg))
+        return true;
+    count_retiring(t, seg, true);
+    return false;
 }
 
 static void finish(struct tenant *t)
@@ -231,16 +229,6 @@ static bool is_empty(const struct seg *seg)
     return seg->is_known && seg->is_kept && !seg->is_retiring && seg_n_free(seg) == seg_usable(seg);
 }
 
-/* Bytes of its segments that could go. */
-static uint64_t empty_bytes(const struct tenant *t)
-{
-    uint64_t bytes = 0;
-    for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot] && is_empty(t->segs[slot]))
-            bytes += t->segs[slot]->shape.size_bytes;
-    return bytes;
-}
-
 /* What `to` still needs of others, beyond what is on its way. */
 static uint64_t shortage(const struct tenant *to)
 {
@@ -260,30 +248,12 @@ static bool may_help(const struct tenant *t, const struct tenant *to)
     return (is_capacity || is_group) && budget_spare(&t->budget, &to->budget) > 0;
 }
 
-/* Of all that could help. */
-static struct seg *best_for(const struct tenant *to, uint64_t need_bytes, struct tenant **ret_owner)
-{
-    struct seg *best = NULL;
-    for (uint32_t i = 0; i < to->core->n_tenants; i++) {
-        struct tenant *t = to->core->tenants[i];
-        uint32_t n_slots = may_help(t, to) ? t->n_slots : 0;
-        for (uint32_t slot = 0; slot < n_slots; slot++) {
-            struct seg *seg = t->segs[slot];
-            if (!seg || !is_empty(seg) || (best && !yield_is_better(seg, best, need_bytes)))
-                continue;
-            best = seg;
-            *ret_owner = t;
-        }
-    }
-    return best;
-}
-
 static void choose_for(const struct tenant *to)
 {
     struct tenant *owner;
     struct seg *best;
     uint64_t need;
-    while ((need = shortage(to)) > 0 && (best = best_for(to, need, &owner)))
+    while ((need = shortage(to)) > 0 && (best = yield_find(to, may_help, is_empty, need, &owner)))
         set_retiring(owner, best, true);
 }
 
@@ -343,7 +313,7 @@ static uint64_t limbo_bytes(const struct tenant *t)
 static uint64_t most_for(struct tenant *to)
 {
     struct budget *b = &to->budget;
-    uint64_t own_bytes = b->total_bytes - empty_bytes(to) - limbo_bytes(to);
+    uint64_t own_bytes = b->total_bytes - yield_bytes(to, is_empty) - limbo_bytes(to);
     return MIN(budget_ceiling(b), b->max_bytes - MIN(b->max_bytes, own_bytes));
 }
 
@@ -435,7 +405,7 @@ void retire_pump(struct core *core)
         finish(t);
         has_searched = has_searched || search(t);
         has_waiters |= t->retire.wait_until_ns > 0;
-        n_bytes += empty_bytes(t);
+        n_bytes += yield_bytes(t, is_empty);
     }
     if (has_waiters && core->zombies)
         zombie_sweep(core);

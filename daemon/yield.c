@@ -59,6 +59,7 @@ bool yield_send_away(struct tenant *t, struct seg *seg)
         .job = {yield_work, yield_done}, .budget = &t->budget, .size_bytes = seg->shape.size_bytes};
     j->fd = tenant_drop_seg(t, seg, &j->kept);
     t->core->yielding_bytes += j->size_bytes;
+    t->prepare.has_yielded = true; /* or it would have as much ready again */
     core_submit(t->core, &j->job);
     return true;
 }
@@ -70,57 +71,72 @@ static bool is_busy(const struct tenant *t)
     return t->prepare.is_running || t->is_punching || t->n_depositing > 0;
 }
 
-uint64_t yield_idle_bytes(const struct tenant *t)
+uint64_t yield_bytes(const struct tenant *t, yield_seg_fn may_go)
 {
     uint64_t bytes = 0;
     for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot] && !t->segs[slot]->is_known)
+        if (t->segs[slot] && may_go(t->segs[slot]))
             bytes += t->segs[slot]->shape.size_bytes;
     return bytes;
 }
 
-bool yield_is_better(const struct seg *seg, const struct seg *than, uint64_t need_bytes)
+static bool is_better(const struct seg *seg, const struct seg *than, uint64_t need_bytes)
 {
     uint64_t a = seg->shape.size_bytes, b = than->shape.size_bytes;
     return a < need_bytes ? a > b : b < need_bytes || a < b;
 }
 
-enum whose {
-    OF_ITSELF,
-    OF_ITS_GROUPS, /* which have a wall in common */
-    OF_ALL,
-};
+struct seg *yield_find(const struct tenant *to, yield_tenant_fn may_give, yield_seg_fn may_go,
+                       uint64_t need_bytes, struct tenant **ret_owner)
+{
+    struct seg *best = NULL;
+    for (uint32_t i = 0; i < to->core->n_tenants; i++) {
+        struct tenant *t = to->core->tenants[i];
+        uint32_t n_slots = may_give(t, to) ? t->n_slots : 0;
+        for (uint32_t slot = 0; slot < n_slots; slot++) {
+            struct seg *seg = t->segs[slot];
+            if (!seg || !may_go(seg) || (best && !is_better(seg, best, need_bytes)))
+                continue;
+            best = seg;
+            *ret_owner = t;
+        }
+    }
+    return best;
+}
+
+static bool is_unknown(const struct seg *seg)
+{
+    return !seg->is_known;
+}
+
+uint64_t yield_idle_bytes(const struct tenant *t)
+{
+    return yield_bytes(t, is_unknown);
+}
 
 /* Others get nothing of what t was promised. */
-static bool may_yield(const struct tenant *t, const struct tenant *to, enum whose whose)
+static bool may_yield(const struct tenant *t, const struct tenant *to)
 {
-    if (is_busy(t) || budget_spare(&t->budget, &to->budget) == 0)
-        return false;
-    return t == to || whose == OF_ALL ||
-           (whose == OF_ITS_GROUPS && budget_shares_wall(&t->budget, &to->budget));
+    return !is_busy(t) && budget_spare(&t->budget, &to->budget) > 0;
+}
+
+static bool may_yield_to_itself(const struct tenant *t, const struct tenant *to)
+{
+    return t == to && may_yield(t, to);
+}
+
+/* Which have a wall in common. */
+static bool may_yield_to_its_groups(const struct tenant *t, const struct tenant *to)
+{
+    return (t == to || budget_shares_wall(&t->budget, &to->budget)) && may_yield(t, to);
 }
 
 /* The best one goes. */
-static bool yield_best(struct core *core, const struct tenant *to, enum whose whose,
-                       uint64_t need_bytes)
+static bool yield_best(const struct tenant *to, yield_tenant_fn may_give, uint64_t need_bytes)
 {
-    struct tenant *owner = NULL;
-    struct seg *best = NULL;
-    for (uint32_t i = 0; i < core->n_tenants; i++) {
-        struct tenant *t = core->tenants[i];
-        uint32_t n_slots = may_yield(t, to, whose) ? t->n_slots : 0;
-        for (uint32_t slot = 0; slot < n_slots; slot++) {
-            struct seg *seg = t->segs[slot];
-            if (!seg || seg->is_known || (best && !yield_is_better(seg, best, need_bytes)))
-                continue;
-            best = seg;
-            owner = t;
-        }
-    }
-    if (!best || !yield_send_away(owner, best))
-        return false;
-    owner->prepare.has_yielded = true;
-    return true;
+    struct tenant *owner;
+    struct seg *best = yield_find(to, may_give, is_unknown, need_bytes, &owner);
+    return best && yield_send_away(owner, best);
 }
 
 /* If all of them gave back what is idle? */
@@ -150,10 +166,10 @@ static void yield_below_walls(struct tenant *t, uint64_t n_units)
 {
     uint64_t need = n_units * UNIT_BYTES, left;
     while ((left = budget_left(&t->budget)) < need || !tenant_has_slots(t, n_units))
-        if (!yield_best(t->core, t, OF_ITSELF, need - MIN(need, left)))
+        if (!yield_best(t, may_yield_to_itself, need - MIN(need, left)))
             break;
     while ((left = budget_left(&t->budget)) < need)
-        if (!yield_best(t->core, t, OF_ITS_GROUPS, need - left))
+        if (!yield_best(t, may_yield_to_its_groups, need - left))
             break;
 }
 
@@ -165,7 +181,7 @@ bool yield_room(struct tenant *t, uint64_t n_units)
         return false;
     yield_below_walls(t, n_units);
     while (need > left + core->yielding_bytes)
-        if (!yield_best(core, t, OF_ALL, need - left - core->yielding_bytes))
+        if (!yield_best(t, may_yield, need - left - core->yielding_bytes))
             break;
     for (uint32_t i = 0; i < core->n_tenants; i++)
         prepare_pump(core->tenants[i]); /* counts anew what is prepared */
