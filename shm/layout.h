@@ -218,7 +218,11 @@ struct control_header {
     uint32_t retire_seq;            /* 164  of changes of control_segment.retire */
     uint64_t min_bytes;             /* 168  promised to the tenant */
     uint32_t pressure_seq;          /* 176  of times that idle memory was wanted back */
-    uint8_t reserved[3916];         /* 180 */
+    uint32_t pressure;              /* 180  enum pressure_level */
+    uint64_t over_bytes;            /* 184  so much more than it should has it, at that level */
+    uint64_t high_bytes;            /* 192  where pressure begins */
+    uint32_t weight;                /* 200  in what all want and nobody was promised */
+    uint8_t reserved[3892];         /* 204 */
 };
 static_assert(sizeof(struct control_header) == 4096, "layout");
 static_assert(offsetof(struct control_header, granted_bytes) == 48, "layout");
@@ -226,7 +230,15 @@ static_assert(offsetof(struct control_header, tenant) == 72, "layout");
 static_assert(offsetof(struct control_header, ready_bytes) == 136, "layout");
 static_assert(offsetof(struct control_header, pages) == 152, "layout");
 static_assert(offsetof(struct control_header, retire_seq) == 164, "layout");
-static_assert(offsetof(struct control_header, reserved) == 180, "layout");
+static_assert(offsetof(struct control_header, reserved) == 204, "layout");
+
+/* Why a tenant is to give memory back; daemon/share.c. */
+enum pressure_level {
+    PRESSURE_NONE = 0,
+    PRESSURE_HIGH = 1,  /* it, or a group above it, has more than its high */
+    PRESSURE_SHARE = 2, /* others want memory, and it has more than its share */
+    PRESSURE_MAX = 3,   /* it, or a group above it, has more than its max */
+};
 
 /* How far a segment is on its way out of the heap; daemon/retire.c. */
 enum segment_retire {
