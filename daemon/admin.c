@@ -31,8 +31,10 @@ void admin_status(struct core *core, struct session *s)
 static void tell_tenant(const struct tenant *t, struct msg_tenant *ret)
 {
     const struct budget *b = &t->budget;
-    *ret = (struct msg_tenant){.min_bytes = b->min_bytes,
-                               .max_bytes = b->max_bytes,
+    *ret = (struct msg_tenant){.min_bytes = b->limits.min_bytes,
+                               .high_bytes = b->limits.high_bytes,
+                               .max_bytes = b->limits.max_bytes,
+                               .weight = b->limits.weight,
                                .total_bytes = b->total_bytes,
                                .held_bytes = b->held_bytes,
                                .is_group = t->is_group && !t->is_open};

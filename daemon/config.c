@@ -125,6 +125,15 @@ static int check_bytes_or_none(cfg_t *cfg, cfg_opt_t *opt)
     return config_parse_bytes(text, &bytes) == 0 && bytes == 0 ? 0 : check_bytes(cfg, opt);
 }
 
+static int check_weight(cfg_t *cfg, cfg_opt_t *opt)
+{
+    long weight = cfg_opt_getnint(opt, cfg_opt_size(opt) - 1);
+    if (weight > 0 && weight <= (long)WEIGHT_MAX)
+        return 0;
+    cfg_error(cfg, "weight = %ld is not between 1 and %u", weight, WEIGHT_MAX);
+    return -1;
+}
+
 static int check_pages(cfg_t *cfg, cfg_opt_t *opt)
 {
     const char *text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
@@ -239,6 +248,14 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
                   min_bytes > max_bytes ? "min" : "ready");
         return -1;
     }
+    uint64_t high_bytes = max_bytes;
+    if (cfg_getstr(sec, "high"))
+        (void)config_parse_bytes(cfg_getstr(sec, "high"), &high_bytes);
+    if (high_bytes < min_bytes || high_bytes > max_bytes) {
+        cfg_error(cfg, "tenant \"%s\" has a high that is not between its min and its max",
+                  cfg_title(sec));
+        return -1;
+    }
     return is_pattern(sec) ? check_pattern(cfg, sec) : check_sum(cfg);
 }
 
@@ -284,8 +301,12 @@ static int take_tenants(cfg_t *cfg, struct config *ret)
         struct config_tenant *t = &ret->tenants[ret->n_tenants++];
         strcpy(t->name, cfg_title(sec));
         t->line = (unsigned)sec->line;
-        (void)config_parse_bytes(cfg_getstr(sec, "min"), &t->wish.min_bytes);
-        (void)config_parse_bytes(cfg_getstr(sec, "max"), &t->wish.max_bytes);
+        (void)config_parse_bytes(cfg_getstr(sec, "min"), &t->wish.limits.min_bytes);
+        (void)config_parse_bytes(cfg_getstr(sec, "max"), &t->wish.limits.max_bytes);
+        t->wish.limits.high_bytes = HIGH_NONE;
+        if (cfg_getstr(sec, "high"))
+            (void)config_parse_bytes(cfg_getstr(sec, "high"), &t->wish.limits.high_bytes);
+        t->wish.limits.weight = (uint32_t)cfg_getint(sec, "weight");
         (void)config_parse_bytes(cfg_getstr(sec, "ready"), &t->wish.ready_bytes);
         t->wish.pages = strcmp(cfg_getstr(sec, "pages"), "thp") == 0 ? PAGES_THP : PAGES_4K;
         int r = take_access(sec, &t->access);
@@ -328,13 +349,13 @@ static const char *sum_promises(struct config *c, uint64_t *below_bytes, struct 
         struct config_tenant *t = *ret = &c->tenants[i];
         bool is_member = tenant_group_name(t->name, name);
         struct config_tenant *group = is_member ? config_find(c, name) : NULL;
-        uint64_t promised_bytes = MAX(t->wish.min_bytes, below_bytes[i]);
+        uint64_t promised_bytes = MAX(t->wish.limits.min_bytes, below_bytes[i]);
         if (is_member && !group)
             return "is in no group: there is no tenant of the name before its last '/'";
         if (t->is_group && !is_plain(t))
             return "is a group (others are below it) and has no heap: no ready, pages, users or "
                    "groups";
-        if (promised_bytes > t->wish.max_bytes)
+        if (promised_bytes > t->wish.limits.max_bytes)
             return "is a group whose tenants have more min in all than its max";
         if (group) {
             group->is_group = true;
@@ -423,6 +444,8 @@ static void set_checks(cfg_t *cfg)
     (void)cfg_set_validate_func(cfg, "tenant", check_tenant);
     (void)cfg_set_validate_func(cfg, "tenant|max", check_bytes);
     (void)cfg_set_validate_func(cfg, "tenant|min", check_bytes_or_none);
+    (void)cfg_set_validate_func(cfg, "tenant|high", check_bytes);
+    (void)cfg_set_validate_func(cfg, "tenant|weight", check_weight);
     (void)cfg_set_validate_func(cfg, "tenant|ready", check_bytes_or_none);
     (void)cfg_set_validate_func(cfg, "tenant|pages", check_pages);
     for (size_t i = 0; i < ARRAY_LEN(users); i++)
@@ -436,7 +459,9 @@ static void set_checks(cfg_t *cfg)
 int config_read(struct config *ret, const char *path, char *text, size_t n_text)
 {
     cfg_opt_t tenant[] = {CFG_STR("min", "0", CFGF_NONE),
+                          CFG_STR("high", NULL, CFGF_NODEFAULT),
                           CFG_STR("max", NULL, CFGF_NODEFAULT),
+                          CFG_INT("weight", WEIGHT_DEFAULT, CFGF_NONE),
                           CFG_STR("ready", "0", CFGF_NONE),
                           CFG_STR("pages", "4k", CFGF_NONE),
                           CFG_STR_LIST("users", NULL, CFGF_NONE),
@@ -505,7 +530,8 @@ int config_complete(struct config *config, uint64_t memory_bytes)
     if (!config->tenants)
         return -ENOMEM;
     strcpy(config->tenants[0].name, "default");
-    config->tenants[0].wish.max_bytes = config->capacity_bytes;
+    config->tenants[0].wish.limits = (struct limits){
+        .max_bytes = config->capacity_bytes, .high_bytes = HIGH_NONE, .weight = WEIGHT_DEFAULT};
     config->n_tenants = 1;
     return 0;
 }

@@ -11,6 +11,7 @@
 #include "daemon/prepare.h"
 #include "daemon/reaper.h"
 #include "daemon/retire.h"
+#include "daemon/room.h"
 #include "daemon/tenant.h"
 #include "daemon/ticket.h"
 #include "daemon/zombie.h"
@@ -28,7 +29,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     sizeclass_init();
     *core = (struct core){.io = *io, .mode = mode, .now_ns = now_ns, .started_ns = now_ns};
     core->tick_at_ns = UINT64_MAX;
-    core->retire_at_ns = UINT64_MAX;
+    core->room_at_ns = UINT64_MAX;
     core->n_user_clients_max = UINT32_MAX;
     LIST_INIT(&core->sessions);
     TAILQ_INIT(&core->releasing);
@@ -153,7 +154,7 @@ static bool wants_tick(const struct core *core)
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
         if (t->is_open && (t->orphans.n > 0 || t->n_ticks > 0 || t->prepare.demand_units > 0 ||
-                           t->retire.n_retiring > 0))
+                           t->n_retiring > 0))
             return true;
         if (own_goes(t))
             return true;
@@ -178,7 +179,7 @@ uint64_t core_deadline(const struct core *core)
 {
     arm_tick((struct core *)core);
     uint64_t deadline_ns = TAILQ_EMPTY(&core->releasing) ? core->tick_at_ns : core->now_ns;
-    deadline_ns = MIN(deadline_ns, core->retire_at_ns);
+    deadline_ns = MIN(deadline_ns, core->room_at_ns);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
         bool is_due = t->search.is_hungry || t->n_to_wake > 0;
@@ -208,6 +209,7 @@ static void tick(struct core *core)
         struct tenant *t = core->tenants[i];
         if (!t->is_open)
             continue;
+        room_tick(t);
         t->n_ticks -= t->n_ticks > 0;
         tick_orphans(t);
         decay_tick(t);
@@ -224,8 +226,8 @@ void core_tick(struct core *core, uint64_t now_ns)
     if (now_ns >= core->tick_at_ns)
         tick(core);
     memory_release_more(core);
-    if (now_ns >= core->retire_at_ns)
-        retire_pump(core);
+    if (now_ns >= core->room_at_ns)
+        room_pump(core);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
         reaper_tick(t);

@@ -126,8 +126,9 @@ struct core {
     uint32_t n_jobs;                /* submitted, not done */
     uint64_t yielding_bytes;        /* orphaned in the ledger, and soon free; yield.c */
     uint64_t retiring_bytes;        /* of segments, still charged; retire.c */
-    uint64_t retire_at_ns;          /* when to look after these; UINT64_MAX: never */
-    uint32_t retire_next;           /* whose turn it is to get them */
+    uint64_t wanted_until_ns;       /* room, by the last who wants it */
+    uint64_t room_at_ns;            /* when to look for room; UINT64_MAX: never */
+    uint32_t room_next;             /* whose turn it is to get some */
     uint64_t now_ns, started_ns, tick_at_ns;
     uint32_t next_heap_no, next_life_no; /* of the kept descriptors; kept.h */
     int bell_fd;                         /* an epoll of pidfds, or -1 */

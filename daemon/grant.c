@@ -15,7 +15,7 @@
  * wanted size first, then smaller ones. 3. a new segment, for which what is only ready makes room
  * (yield.c), and which is kept before anything of it is granted (deposit.c). 4. what nobody uses:
  * empty orphans, large blocks whose freer died before it told, and units that others were granted
- * but have not cut (search.c).
+ * but have not cut (search.c). Above its high 4. comes before 3.
  *
  * TAKING BACK. A granted unit that its client has not cut says U_UNCUT. The client takes it by CAS
  * U_UNCUT -> U_CUT, the daemon by CAS U_UNCUT -> U_FREE: one wins, and the loser finds out. A
@@ -32,6 +32,7 @@
 
 #include "daemon/deposit.h"
 #include "daemon/retire.h"
+#include "daemon/room.h"
 #include "daemon/search.h"
 #include "daemon/yield.h"
 
@@ -122,7 +123,7 @@ static bool hold_retiring(struct tenant *t, const struct want *want, struct gran
 {
     struct want any = *want;
     any.may_stay = true;
-    if (t->retire.n_retiring == 0 || !hold_existing(t, &any, ret))
+    if (t->n_retiring == 0 || !hold_existing(t, &any, ret))
         return false;
     if (ret->seg->is_retiring)
         retire_not(t, ret->seg);
@@ -158,11 +159,14 @@ static int make_new(struct tenant *t, const struct client *c, const struct want 
         deposit_again(t);
     else
         r = tenant_add_seg(t, n, align, &seg);
-    if ((r == -ENOMEM || r == -ENOSPC) &&
-        (yield_room(t, tenant_units_for(n, align)) || retire_room(c, tenant_units_for(n, align))))
+    uint64_t n_units = tenant_units_for(n, align);
+    t->room.is_shared_out = r == -EDQUOT;
+    if ((r == -ENOMEM || r == -ENOSPC) && yield_room(t, n_units))
+        return -EINPROGRESS;
+    if ((r == -ENOMEM || r == -ENOSPC || r == -EDQUOT) && room_wanted(c, n_units))
         return -EINPROGRESS;
     if (r < 0)
-        return r;
+        return r == -EDQUOT ? -ENOMEM : r;
     return t->n_depositing > 0 ? -EINPROGRESS : t->deposit_error; /* no memory for a job */
 }
 
@@ -225,6 +229,22 @@ static int hold_searched(struct tenant *t, const struct client *c, const struct 
     return -ENOMEM;
 }
 
+/* Nothing that is free will do. */
+static int hold_new(struct tenant *t, const struct client *c, const struct want *want,
+                    uint64_t *round, struct grant *ret)
+{
+    int searched = -ENOMEM;
+    if (budget_high_left(&t->budget) < want->n_units * UNIT_BYTES) /* first its own */
+        searched = hold_searched(t, c, want, round, ret);
+    if (searched != -ENOMEM)
+        return searched;
+    int r = make_new(t, c, want);
+    if (r == -EINPROGRESS)
+        return r;
+    searched = hold_searched(t, c, want, round, ret);
+    return searched == 0 || searched == -EINPROGRESS || r == -ENOSPC ? searched : r;
+}
+
 int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req, uint64_t *round,
                struct grant *ret)
 {
@@ -238,12 +258,9 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
         return 0;
     }
     if (!hold_existing(t, &want, ret) && !hold_retiring(t, &want, ret)) {
-        r = make_new(t, c, &want);
-        if (r == -EINPROGRESS)
+        r = hold_new(t, c, &want, round, ret);
+        if (r < 0)
             return r;
-        int searched = hold_searched(t, c, &want, round, ret);
-        if (searched < 0)
-            return searched == -EINPROGRESS || r == -ENOSPC ? searched : r;
     }
     ret->prepared = seg_commit(ret->seg, ret->unit, ret->n_units);
     tenant_assign(t, ret->seg, ret->unit, ret->n_units, OWNER_NONE, c->id);

@@ -7,7 +7,8 @@
  * to all above that, and to the capacity: a hostile client can touch all of a segment, so that its
  * whole size counts, not what was granted.
  *
- * MAX is a wall for a budget and all below it. MIN is a promise. What was lent from it could not be
+ * MAX is a wall for a budget and all below it. HIGH is none, but who is above it is asked to give
+ * (pressure.c); WEIGHT divides what is scarce (share.c). MIN is a promise. What was lent from it could not be
  * had back from a client that sleeps (it may map the segment for ever), so it is never lent: what
  * of a min is not used is held back from all others,
  *
@@ -43,6 +44,7 @@ static uint64_t minus(uint64_t a, uint64_t b)
 void ledger_init(struct ledger *ledger, uint64_t capacity_bytes)
 {
     *ledger = (struct ledger){.capacity_bytes = capacity_bytes};
+    LIST_INIT(&ledger->roots);
 }
 
 void ledger_set_capacity(struct ledger *ledger, uint64_t capacity_bytes)
@@ -54,7 +56,7 @@ void ledger_set_capacity(struct ledger *ledger, uint64_t capacity_bytes)
 void ledger_deinit(struct ledger *ledger)
 {
     ledger_assert_valid(ledger);
-    acre_assert(ledger->budgets == NULL);
+    acre_assert(LIST_EMPTY(&ledger->roots));
     acre_assert(ledger->charged_bytes == 0 && ledger->held_bytes == 0);
 }
 
@@ -62,7 +64,7 @@ void ledger_deinit(struct ledger *ledger)
 
 static uint64_t held_of(const struct budget *b)
 {
-    return MAX(minus(b->min_bytes, b->total_bytes + b->haunted_bytes), b->below_bytes);
+    return MAX(minus(b->limits.min_bytes, b->total_bytes + b->haunted_bytes), b->below_bytes);
 }
 
 static uint64_t *sum_held(struct budget *b)
@@ -88,30 +90,36 @@ static uint64_t held_beside(const struct budget *b)
 
 /* ---- budgets ---- */
 
+static struct budget_list *siblings(struct budget *b)
+{
+    return b->parent ? &b->parent->children : &b->ledger->roots;
+}
+
 void budget_init(struct budget *budget, struct ledger *ledger, struct budget *parent)
 {
-    *budget = (struct budget){.ledger = ledger, .parent = parent, .next = ledger->budgets};
-    ledger->budgets = budget;
-    ledger->n_limits++;
+    *budget = (struct budget){.ledger = ledger, .parent = parent};
+    LIST_INIT(&budget->children);
+    LIST_INSERT_HEAD(siblings(budget), budget, beside);
+    budget_set(budget, &(struct limits){0});
 }
 
 void budget_deinit(struct budget *budget)
 {
-    struct budget **at = &budget->ledger->budgets;
     acre_assert(budget->total_bytes == 0 && budget->haunted_bytes == 0);
-    budget_set(budget, 0, 0);
-    while (*at != budget) {
-        acre_assert(*at != NULL);
-        at = &(*at)->next;
-    }
-    *at = budget->next;
+    acre_assert(LIST_EMPTY(&budget->children));
+    budget_set(budget, &(struct limits){0});
+    LIST_REMOVE(budget, beside);
     budget->ledger->n_limits++;
 }
 
-void budget_set(struct budget *budget, uint64_t min_bytes, uint64_t max_bytes)
+void budget_set(struct budget *budget, const struct limits *limits)
 {
-    budget->min_bytes = min_bytes;
-    budget->max_bytes = max_bytes;
+    acre_assert(limits->weight <= WEIGHT_MAX);
+    budget->limits = *limits;
+    if (limits->high_bytes == 0)
+        budget->limits.high_bytes = HIGH_NONE;
+    if (limits->weight == 0)
+        budget->limits.weight = WEIGHT_DEFAULT;
     budget->ledger->n_limits++;
     hold(budget);
 }
@@ -138,7 +146,9 @@ void budget_move(struct budget *budget, struct budget *parent)
     budget->held_bytes = 0;
     count(budget->parent, budget->total_bytes, false);
     haunt(budget->parent, budget->haunted_bytes, false);
+    LIST_REMOVE(budget, beside);
     budget->parent = parent;
+    LIST_INSERT_HEAD(siblings(budget), budget, beside);
     budget->ledger->n_limits++;
     count(parent, budget->total_bytes, true);
     haunt(parent, budget->haunted_bytes, true);
@@ -149,7 +159,8 @@ uint64_t budget_left(const struct budget *budget)
 {
     uint64_t left_bytes = UINT64_MAX, beside_bytes = budget->below_bytes;
     for (const struct budget *b = budget; b; b = b->parent) {
-        left_bytes = MIN(left_bytes, minus(minus(b->max_bytes, b->total_bytes), beside_bytes));
+        left_bytes =
+            MIN(left_bytes, minus(minus(b->limits.max_bytes, b->total_bytes), beside_bytes));
         beside_bytes += held_beside(b);
     }
     return left_bytes;
@@ -168,23 +179,23 @@ uint64_t budget_capacity_left(const struct budget *budget)
     return minus(ledger_left(budget->ledger), beside_bytes);
 }
 
-/* What the budget and all below it were promised. */
-static uint64_t promise_of(const struct budget *b)
+uint64_t budget_promise(const struct budget *budget)
 {
     uint64_t below_bytes = 0;
-    for (const struct budget *c = b->ledger->budgets; c; c = c->next)
-        if (c->parent == b)
-            below_bytes += promise_of(c);
-    return MAX(b->min_bytes, below_bytes);
+    const struct budget *b;
+    LIST_FOREACH (b, &budget->children, beside)
+        below_bytes += budget_promise(b);
+    return MAX(budget->limits.min_bytes, below_bytes);
 }
 
-static uint64_t ceiling_of(const struct budget *b)
+static uint64_t ceiling_of(struct budget *b)
 {
     uint64_t above_bytes = b->parent ? ceiling_of(b->parent) : b->ledger->capacity_bytes;
-    for (const struct budget *c = b->ledger->budgets; c; c = c->next)
-        if (c->parent == b->parent && c != b)
-            above_bytes -= MIN(above_bytes, promise_of(c));
-    return MIN(b->max_bytes, above_bytes);
+    const struct budget *c;
+    LIST_FOREACH (c, siblings(b), beside)
+        if (c != b)
+            above_bytes -= MIN(above_bytes, budget_promise(c));
+    return MIN(b->limits.max_bytes, above_bytes);
 }
 
 /* A walk over all budgets for each of them: once for each change. */
@@ -195,6 +206,14 @@ uint64_t budget_ceiling(struct budget *budget)
         budget->ceiling_bytes = ceiling_of(budget);
     }
     return budget->ceiling_bytes;
+}
+
+uint64_t budget_high_left(const struct budget *budget)
+{
+    uint64_t left_bytes = UINT64_MAX;
+    for (const struct budget *b = budget; b; b = b->parent)
+        left_bytes = MIN(left_bytes, minus(b->limits.high_bytes, b->total_bytes));
+    return left_bytes;
 }
 
 static bool is_above(const struct budget *above, const struct budget *b)
@@ -210,7 +229,7 @@ uint64_t budget_spare(const struct budget *budget, const struct budget *other)
     if (is_above(budget, other))
         return UINT64_MAX;
     for (const struct budget *b = budget; b && !is_above(b, other); b = b->parent)
-        more_bytes = MAX(minus(b->min_bytes, b->total_bytes - back_bytes + b->haunted_bytes),
+        more_bytes = MAX(minus(b->limits.min_bytes, b->total_bytes - back_bytes + b->haunted_bytes),
                          b->below_bytes + more_bytes) -
                      b->held_bytes;
     return back_bytes - more_bytes;
@@ -286,26 +305,31 @@ void ledger_refund_orphaned(struct ledger *ledger, uint64_t n_bytes)
 
 /* ---- is it right? ---- */
 
-static void assert_budget(const struct ledger *ledger, const struct budget *b)
+/* Returns what is charged to it and all below it. */
+static uint64_t assert_budget(const struct budget *b)
 {
-    uint64_t total_bytes = b->charged_bytes, below_bytes = 0, haunted_bytes = b->orphaned_bytes;
-    for (const struct budget *c = ledger->budgets; c; c = c->next)
-        if (c->parent == b) {
-            total_bytes += c->total_bytes;
-            below_bytes += c->held_bytes;
-            haunted_bytes += c->haunted_bytes;
-        }
+    uint64_t sum_bytes = b->charged_bytes, total_bytes = b->charged_bytes, below_bytes = 0;
+    uint64_t haunted_bytes = b->orphaned_bytes;
+    const struct budget *c;
+    LIST_FOREACH (c, &b->children, beside) {
+        acre_assert(c->parent == b);
+        sum_bytes += assert_budget(c);
+        total_bytes += c->total_bytes;
+        below_bytes += c->held_bytes;
+        haunted_bytes += c->haunted_bytes;
+    }
     acre_assert(total_bytes == b->total_bytes && below_bytes == b->below_bytes);
     acre_assert(b->held_bytes == held_of(b) && haunted_bytes == b->haunted_bytes);
+    return sum_bytes;
 }
 
 void ledger_assert_valid(const struct ledger *ledger)
 {
     uint64_t sum = ledger->orphaned_bytes, held_bytes = 0;
-    for (const struct budget *b = ledger->budgets; b; b = b->next) {
-        sum += b->charged_bytes;
-        held_bytes += b->parent ? 0 : b->held_bytes;
-        assert_budget(ledger, b);
+    const struct budget *b;
+    LIST_FOREACH (b, &ledger->roots, beside) {
+        sum += assert_budget(b);
+        held_bytes += b->held_bytes;
     }
     if (sum != ledger->charged_bytes)
         fprintf(stderr, "ledger: budgets say %" PRIu64 ", the ledger %" PRIu64 "\n", sum,

@@ -9,7 +9,7 @@
 
 #include "daemon/grant.h"
 #include "daemon/prepare.h"
-#include "daemon/retire.h"
+#include "daemon/room.h"
 #include "daemon/search.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
@@ -132,6 +132,11 @@ void memory_name_wall(const struct tenant *t, char *ret, size_t n)
     uint64_t left_bytes = budget_left(&t->budget);
     uint64_t promised_bytes = ledger_left(ledger) - budget_capacity_left(&t->budget);
     const struct budget *b = &t->budget;
+    if (t->room.is_shared_out) {
+        (void)snprintf(ret, n, "others want memory, too, and its share is %" PRIu64 " KiB",
+                       t->budget.share.fair_bytes / 1024);
+        return;
+    }
     if (budget_capacity_left(b) < left_bytes) {
         (void)snprintf(ret, n,
                        "all tenants have %" PRIu64 " KiB of the capacity's %" PRIu64
@@ -144,7 +149,7 @@ void memory_name_wall(const struct tenant *t, char *ret, size_t n)
         b = b->parent;
     (void)snprintf(ret, n, "%s has %" PRIu64 " KiB of its max of %" PRIu64 " KiB",
                    b == &t->budget ? "it" : "its group", b->total_bytes / 1024,
-                   b->max_bytes / 1024);
+                   b->limits.max_bytes / 1024);
 }
 
 static void hold_off(struct core *core, struct session *s, const struct msg_request *req)
@@ -158,6 +163,17 @@ static void hold_off(struct core *core, struct session *s, const struct msg_requ
                  TAILQ_FIRST(&t->tickets.line)->n_units * KIB_PER_UNIT);
 }
 
+/* What would help. */
+static const char *advice(const struct tenant *t)
+{
+    const struct budget *b = &t->budget;
+    if (t->room.is_shared_out)
+        return "more weight would help, or others that give back";
+    if (budget_capacity_left(b) < budget_left(b))
+        return "more capacity would help, or others that give back";
+    return "a higher max would help, or blocks freed";
+}
+
 static void refuse_memory(struct core *core, struct session *s, const struct msg_request *req)
 {
     const struct tenant *t = s->client->tenant;
@@ -165,9 +181,9 @@ static void refuse_memory(struct core *core, struct session *s, const struct msg
     memory_name_wall(t, wall, sizeof(wall));
     session_fail(core, s, -ENOMEM,
                  "%" PRIu64 " KiB asked in one piece: tenant \"%s\" uses %" PRIu64 " of %" PRIu64
-                 " KiB in segments; %s",
+                 " KiB in segments; %s; %s",
                  req->grow.n_units * KIB_PER_UNIT, t->name, t->granted_units * KIB_PER_UNIT,
-                 t->budget.charged_bytes / 1024, wall);
+                 t->budget.charged_bytes / 1024, wall, advice(t));
 }
 
 /* Is something under way that may give memory back? */
@@ -210,7 +226,7 @@ void memory_grow(struct core *core, struct session *s, const struct msg_request 
         ticket_overtaken(t, (uint32_t)((t->budget.charged_bytes - charged_bytes) / UNIT_BYTES));
     if (r == 0) {
         ticket_overtaken(t, g.n_units);
-        retire_satisfied(t);
+        room_satisfied(t);
         memory_give(core, s, req, &g);
     } else if (r == -EINPROGRESS || (r == -ENOMEM && may_come_back(t))) {
         session_wait_memory(s, req);

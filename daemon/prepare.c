@@ -161,6 +161,7 @@ static void add_cold(struct tenant *t, struct prepare_job *j, unsigned order, ui
 static uint64_t room_of(const struct tenant *t)
 {
     uint64_t left = budget_capacity_left(&t->budget);
+    left = MIN(left, budget_high_left(&t->budget));
     if (t->core->yielding_bytes > 0) /* that is for who waits */
         return 0;
     if (t->prepare.has_yielded)

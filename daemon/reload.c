@@ -75,18 +75,31 @@ int reload_read(const struct config_source *source, bool quiet, struct config *r
 
 /* ---- what changes, for the log ---- */
 
+static const char *kib(char ret[32], uint64_t bytes)
+{
+    if (bytes == HIGH_NONE)
+        return "none";
+    (void)snprintf(ret, 32, "%" PRIu64 " KiB", bytes >> 10);
+    return ret;
+}
+
 static void say_bytes(const char *name, const char *what, uint64_t from_bytes, uint64_t to_bytes)
 {
+    char from[32], to[32];
     if (from_bytes != to_bytes)
-        log_line(LOG_NOTICE, "tenant %s: %s %" PRIu64 " KiB, was %" PRIu64 " KiB", name, what,
-                 to_bytes >> 10, from_bytes >> 10);
+        log_line(LOG_NOTICE, "tenant %s: %s %s, was %s", name, what, kib(to, to_bytes),
+                 kib(from, from_bytes));
 }
 
 static void say_wish(const char *name, const struct tenant_wish *from, const struct tenant_wish *to)
 {
-    say_bytes(name, "min", from->min_bytes, to->min_bytes);
-    say_bytes(name, "max", from->max_bytes, to->max_bytes);
+    say_bytes(name, "min", from->limits.min_bytes, to->limits.min_bytes);
+    say_bytes(name, "high", from->limits.high_bytes, to->limits.high_bytes);
+    say_bytes(name, "max", from->limits.max_bytes, to->limits.max_bytes);
     say_bytes(name, "ready", from->ready_bytes, to->ready_bytes);
+    if (from->limits.weight != to->limits.weight)
+        log_line(LOG_NOTICE, "tenant %s: weight %u, was %u", name, to->limits.weight,
+                 from->limits.weight);
     if (from->pages != to->pages)
         log_line(LOG_NOTICE, "tenant %s: pages %s, from its next heap on", name,
                  to->pages == PAGES_THP ? "thp" : "4k");
@@ -111,7 +124,7 @@ static void say_own(const struct own *from, const struct own *to)
         log_line(LOG_NOTICE, "users have no tenants %s of their own any more", from->name);
     if (to)
         log_line(LOG_NOTICE, "users have tenants %s of their own: max %" PRIu64 " KiB", to->name,
-                 to->wish.max_bytes >> 10);
+                 to->wish.limits.max_bytes >> 10);
 }
 
 static void say_daemon(const struct core *core, const struct config *config)
@@ -127,11 +140,10 @@ static void say_daemon(const struct core *core, const struct config *config)
 
 static void say_change(const struct tenant *t, const struct config_tenant *plan)
 {
-    struct tenant_wish from = {t->budget.min_bytes, t->budget.max_bytes,
-                               t->ready_units * UNIT_BYTES, t->pages_wanted};
+    struct tenant_wish from = {t->budget.limits, t->ready_units * UNIT_BYTES, t->pages_wanted};
     if (t->is_forgotten) {
         log_line(LOG_NOTICE, "tenant %s is new: max %" PRIu64 " KiB", t->name,
-                 plan->wish.max_bytes >> 10);
+                 plan->wish.limits.max_bytes >> 10);
         return;
     }
     say_wish(t->name, &from, &plan->wish);
@@ -142,9 +154,9 @@ static void change(struct tenant *t, const struct tenant_wish *wish)
 {
     t->is_forgotten = false;
     tenant_set(t, wish);
-    if (t->budget.total_bytes > wish->max_bytes)
+    if (t->budget.total_bytes > wish->limits.max_bytes)
         log_line(LOG_WARNING, "tenant %s has %" PRIu64 " KiB more than its max: it cannot grow",
-                 t->name, (t->budget.total_bytes - wish->max_bytes) >> 10);
+                 t->name, (t->budget.total_bytes - wish->limits.max_bytes) >> 10);
 }
 
 static const struct tenant_wish nothing;

@@ -6,14 +6,15 @@
 
 #include "daemon/tenant.h"
 
-/* The client wants a segment of n_units, and max, the capacity or the slots leave no room. true:
- * others have been asked for what they do not use, and the answer may still come; memory_wake()
- * follows then or at the end of the time for it. */
-bool retire_room(const struct client *client, uint64_t n_units);
-/* It got what it asked for. */
-void retire_satisfied(struct tenant *tenant);
+/* Nobody has a unit of it, and it is not on its way already. */
+bool retire_may(const struct seg *seg);
+void retire_begin(struct tenant *tenant, struct seg *seg);
 /* It is used after all; nobody is letting go of it. */
 void retire_not(struct tenant *tenant, struct seg *seg);
+/* What nobody maps any more goes. */
+void retire_finish(struct tenant *tenant);
+/* Is a client other than this one to let go of something? */
+bool retire_others_map(const struct tenant *tenant, const struct client *asking);
 
 /* MSG_RETIRE of an attached client. */
 void retire_request(struct core *core, struct session *session, const struct msg_request *req);
@@ -25,8 +26,6 @@ void retire_forget(struct client *client);
 /* All clients and segments are restored: any of them may map any. */
 void retire_restored(struct tenant *tenant);
 
-/* At core->retire_at_ns, in the loop. */
-void retire_pump(struct core *core);
 /* Who has not heard is told again. */
 void retire_tick(struct tenant *tenant);
 

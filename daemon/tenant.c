@@ -18,7 +18,8 @@
  * SIZES. First 4 MiB, then always as much again as there is: few slots for a large heap, little
  * waste for a small one. Max is the tenant's own and may be used up to the last unit; of the
  * capacity a new segment takes at most half of what is left, or what it needs: the last segments of
- * one tenant must not shut out the others.
+ * one tenant must not shut out the others. And at most a 16th of what would be the tenant's share
+ * if all who have something wanted more: what comes back comes as whole segments.
  */
 #include "daemon/tenant.h"
 
@@ -31,10 +32,14 @@
 #include "daemon/log.h"
 #include "daemon/machine.h"
 #include "daemon/own.h"
+#include "daemon/room.h"
+#include "daemon/share.h"
 #include "daemon/zombie.h"
 
-#define SEG_FIRST_UNITS (MIB(4) / UNIT_BYTES)
-#define SEG_UNITS_MIN   8u
+#define SEG_FIRST_UNITS  (MIB(4) / UNIT_BYTES)
+#define SEG_UNITS_MIN    8u
+#define SEG_PARTS        16u /* of a share */
+#define SEG_SCARCE_UNITS (MIB(1) / UNIT_BYTES)
 
 bool tenant_group_name(const char *name, char ret_group[TENANT_NAME_BYTES])
 {
@@ -67,7 +72,7 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
     t->ready_units = wish->ready_bytes / UNIT_BYTES;
     t->pages_wanted = wish->pages;
     budget_init(&t->budget, &core->ledger, find_group(core, name));
-    budget_set(&t->budget, wish->min_bytes, wish->max_bytes);
+    budget_set(&t->budget, &wish->limits);
     TAILQ_INIT(&t->rang);
     TAILQ_INIT(&t->dying);
     TAILQ_INIT(&t->attaches);
@@ -131,8 +136,10 @@ static struct kept kept_of(const struct tenant *t, enum kept_kind kind, uint32_t
 static void tell_limits(struct tenant *t)
 {
     struct control_header *h = &t->control->header;
-    h->min_bytes = t->budget.min_bytes;
-    h->max_bytes = t->budget.max_bytes;
+    h->min_bytes = t->budget.limits.min_bytes;
+    h->high_bytes = t->budget.limits.high_bytes;
+    h->max_bytes = t->budget.limits.max_bytes;
+    h->weight = t->budget.limits.weight;
     h->capacity_bytes = t->core->ledger.capacity_bytes;
     h->ready_bytes = t->ready_units * UNIT_BYTES;
 }
@@ -140,9 +147,10 @@ static void tell_limits(struct tenant *t)
 void tenant_set(struct tenant *t, const struct tenant_wish *wish)
 {
     budget_move(&t->budget, find_group(t->core, t->name));
-    budget_set(&t->budget, wish->min_bytes, wish->max_bytes);
+    budget_set(&t->budget, &wish->limits);
     t->ready_units = wish->ready_bytes / UNIT_BYTES;
     t->pages_wanted = wish->pages;
+    room_look_at(t->core, t->core->now_ns);
     if (t->is_open)
         tell_limits(t);
 }
@@ -195,7 +203,9 @@ static void begin(struct tenant *t)
     t->deposit_error = 0;
     t->search = (struct search){0};
     t->prepare = (struct prepare){0};
-    t->retire = (struct retire){0};
+    t->n_retiring = 0;
+    t->room = (struct room){0};
+    t->pressure = (struct pressure){0};
     memset(t->is_limbo, 0, sizeof(t->is_limbo));
     t->tick_place = (struct orphan_place){0};
     t->is_open = true;
@@ -325,18 +335,35 @@ static bool run_fits(uint64_t n_units, uint32_t n, unsigned align_order)
     return round_up_u64(n_meta, 1ull << align_order) + n <= n_units;
 }
 
-/* How large to make it, at least `need` units; 0: there is no room. */
-static uint64_t choose_units(const struct tenant *t, uint64_t need, uint32_t n,
-                             unsigned align_order)
+/* As much again as there is; but a part only of what the tenant would have to share with others. */
+static uint64_t next_units(const struct tenant *t, bool is_scarce)
+{
+    uint64_t want = MAX(SEG_FIRST_UNITS, t->budget.charged_bytes / UNIT_BYTES);
+    if (t->n_slots > HEAP_SLOTS / 2)
+        return MIN(want, SLOT_UNITS);
+    uint64_t part = share_at_least(&t->budget) / SEG_PARTS / UNIT_BYTES;
+    return MIN(MIN(want, SLOT_UNITS), MAX(part, is_scarce ? SEG_SCARCE_UNITS : SEG_FIRST_UNITS));
+}
+
+/* How large to make it, at least `need` units; 0: there is no room, or (*ret_is_shared) others
+ * want it, too. */
+static uint64_t choose_units(struct tenant *t, uint64_t need, uint32_t n, unsigned align_order,
+                             bool *ret_is_shared)
 {
     uint64_t max_left = budget_left(&t->budget) / UNIT_BYTES;
     uint64_t cap_left = budget_capacity_left(&t->budget) / UNIT_BYTES;
+    *ret_is_shared = false;
     if (need > max_left || need > cap_left)
+        return 0;
+    uint64_t share_left = room_left(t, need * UNIT_BYTES) / UNIT_BYTES;
+    bool is_scarce = share_left < cap_left;
+    *ret_is_shared = need > share_left || (is_scarce && share_left < SEG_UNITS_MIN);
+    if (*ret_is_shared)
         return 0;
     if (need > SLOT_UNITS)
         return need;
-    uint64_t want = MAX(SEG_FIRST_UNITS, t->budget.charged_bytes / UNIT_BYTES);
-    want = MIN(MIN(want, SLOT_UNITS), MAX(cap_left / 2, SEG_FIRST_UNITS));
+    cap_left = MIN(cap_left, share_left);
+    uint64_t want = MIN(next_units(t, is_scarce), MAX(cap_left / 2, SEG_FIRST_UNITS));
     want = MAX(want, need);
     want = MIN(MIN(want, max_left), cap_left);
     if (max_left - want < SEG_UNITS_MIN &&
@@ -399,13 +426,16 @@ int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct se
     uint64_t need = tenant_units_for(n, align_order);
     if (need > HEAP_UNITS)
         return -ENOMEM;
-    uint64_t n_units = choose_units(t, need, n, align_order);
+    bool is_shared;
+    uint64_t n_units = choose_units(t, need, n, align_order, &is_shared);
     if (n_units == 0)
-        return -ENOMEM;
+        return is_shared ? -EDQUOT : -ENOMEM;
     if (!tenant_has_slots(t, n_units))
         return -ENOSPC;
     int r = budget_charge(&t->budget, n_units * UNIT_BYTES);
     acre_assert(r == 0);
+    if (budget_high_left(&t->budget) == 0)
+        room_look_at(t->core, t->core->now_ns);
     r = seg_new(&seg, "acre-segment", find_slots(t, n_units), t->heap_id, (uint32_t)n_units);
     if (r < 0) {
         budget_refund(&t->budget, n_units * UNIT_BYTES);

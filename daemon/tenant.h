@@ -39,21 +39,30 @@ struct prepare {
     uint64_t n_looks;      /* so far, for either */
 };
 
-/* Segments on their way out, and room for whose sake; retire.h. */
-struct retire {
-    uint32_t n_retiring;       /* segments */
+/* What it wants of others, and they of it; room.c. */
+struct room {
     uint64_t pressed_until_ns; /* what is idle is for others */
     uint64_t round;            /* of the search for it */
     uint64_t room_bytes;       /* wanted of others */
+    uint64_t need_bytes;       /* of that, in one piece */
+    bool is_shared_out;        /* the last that failed would have had what is others' share */
     uint64_t wanted_until_ns;  /* 0: not */
     uint64_t wait_until_ns;    /* somebody may wait for it; 0: nobody does */
     uint64_t wait_again_ns;    /* nobody may again before */
     uint64_t press_again_ns;   /* nor are others pressed again before */
 };
 
+/* What it has too much; pressure.c. */
+struct pressure {
+    enum pressure_level level, heard_level;
+    uint64_t over_bytes, heard_bytes;
+    uint64_t heard_ns;
+    bool is_news; /* at the last look */
+};
+
 /* What the configuration says of a tenant, but for who may use it. */
 struct tenant_wish {
-    uint64_t min_bytes, max_bytes;
+    struct limits limits;
     uint64_t ready_bytes; /* free memory to be kept prepared */
     enum pages_kind pages;
 };
@@ -106,7 +115,9 @@ struct tenant {
     struct populate_queue populates; /* grants whose pages are being made, the first one now */
     struct search search;
     struct prepare prepare;
-    struct retire retire;
+    uint32_t n_retiring; /* segments; retire.c */
+    struct room room;
+    struct pressure pressure;
     struct orphan_place tick_place; /* where the next tick goes on */
     bool wants_publish;             /* some client waits in WAIT_PUBLISH for the next sweep */
     struct session_queue waiters;   /* WAIT_MEMORY */
@@ -160,8 +171,9 @@ static inline uint64_t seg_off(const struct seg *seg, uint32_t unit)
 
 /*
  * A new segment in which a run of n units aligned to 2^align_order fits, and which is being kept
- * (deposit.h). -ENOMEM: neither max nor
- * capacity leave room; -ENOSPC: no slot; -EMFILE and others: the system refused.
+ * (deposit.h). -ENOMEM: max or
+ * capacity leaves no room; -EDQUOT: others want it, too, and are to have it; -ENOSPC: no slot;
+ * -EMFILE and others: the system refused.
  */
 int tenant_add_seg(struct tenant *tenant, uint32_t n, unsigned align_order, struct seg **ret_seg);
 

@@ -43,7 +43,7 @@
 
 #include "daemon/grant.h"
 #include "daemon/memory.h"
-#include "daemon/retire.h"
+#include "daemon/room.h"
 #include "daemon/search.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
@@ -183,7 +183,7 @@ static void take_back(struct ticket *tk)
 static void serve(struct ticket *tk, const struct grant *g)
 {
     leave_line(tk);
-    retire_satisfied(tk->client->tenant);
+    room_satisfied(tk->client->tenant);
     tk->state = TICKET_SERVED;
     tk->run = (struct msg_run){seg_off(g->seg, g->unit), g->n_units};
     tk->is_slab = g->slab;
@@ -302,7 +302,7 @@ static void never(char *ret, size_t size, const struct tenant *t, uint32_t n_uni
     if (n_units >= HEAP_UNITS)
         (void)snprintf(ret, size, "%" PRIu64 " KiB in one piece can never be had: a heap has %llu",
                        ask_kib, HEAP_BYTES / 1024);
-    else if (ceiling_bytes == t->budget.max_bytes)
+    else if (ceiling_bytes == t->budget.limits.max_bytes)
         (void)snprintf(ret, size,
                        "%" PRIu64 " KiB in one piece can never be had: tenant \"%s\" has a max of "
                        "%" PRIu64 " KiB, tables included",

@@ -13,8 +13,8 @@
  * ORDER. The segment leaves its tenant at once; a worker frees its pages (130 us a MiB); then the
  * charge comes back, and who waits tries again. A tenant whose pages are being made or punched, or
  * whose segments are being kept just now yields when that job is done. Who has yielded takes for
- * `ready` no more than is left for others then (prepare.c): so a tenant that grows by g takes ready
- * memory away log2(g) times.
+ * `ready` no more than is left for others then (prepare.c): so a tenant that grows takes ready memory
+ * away once for each segment, of which there are log2 of its size and 16 to its share (tenant.c).
  *
  * COST. All slots of all tenants, once for each segment that goes; only where else the answer was
  * no.

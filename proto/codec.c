@@ -497,7 +497,9 @@ static void build_tenants_reply(const struct msg_reply *reply, Acre__Wire__Reply
         *to = (Acre__Wire__Tenant)ACRE__WIRE__TENANT__INIT;
         to->name = (char *)from->name;
         to->min_bytes = from->min_bytes;
+        to->high_bytes = from->high_bytes;
         to->max_bytes = from->max_bytes;
+        to->weight = from->weight;
         to->total_bytes = from->total_bytes;
         to->held_bytes = from->held_bytes;
         to->is_group = from->is_group;
@@ -739,7 +741,9 @@ static int take_tenants_reply(const Acre__Wire__TenantsReply *pb, struct msg_rep
         if (take_string(to->name, sizeof(to->name), from->name) < 0)
             return -EPROTO;
         to->min_bytes = from->min_bytes;
+        to->high_bytes = from->high_bytes;
         to->max_bytes = from->max_bytes;
+        to->weight = from->weight;
         to->total_bytes = from->total_bytes;
         to->held_bytes = from->held_bytes;
         to->is_group = from->is_group;

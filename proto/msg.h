@@ -151,7 +151,8 @@ struct msg_waiter {
 
 struct msg_tenant {
     char name[TENANT_NAME_BYTES];
-    uint64_t min_bytes, max_bytes, total_bytes, held_bytes;
+    uint64_t min_bytes, high_bytes, max_bytes, total_bytes, held_bytes;
+    uint32_t weight;
     bool is_group;
 };
 

@@ -68,7 +68,7 @@ static void make_heap(uint32_t tenant, struct peer *a, struct peer *b)
 static void make_world(void)
 {
     for (uint32_t i = 0; i < WORLD_TENANTS; i++)
-        world.wishes[i] = (struct tenant_wish){.max_bytes = UNITS * UNIT_BYTES};
+        world.wishes[i] = (struct tenant_wish){.limits.max_bytes = UNITS * UNIT_BYTES};
     world.capacity_bytes = MIB(16);
     peers_begin();
     make_heap(0, &peers[0], &peers[1]);

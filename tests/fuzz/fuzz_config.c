@@ -15,7 +15,7 @@ static void check_own(const struct config_tenant *own)
     if (own->name[0] == 0)
         return;
     acre_assert(own_valid_pattern(own->name) && !own->is_group);
-    acre_assert(own->wish.min_bytes == 0 && own->wish.ready_bytes == 0);
+    acre_assert(own->wish.limits.min_bytes == 0 && own->wish.ready_bytes == 0);
     own_name(own->name, "", UINT32_MAX, name);
     acre_assert(config_valid_name(name) && own_fits(own->name, name));
 }
@@ -26,8 +26,8 @@ static void check(struct config *c)
     for (uint32_t i = 0; i < c->n_tenants; i++) {
         const struct config_tenant *t = &c->tenants[i];
         acre_assert(config_valid_name(t->name));
-        acre_assert(t->wish.max_bytes >= CONFIG_TENANT_BYTES_MIN &&
-                    t->wish.max_bytes <= HEAP_BYTES && t->wish.ready_bytes <= t->wish.max_bytes);
+        acre_assert(t->wish.limits.max_bytes >= CONFIG_TENANT_BYTES_MIN &&
+                    t->wish.limits.max_bytes <= HEAP_BYTES && t->wish.ready_bytes <= t->wish.limits.max_bytes);
         for (uint32_t k = 0; k < i; k++)
             acre_assert(strcmp(t->name, c->tenants[k].name) != 0);
         ready_bytes += t->wish.ready_bytes;

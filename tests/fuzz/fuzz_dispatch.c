@@ -64,12 +64,12 @@ static void make_world(struct script *s)
     enum pages_kind pages = is_said && script_number(s) % 2 == 1 ? PAGES_THP : PAGES_4K;
     bool is_big = is_said && script_number(s) % 2 == 1;
     for (uint32_t i = 0; i < WORLD_TENANTS; i++)
-        world.wishes[i] = (struct tenant_wish){.max_bytes = MIB(max)};
+        world.wishes[i] = (struct tenant_wish){.limits.max_bytes = MIB(max)};
     world.wishes[1].ready_bytes = MIB(MIN(ready, max));
     world.wishes[1].pages = pages;
-    world.wishes[2].max_bytes = MIB(1);
+    world.wishes[2].limits.max_bytes = MIB(1);
     if (is_big)
-        world.wishes[0].max_bytes = GIB(4);
+        world.wishes[0].limits.max_bytes = GIB(4);
     world.capacity_bytes = is_big ? GIB(4) + MIB(cap) : MIB(cap);
     if (is_said)
         script_next_line(s);

@@ -280,7 +280,7 @@ static void run_script(struct call (*script)(void))
         sim.may_kill = false;
         world.capacity_bytes = GIB(8);
         for (uint32_t i = 0; i < WORLD_TENANTS; i++)
-            world.wishes[i] = (struct tenant_wish){.max_bytes = GIB(4)};
+            world.wishes[i] = (struct tenant_wish){.limits.max_bytes = GIB(4)};
         world_begin();
         scene();
         struct call call = script();

@@ -306,7 +306,7 @@ static void step_grow(void)
         req.grow.exact = false;
         req.grow.align_order = 0;
     }
-    if (world.wishes[c->tenant].max_bytes > GIB(2) && sim_one_in(8))
+    if (world.wishes[c->tenant].limits.max_bytes > GIB(2) && sim_one_in(8))
         req.grow = (typeof(req.grow)){
             .n_units = sim_one_in(2) ? SLOT_UNITS + twin_below(99) : 70000, .exact = true};
     c->pending = MSG_GROW;

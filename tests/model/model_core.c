@@ -37,12 +37,12 @@ static void choose_world(void)
     world.capacity_bytes = is_large ? GIB(8) : MIB(16) << twin_below(4);
     for (uint32_t i = 0; i < WORLD_TENANTS; i++)
         world.wishes[i] = (struct tenant_wish){
-            .max_bytes = MIB(4 + twin_below(60)),
+            .limits.max_bytes = MIB(4 + twin_below(60)),
             .ready_bytes = sim_one_in(3) ? MIB(1 + twin_below(6)) : 0,
             .pages = sim_one_in(4) ? PAGES_THP : PAGES_4K,
         };
     if (is_large)
-        world.wishes[0].max_bytes = GIB(4);
+        world.wishes[0].limits.max_bytes = GIB(4);
 }
 
 static void run(uint64_t seed, uint32_t n_steps)

@@ -58,9 +58,10 @@ static void must(bool cond, const char *what, const struct tenant *t)
     fprintf(stderr,
             "%s (%s: min %" PRIu64 ", max %" PRIu64 ", total %" PRIu64 ", held %" PRIu64
             "; capacity %" PRIu64 ", charged %" PRIu64 ", held %" PRIu64 ")\n",
-            what, t ? t->name : "all", t ? t->budget.min_bytes : 0, t ? t->budget.max_bytes : 0,
-            t ? t->budget.total_bytes : 0, t ? t->budget.held_bytes : 0,
-            w.core.ledger.capacity_bytes, w.core.ledger.charged_bytes, w.core.ledger.held_bytes);
+            what, t ? t->name : "all", t ? t->budget.limits.min_bytes : 0,
+            t ? t->budget.limits.max_bytes : 0, t ? t->budget.total_bytes : 0,
+            t ? t->budget.held_bytes : 0, w.core.ledger.capacity_bytes, w.core.ledger.charged_bytes,
+            w.core.ledger.held_bytes);
     abort();
 }
 
@@ -98,21 +99,22 @@ static void draw_limits(void)
     for (uint32_t i = m.config.n_tenants; i-- > 0;) {
         struct config_tenant *t = &m.config.tenants[i];
         if (t->is_group) {
-            t->wish.max_bytes = MIB(16 + below(256));
-            t->wish.min_bytes = 0;
+            t->wish.limits.max_bytes = MIB(16 + below(256));
+            t->wish.limits.min_bytes = 0;
             continue;
         }
-        t->wish.max_bytes = MIB(1 + below(48));
-        t->wish.min_bytes = below(3) ? 0 : MIN(t->wish.max_bytes, below(MIB(8)));
-        t->wish.min_bytes = MIN(t->wish.min_bytes, spare_bytes);
-        spare_bytes -= t->wish.min_bytes;
-        t->wish.ready_bytes = below(8) ? 0 : below(t->wish.max_bytes / 2);
+        t->wish.limits.max_bytes = MIB(1 + below(48));
+        t->wish.limits.min_bytes = below(3) ? 0 : MIN(t->wish.limits.max_bytes, below(MIB(8)));
+        t->wish.limits.min_bytes = MIN(t->wish.limits.min_bytes, spare_bytes);
+        spare_bytes -= t->wish.limits.min_bytes;
+        t->wish.ready_bytes = below(8) ? 0 : below(t->wish.limits.max_bytes / 2);
     }
     for (uint32_t i = 0; i < m.config.n_tenants; i++) { /* a group's max must hold their sum */
         struct config_tenant *t = &m.config.tenants[i];
         const char *slash = strchr(t->name, '/');
         if (slash)
-            find_plan(t->name, (size_t)(slash - t->name))->wish.max_bytes += t->wish.min_bytes;
+            find_plan(t->name, (size_t)(slash - t->name))->wish.limits.max_bytes +=
+                t->wish.limits.min_bytes;
     }
 }
 
@@ -156,7 +158,7 @@ static void compare(void)
     for (uint32_t i = 0; i < w.core.n_tenants; i++) {
         const struct tenant *t = w.core.tenants[i];
         uint64_t total_bytes = t->budget.total_bytes + t->budget.below_bytes;
-        bool is_over = total_bytes > t->budget.max_bytes;
+        bool is_over = total_bytes > t->budget.limits.max_bytes;
         must(!is_over || total_bytes <= m.totals[i], "one grows beyond its max", t);
         m.n_over += is_over;
     }
@@ -181,7 +183,7 @@ static void leave(struct user *u)
 static bool was_promised(const struct tenant *t, uint64_t n_bytes)
 {
     const struct ledger *l = &w.core.ledger;
-    return t->budget.total_bytes + n_bytes <= t->budget.min_bytes &&
+    return t->budget.total_bytes + n_bytes <= t->budget.limits.min_bytes &&
            n_bytes <= budget_left(&t->budget) &&
            l->charged_bytes + l->held_bytes <= l->capacity_bytes;
 }

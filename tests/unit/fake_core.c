@@ -102,7 +102,7 @@ uint64_t fake_patience_ns(const struct core *core, uint64_t now_ns)
     uint64_t due_ns = core_deadline(core), until_ns = now_ns;
     for (uint32_t i = 0; i < core->n_tenants; i++)
         if (core->tenants[i]->is_open)
-            until_ns = MAX(until_ns, core->tenants[i]->retire.wait_until_ns);
+            until_ns = MAX(until_ns, core->tenants[i]->room.wait_until_ns);
     if (due_ns > until_ns)
         return UINT64_MAX;
     return due_ns > now_ns ? due_ns - now_ns : 0;

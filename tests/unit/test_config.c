@@ -87,13 +87,13 @@ static void test_a_file_says_capacity_tenants_and_who_may(void **state)
     assert_int_equal(c.capacity_bytes, GIB(4));
     assert_int_equal(c.n_tenants, 2);
     assert_string_equal(c.tenants[0].name, "one");
-    assert_int_equal(c.tenants[0].wish.max_bytes, MIB(64));
+    assert_int_equal(c.tenants[0].wish.limits.max_bytes, MIB(64));
     const struct access_list *may = &c.tenants[0].access.of[ACCESS_ATTACH];
     assert_int_equal(may->n_users, 2);
     assert_int_equal(may->users[1], 4242);
     assert_int_equal(may->n_groups, 1);
     assert_false(may->everyone);
-    assert_int_equal(c.tenants[1].wish.max_bytes, MIB(1));
+    assert_int_equal(c.tenants[1].wish.limits.max_bytes, MIB(1));
     assert_true(c.tenants[1].access.of[ACCESS_ATTACH].everyone);
     config_deinit(&c);
 }
@@ -124,6 +124,12 @@ static void test_what_is_wrong_is_said_in_a_sentence_with_its_line(void **state)
     refused("tenant \"a\" {\n}\n", 2, "has no max");
     refused("capacity = \"1G\"\ncolour = \"red\"\n", 2, "colour");
     refused("tenant \"a\" { max = \"1M\"\n", 3, "ends inside");
+    refused("tenant \"a\" {\n max = \"1M\"\n high = \"2M\"\n}\n", 4, "a high that is not between");
+    refused("tenant \"a\" {\n max = \"1M\" min = \"512K\"\n high = \"256K\"\n}\n", 4,
+            "a high that is not between");
+    refused("tenant \"a\" {\n max = \"1M\"\n weight = 0\n}\n", 3, "between 1 and 10000");
+    refused("tenant \"a\" {\n max = \"1M\"\n weight = 10001\n}\n", 3, "between 1 and 10000");
+    refused("tenant \"a\" {\n max = \"1M\"\n weight = many\n}\n", 3, "integer");
     refused("tenant \"a\" {\n max = \"1M\"\n ready = \"some\"\n}\n", 3, "no number of bytes");
     refused("tenant \"a\" {\n max = \"1M\"\n ready = \"4K\"\n}\n", 3, "not between");
     refused("tenant \"a\" {\n max = \"1M\"\n ready = \"2M\"\n}\n", 4, "more ready than its max");
@@ -165,7 +171,7 @@ static void test_a_pattern_is_for_each_user_and_no_tenant(void **state)
     assert_true(c.tenants[0].is_group);
     assert_null(config_find(&c, "home/%u"));
     assert_string_equal(c.own.name, "home/%u");
-    assert_int_equal(c.own.wish.max_bytes, MIB(2));
+    assert_int_equal(c.own.wish.limits.max_bytes, MIB(2));
     assert_int_equal(c.own.wish.pages, PAGES_THP);
     assert_int_equal(c.own.access.of[ACCESS_ADMIN].users[0], 7);
     config_deinit(&c);
@@ -251,6 +257,20 @@ static void test_groups_come_before_who_is_in_them_and_promises_add_up(void **st
     config_deinit(&c);
 }
 
+static void test_there_can_be_a_high_and_a_weight(void **state)
+{
+    (void)state;
+    struct config c;
+    assert_int_equal(read_text(&c, "tenant \"a\" { max = \"1G\" high = \"256M\" weight = 10000 }\n"
+                                   "tenant \"b\" { max = \"1G\" }\n"),
+                     0);
+    assert_int_equal(c.tenants[0].wish.limits.high_bytes, MIB(256));
+    assert_int_equal(c.tenants[0].wish.limits.weight, 10000);
+    assert_true(c.tenants[1].wish.limits.high_bytes == HIGH_NONE);
+    assert_int_equal(c.tenants[1].wish.limits.weight, WEIGHT_DEFAULT);
+    config_deinit(&c);
+}
+
 static void test_memory_can_be_ready_and_its_pages_huge(void **state)
 {
     (void)state;
@@ -294,7 +314,7 @@ static void test_without_words_there_is_one_tenant_with_half_of_memory(void **st
     assert_int_equal(c.capacity_bytes, GIB(4));
     assert_int_equal(c.n_tenants, 1);
     assert_string_equal(c.tenants[0].name, "default");
-    assert_int_equal(c.tenants[0].wish.max_bytes, GIB(4));
+    assert_int_equal(c.tenants[0].wish.limits.max_bytes, GIB(4));
     config_deinit(&c);
 }
 
@@ -305,7 +325,7 @@ static void test_capacity_is_never_more_than_can_be_backed(void **state)
     assert_int_equal(config_complete(&c, GIB(16) + 777), 0);
     assert_int_equal(c.capacity_bytes, GIB(15));
     assert_int_equal(c.asked_bytes, GIB(200));
-    assert_int_equal(c.tenants[0].wish.max_bytes, GIB(15));
+    assert_int_equal(c.tenants[0].wish.limits.max_bytes, GIB(15));
     config_deinit(&c);
     c = (struct config){.capacity_bytes = GIB(15)};
     assert_int_equal(config_complete(&c, GIB(16)), 0);
@@ -389,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_a_file_says_capacity_tenants_and_who_may),
         cmocka_unit_test(test_what_is_wrong_is_said_in_a_sentence_with_its_line),
         cmocka_unit_test(test_groups_come_before_who_is_in_them_and_promises_add_up),
+        cmocka_unit_test(test_there_can_be_a_high_and_a_weight),
         cmocka_unit_test(test_memory_can_be_ready_and_its_pages_huge),
         cmocka_unit_test(test_a_tenant_twice_is_refused),
         cmocka_unit_test(test_a_file_that_is_not_there_is_an_error),

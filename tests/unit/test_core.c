@@ -59,7 +59,7 @@ static void start_wish(struct tenant_wish wish, uint64_t capacity_bytes)
 
 static void start(uint64_t max_bytes, uint64_t capacity_bytes)
 {
-    start_wish((struct tenant_wish){.max_bytes = max_bytes}, capacity_bytes);
+    start_wish((struct tenant_wish){.limits.max_bytes = max_bytes}, capacity_bytes);
 }
 
 /* ---- peers ---- */
@@ -443,7 +443,7 @@ static void test_who_reads_is_given_what_lasts_and_roots(void **state)
     struct fake a, reader, looker;
     struct msg_request look = {.op = MSG_LOOK}, map = {.op = MSG_MAP_SEGMENT};
     struct msg_request root = {.op = MSG_ROOT};
-    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(8)}, BIG_BYTES);
+    start_wish((struct tenant_wish){.limits.max_bytes = MIB(64), .ready_bytes = MIB(8)}, BIG_BYTES);
     attach(&a);
     pass(SECOND + 1);
     assert_true(w.tenant->n_slots > 0 && !w.tenant->segs[0]->is_known);
@@ -537,7 +537,7 @@ static void test_a_users_own_tenant_comes_with_its_user_alone(void **state)
     assert_int_equal(bob.session.client->tenant, again.session.client->tenant);
     assert_int_not_equal(bob.session.client->tenant, eve.session.client->tenant);
     assert_string_equal(eve.session.client->tenant->name, "user-4243");
-    assert_int_equal(bob.session.client->tenant->budget.max_bytes, MIB(1));
+    assert_int_equal(bob.session.client->tenant->budget.limits.max_bytes, MIB(1));
     assert_int_equal(ask_tenant_as(EVE, MSG_ATTACH, "user-4242"), -EACCES);
     refuse_to_make(EVE, "user-bob", -EACCES, "that of user 4243 is \"user-4243\"");
     attach_as(&root, 0, "user-4242");
@@ -641,12 +641,12 @@ static void test_reloading_changes_users_own_tenants(void **state)
     attach_as(&bob, BOB, "");
     struct tenant *t = bob.session.client->tenant;
     configure("tenant \"user-%u\" { max = \"2M\" read_users = {\"7\"} }\n");
-    assert_int_equal(t->budget.max_bytes, MIB(2));
+    assert_int_equal(t->budget.limits.max_bytes, MIB(2));
     assert_int_equal(t->control->header.max_bytes, MIB(2));
     assert_int_equal(ask_tenant_as(7, MSG_LOOK, "user-4242"), 0);
     configure("tenant \"t\" { max = \"1M\" }\n");
     assert_true(t->is_forgotten);
-    assert_int_equal(t->budget.max_bytes, 0);
+    assert_int_equal(t->budget.limits.max_bytes, 0);
     assert_int_equal(ask_tenant_as(BOB, MSG_ATTACH, "user-4242"), -ENOENT);
     configure("tenant \"u.%u\" { max = \"3M\" }\n"); /* is another one */
     assert_true(t->is_forgotten);
@@ -654,7 +654,7 @@ static void test_reloading_changes_users_own_tenants(void **state)
     assert_false(t->is_forgotten);
     assert_int_equal(ask_tenant_as(BOB, MSG_ATTACH, "user-4242"), 0);
     configure(OWN_1M "tenant \"user-4242\" { max = \"4M\" users = {\"4243\"} }\n");
-    assert_int_equal(t->budget.max_bytes, MIB(4));
+    assert_int_equal(t->budget.limits.max_bytes, MIB(4));
     assert_int_equal(ask_tenant_as(BOB, MSG_ATTACH, "user-4242"), -EACCES);
     assert_int_equal(ask_tenant_as(EVE, MSG_ATTACH, "user-4242"), 0);
     kill_it(&bob);
@@ -2290,7 +2290,7 @@ static void test_what_is_ready_is_what_the_next_grants_take(void **state)
     (void)state;
     struct fake f;
     bool is_prepared;
-    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(48)}, BIG_BYTES);
+    start_wish((struct tenant_wish){.limits.max_bytes = GIB(1), .ready_bytes = MIB(48)}, BIG_BYTES);
     attach(&f);
     assert_true(prepared() >= MIB(48) && prepared() < MIB(56));
     assert_true(resident() >= MIB(48));
@@ -2354,7 +2354,7 @@ static void test_what_nobody_came_for_decays_and_what_is_ready_stays(void **stat
     struct fake f;
     bool is_prepared;
     for (unsigned ready = 0; ready < 2; ready++) {
-        struct tenant_wish wish = {.max_bytes = GIB(1), .ready_bytes = ready * MIB(24)};
+        struct tenant_wish wish = {.limits.max_bytes = GIB(1), .ready_bytes = ready * MIB(24)};
         start_wish(wish, BIG_BYTES);
         attach(&f);
         while (granted() < DEMAND_FROM / UNIT_BYTES || prepared() == 0) /* 0: segments are full */
@@ -2383,7 +2383,7 @@ static void test_what_is_ready_is_never_punched(void **state)
     (void)state;
     struct fake f;
     struct block b;
-    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(96)}, BIG_BYTES);
+    start_wish((struct tenant_wish){.limits.max_bytes = GIB(1), .ready_bytes = MIB(96)}, BIG_BYTES);
     attach(&f);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(grow_as(&f, 8192, true, 0, 0, &b), 0);
@@ -2411,7 +2411,8 @@ static void test_used_memory_is_ready_again_by_and_by(void **state)
     (void)state;
     struct fake f;
     struct block b[32];
-    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(32)}, BIG_BYTES);
+    start_wish((struct tenant_wish){.limits.max_bytes = MIB(64), .ready_bytes = MIB(32)},
+               BIG_BYTES);
     attach(&f);
     unsigned n = 0;
     while (n < ARRAY_LEN(b) && grow_as(&f, 256, true, 0, 0, &b[n]) == 0)
@@ -2508,7 +2509,7 @@ static void test_ready_ends_at_max_and_at_the_capacity(void **state)
     struct fake f;
     for (unsigned i = 0; i < 2; i++) {
         uint64_t n = 0;
-        start_wish((struct tenant_wish){.max_bytes = sizes[i][0], .ready_bytes = MIB(40)},
+        start_wish((struct tenant_wish){.limits.max_bytes = sizes[i][0], .ready_bytes = MIB(40)},
                    sizes[i][1]);
         attach(&f);
         assert_true(w.core.ledger.charged_bytes <= MIB(40));
@@ -2541,9 +2542,9 @@ static void test_what_is_only_ready_yields_to_other_tenants(void **state)
     (void)state;
     struct fake idle, user, admin;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct tenant_wish wish = {.limits.max_bytes = MIB(64)};
     struct msg_request drop = {.op = MSG_TENANT_DROP};
-    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(56)}, MIB(64));
+    start_wish((struct tenant_wish){.limits.max_bytes = MIB(64), .ready_bytes = MIB(56)}, MIB(64));
     assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
     struct tenant *other = core_find_tenant(&w.core, "other");
     attach(&idle);
@@ -2577,8 +2578,9 @@ static void test_what_is_ready_of_a_promise_does_not_yield(void **state)
     (void)state;
     struct fake idle, user;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(64)}, promised = {.max_bytes = MIB(64)};
-    promised.min_bytes = MIB(32);
+    struct tenant_wish wish = {.limits.max_bytes = MIB(64)},
+                       promised = {.limits.max_bytes = MIB(64)};
+    promised.limits.min_bytes = MIB(32);
     promised.ready_bytes = MIB(28);
     start_wish(promised, MIB(64));
     assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
@@ -2601,7 +2603,7 @@ static void test_what_was_granted_does_not_yield_and_what_is_mapped_stays_charge
     (void)state;
     struct fake a, user, looker;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct tenant_wish wish = {.limits.max_bytes = MIB(64)};
     struct msg_request look = {.op = MSG_LOOK};
     struct msg_request map = {.op = MSG_MAP_SEGMENT, .map_segment = {.slot = 1}};
     start(MIB(64), MIB(64));
@@ -2656,7 +2658,7 @@ static int retire(struct fake *f, uint32_t slot, bool done)
 static void start_retiring(struct fake one[2], struct fake *user)
 {
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct tenant_wish wish = {.limits.max_bytes = MIB(64)};
     struct block b;
     start(MIB(64), MIB(64));
     assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
@@ -2762,7 +2764,7 @@ static void test_who_dies_has_let_go(void **state)
     end_retiring(one, &user);
 }
 
-/* In steps; in the end all that was ready has gone. */
+/* In steps; in the end all that was ready has gone, but for what would not help. */
 static void grow_until_all_has_yielded(const char *ready, const char *growing)
 {
     struct fake idle, user;
@@ -2777,8 +2779,8 @@ static void grow_until_all_has_yielded(const char *ready, const char *growing)
         n_yields += t->budget.charged_bytes < charged;
         assert_true(ticks_until_asleep(10) < 10);
     } while (++n < 200);
-    assert_int_equal(t->budget.charged_bytes, 0);
-    if (n_yields > 10)
+    assert_true(t->budget.charged_bytes < MIB(2));
+    if (n_yields > 40) /* a 16th of a share at a time */
         fail_msg("yielded %u times", n_yields);
     kill_it(&idle);
     kill_it(&user);
@@ -2788,7 +2790,7 @@ static void test_who_had_to_yield_does_not_take_it_all_again(void **state)
 {
     (void)state;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(256), .ready_bytes = MIB(240)}, plain = wish;
+    struct tenant_wish wish = {.limits.max_bytes = MIB(256), .ready_bytes = MIB(240)}, plain = wish;
     plain.ready_bytes = 0;
     start_wish(wish, MIB(256));
     assert_int_equal(core_add_tenant(&w.core, "other", &plain, &none), 0);
@@ -2806,10 +2808,10 @@ static void test_what_is_being_made_ready_yields_too(void **state)
     (void)state;
     struct fake idle, user;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct tenant_wish wish = {.limits.max_bytes = MIB(64)};
     struct msg_request req = {.op = MSG_GROW, .grow = {.n_units = MIB(60) / UNIT_BYTES}};
     req.grow.exact = true;
-    start_wish((struct tenant_wish){.max_bytes = MIB(64)}, MIB(64));
+    start_wish((struct tenant_wish){.limits.max_bytes = MIB(64)}, MIB(64));
     assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
     attach(&idle);
     attach_to(&user, "other");
@@ -2839,9 +2841,9 @@ static void test_what_is_being_kept_to_be_ready_yields_too(void **state)
     (void)state;
     struct fake idle, user;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct tenant_wish wish = {.limits.max_bytes = MIB(64)};
     struct msg_request req = {.op = MSG_GROW, .serial = 1000};
-    start_wish((struct tenant_wish){.max_bytes = MIB(64)}, MIB(64));
+    start_wish((struct tenant_wish){.limits.max_bytes = MIB(64)}, MIB(64));
     assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
     attach(&idle);
     attach_to(&user, "other");
@@ -2865,8 +2867,8 @@ static void test_what_could_not_be_kept_to_be_ready_yields_too(void **state)
     (void)state;
     struct fake idle, user;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(64)};
-    start_wish((struct tenant_wish){.max_bytes = MIB(64)}, MIB(64));
+    struct tenant_wish wish = {.limits.max_bytes = MIB(64)};
+    start_wish((struct tenant_wish){.limits.max_bytes = MIB(64)}, MIB(64));
     assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
     attach(&idle);
     attach_to(&user, "other");
@@ -2890,7 +2892,7 @@ static void test_what_is_only_ready_yields_to_others_of_its_group(void **state)
     (void)state;
     struct fake idle, user;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(64)};
+    struct tenant_wish wish = {.limits.max_bytes = MIB(64)};
     start(MIB(64), BIG_BYTES);
     assert_int_equal(core_add_tenant(&w.core, "t/other", &wish, &none), 0);
     wish.ready_bytes = MIB(48);
@@ -2916,8 +2918,9 @@ static void test_what_is_ready_does_not_go_in_vain_for_a_groups_promise(void **s
     static const char *const names[] = {"t/one", "t/two"};
     struct fake idle[2], user;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(64)};
-    start_wish((struct tenant_wish){.min_bytes = MIB(40), .max_bytes = MIB(64)}, MIB(64));
+    struct tenant_wish wish = {.limits.max_bytes = MIB(64)};
+    start_wish((struct tenant_wish){.limits.min_bytes = MIB(40), .limits.max_bytes = MIB(64)},
+               MIB(64));
     assert_int_equal(core_add_tenant(&w.core, "other", &wish, &none), 0);
     wish.ready_bytes = MIB(28);
     for (int i = 0; i < 2; i++) {
@@ -2946,8 +2949,9 @@ static void test_what_is_only_ready_makes_room_for_one_large_block(void **state)
     struct fake f;
     struct block b;
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
-        start_wish((struct tenant_wish){.max_bytes = cases[i].max, .ready_bytes = cases[i].ready},
-                   BIG_BYTES);
+        start_wish(
+            (struct tenant_wish){.limits.max_bytes = cases[i].max, .ready_bytes = cases[i].ready},
+            BIG_BYTES);
         attach(&f);
         assert_true(prepared() >= cases[i].ready);
         uint32_t n = (uint32_t)(cases[i].block / UNIT_BYTES);
@@ -2979,8 +2983,9 @@ static void test_an_idle_daemon_sleeps_whatever_is_to_be_ready(void **state)
     struct block b[256];
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         unsigned n = 0;
-        start_wish((struct tenant_wish){.max_bytes = cases[i].max, .ready_bytes = cases[i].ready},
-                   cases[i].capacity);
+        start_wish(
+            (struct tenant_wish){.limits.max_bytes = cases[i].max, .ready_bytes = cases[i].ready},
+            cases[i].capacity);
         assert_int_equal(tenant_open(w.tenant), 0);
         w.tenant->pages = cases[i].pages;
         attach(&f);
@@ -3014,7 +3019,8 @@ static void test_who_grows_and_releases_pays_for_few_looks(void **state)
     struct fake f;
     struct block b;
     for (unsigned i = 0; i < ARRAY_LEN(ready); i++) {
-        start_wish((struct tenant_wish){.max_bytes = MIB(128), .ready_bytes = ready[i]}, BIG_BYTES);
+        start_wish((struct tenant_wish){.limits.max_bytes = MIB(128), .ready_bytes = ready[i]},
+                   BIG_BYTES);
         attach(&f);
         assert_true(ticks_until_asleep(20) < 20);
         uint64_t n_looks = w.tenant->prepare.n_looks;
@@ -3036,7 +3042,8 @@ static void test_as_much_stays_ready_in_pieces_as_in_one(void **state)
     struct fake f;
     struct block b;
     uint32_t n = 0;
-    start_wish((struct tenant_wish){.max_bytes = MIB(64), .ready_bytes = MIB(16)}, BIG_BYTES);
+    start_wish((struct tenant_wish){.limits.max_bytes = MIB(64), .ready_bytes = MIB(16)},
+               BIG_BYTES);
     attach(&f);
     static struct block held[MIB(64) / UNIT_BYTES];
     while (grow_as(&f, 1, true, 0, 0, &b) == 0) {
@@ -3061,7 +3068,7 @@ static void test_nothing_is_prepared_for_nobody(void **state)
     (void)state;
     struct fake f, looker;
     struct msg_request look = {.op = MSG_LOOK};
-    start_wish((struct tenant_wish){.max_bytes = GIB(1), .ready_bytes = MIB(24)}, BIG_BYTES);
+    start_wish((struct tenant_wish){.limits.max_bytes = GIB(1), .ready_bytes = MIB(24)}, BIG_BYTES);
     connect_as(&looker, 0);
     strcpy(look.look.tenant, "t");
     assert_int_equal(ask(&looker, look), 0);
@@ -3086,7 +3093,7 @@ static void test_pages_are_what_the_daemon_believes_of_them(void **state)
         struct block held[64];
         unsigned n_held = 0;
         srand(seed);
-        start_wish((struct tenant_wish){.max_bytes = MIB(96), .ready_bytes = MIB(4 + seed)},
+        start_wish((struct tenant_wish){.limits.max_bytes = MIB(96), .ready_bytes = MIB(4 + seed)},
                    BIG_BYTES);
         assert_int_equal(tenant_open(w.tenant), 0);
         w.tenant->pages = seed > 4 ? PAGES_THP : PAGES_4K;
@@ -3164,7 +3171,7 @@ static void test_ready_memory_goes_to_and_fro_and_nothing_is_lost(void **state)
     for (unsigned seed = 1; seed <= 12; seed++) {
         static struct side sides[2];
         struct access_list none = {0};
-        struct tenant_wish wish = {.max_bytes = MIB(64), .ready_bytes = MIB(40)};
+        struct tenant_wish wish = {.limits.max_bytes = MIB(64), .ready_bytes = MIB(40)};
         memset(sides, 0, sizeof(sides));
         srand(seed);
         start_wish(wish, MIB(64));
@@ -3227,12 +3234,12 @@ static void map_in_vain(struct fake *f, const char *tenant, uint64_t bytes)
 
 static uint32_t n_retiring(const char *tenant)
 {
-    return core_find_tenant(&w.core, tenant)->retire.n_retiring;
+    return core_find_tenant(&w.core, tenant)->n_retiring;
 }
 
 static void start_three(uint64_t max_bytes, uint64_t capacity_bytes)
 {
-    struct tenant_wish wish = {.max_bytes = MIB(256)};
+    struct tenant_wish wish = {.limits.max_bytes = MIB(256)};
     struct access_list none = {0};
     start(max_bytes, capacity_bytes);
     assert_int_equal(core_add_tenant(&w.core, "asleep", &wish, &none), 0);
@@ -3443,8 +3450,8 @@ static void draw_config(struct config *ret)
             continue;
         struct config_tenant *plan = &ret->tenants[ret->n_tenants++];
         strcpy(plan->name, place_names[i]);
-        plan->wish.min_bytes = rand() % 2 ? 0 : MIB((uint64_t)rand() % 16);
-        plan->wish.max_bytes = plan->wish.min_bytes + MIB(4 + (uint64_t)rand() % 60);
+        plan->wish.limits.min_bytes = rand() % 2 ? 0 : MIB((uint64_t)rand() % 16);
+        plan->wish.limits.max_bytes = plan->wish.limits.min_bytes + MIB(4 + (uint64_t)rand() % 60);
         plan->wish.ready_bytes = rand() % 2 ? 0 : MIB((uint64_t)rand() % 4);
         for (unsigned k = 0; k + 1 < ret->n_tenants; k++)
             if (group != i && strcmp(ret->tenants[k].name, place_names[group]) == 0) {
@@ -3454,7 +3461,7 @@ static void draw_config(struct config *ret)
     }
     if (rand() % 4 > 0) {
         strcpy(ret->own.name, is_there[0] && rand() % 2 ? "a/%u" : "own-%u");
-        ret->own.wish.max_bytes = MIB(1 + (uint64_t)rand() % 30);
+        ret->own.wish.limits.max_bytes = MIB(1 + (uint64_t)rand() % 30);
         if (ret->own.name[0] == 'a') {
             ret->tenants[0].is_group = true;
             ret->tenants[0].wish.ready_bytes = 0;

@@ -12,7 +12,7 @@ static void begin(struct budget *b, struct ledger *ledger, struct budget *parent
                   uint64_t min_bytes, uint64_t max_bytes)
 {
     budget_init(b, ledger, parent);
-    budget_set(b, min_bytes, max_bytes);
+    budget_set(b, &(struct limits){.min_bytes = min_bytes, .max_bytes = max_bytes});
 }
 
 static void test_a_budget_is_a_wall(void **state)
@@ -221,10 +221,10 @@ static void test_limits_change_and_nothing_is_taken(void **state)
     begin(&a, &ledger, NULL, 0, 100);
     begin(&b, &ledger, NULL, 0, 100);
     assert_int_equal(budget_charge(&a, 80), 0);
-    budget_set(&a, 0, 50);
+    budget_set(&a, &(struct limits){.min_bytes = 0, .max_bytes = 50});
     assert_int_equal(a.charged_bytes, 80);
     assert_int_equal(budget_left(&a), 0);
-    budget_set(&b, 60, 100); /* of which 20 are there */
+    budget_set(&b, &(struct limits){.min_bytes = 60, .max_bytes = 100}); /* of which 20 are there */
     assert_int_equal(budget_charge(&b, 21), -ENOMEM);
     assert_int_equal(budget_charge(&b, 20), 0);
     budget_refund(&a, 40);

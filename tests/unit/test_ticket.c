@@ -7,7 +7,6 @@
 #include <string.h>
 #include <cmocka.h>
 
-
 #include "daemon/dispatch.h"
 #include "daemon/tenant.h"
 #include "daemon/ticket.h"
@@ -23,7 +22,7 @@
 static void add_tenant(const char *name, uint64_t min_bytes, uint64_t max_bytes)
 {
     struct access_list none = {0};
-    struct tenant_wish wish = {.min_bytes = min_bytes, .max_bytes = max_bytes};
+    struct tenant_wish wish = {.limits.min_bytes = min_bytes, .limits.max_bytes = max_bytes};
     assert_int_equal(core_add_tenant(&w.core, name, &wish, &none), 0);
 }
 
@@ -309,7 +308,7 @@ static void test_what_is_under_way_for_the_first_is_not_taken_by_others(void **s
     (void)state;
     struct fake x, b, c;
     struct access_list none = {0};
-    struct tenant_wish wish = {.max_bytes = MIB(16), .ready_bytes = MIB(3)};
+    struct tenant_wish wish = {.limits.max_bytes = MIB(16), .ready_bytes = MIB(3)};
     start(0, MIB(16));
     add_tenant("x", 0, MIB(16));
     assert_int_equal(core_add_tenant(&w.core, "t", &wish, &none), 0);
@@ -422,7 +421,7 @@ static void test_a_raised_max_serves_and_a_lowered_one_refuses(void **state)
     (void)state;
     struct fake a, b;
     struct block rest[100];
-    struct tenant_wish more = {.max_bytes = MIB(16)}, less = {.max_bytes = MIB(4)};
+    struct tenant_wish more = {.limits.max_bytes = MIB(16)}, less = {.limits.max_bytes = MIB(4)};
     start(MIB(8), BIG_BYTES);
     attach(&a);
     attach(&b);

@@ -112,20 +112,29 @@ int json_print_survey(FILE *to, const struct survey *survey)
                                "tenants", tenants));
 }
 
+/* None is null. */
+static json_t *high_of(const struct survey_tenant *t)
+{
+    return t->high_bytes == UINT64_MAX ? json_null() : json_integer((json_int_t)t->high_bytes);
+}
+
 static json_t *memory_of(const struct survey_tenant *t)
 {
     if (t->error)
         return error_of(t->name, t->error, t->why);
     if (t->is_group)
-        return json_pack("{s:o, s:b, s:I, s:I, s:I}", "name", name_of(t->name), "group", 1,
-                         "min_bytes", (json_int_t)t->min_bytes, "max_bytes",
-                         (json_int_t)t->max_bytes, "sealed_bytes", (json_int_t)t->sealed_bytes);
-    return json_pack("{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s}", "name", name_of(t->name),
-                     "min_bytes", (json_int_t)t->min_bytes, "max_bytes", (json_int_t)t->max_bytes,
-                     "granted_bytes", (json_int_t)t->granted_bytes, "sealed_bytes",
-                     (json_int_t)t->sealed_bytes, "ready_bytes", (json_int_t)t->ready_bytes,
-                     "prepared_bytes", (json_int_t)t->prepared_bytes, "pages",
-                     survey_pages(t->pages), "pages_wanted", survey_pages(t->pages_wanted),
+        return json_pack("{s:o, s:b, s:I, s:o, s:I, s:I, s:I}", "name", name_of(t->name), "group",
+                         1, "min_bytes", (json_int_t)t->min_bytes, "high_bytes", high_of(t),
+                         "max_bytes", (json_int_t)t->max_bytes, "weight", (json_int_t)t->weight,
+                         "sealed_bytes", (json_int_t)t->sealed_bytes);
+    return json_pack("{s:o, s:I, s:o, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s}",
+                     "name", name_of(t->name), "min_bytes", (json_int_t)t->min_bytes, "high_bytes",
+                     high_of(t), "max_bytes", (json_int_t)t->max_bytes, "weight",
+                     (json_int_t)t->weight, "pressure", survey_pressure(t->pressure), "over_bytes",
+                     (json_int_t)t->over_bytes, "granted_bytes", (json_int_t)t->granted_bytes,
+                     "sealed_bytes", (json_int_t)t->sealed_bytes, "ready_bytes",
+                     (json_int_t)t->ready_bytes, "prepared_bytes", (json_int_t)t->prepared_bytes,
+                     "pages", survey_pages(t->pages), "pages_wanted", survey_pages(t->pages_wanted),
                      "pages_possible", survey_pages(t->pages_possible));
 }
 

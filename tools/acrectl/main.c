@@ -100,10 +100,23 @@ static void add_pages(struct table *table, const struct survey_tenant *t)
         table_add(table, "%s", survey_pages(t->pages));
 }
 
+/* Why it should have less, and how much. */
+static void add_pressure(struct table *table, const struct survey_tenant *t)
+{
+    char text[24];
+
+    if (t->pressure == PRESSURE_NONE)
+        table_add(table, "-");
+    else
+        table_add(table, "%s: %s over", survey_pressure(t->pressure),
+                  table_bytes(text, t->over_bytes));
+}
+
 static void print_memory(const struct survey *survey)
 {
-    static const char *const heads[] = {"<TENANT", "MIN",   "MAX",      "SEALED",
-                                        "GRANTED", "READY", "PREPARED", "<PAGES"};
+    static const char *const heads[] = {"<TENANT",  "MIN",       "HIGH",    "MAX",
+                                        "WEIGHT",   "SEALED",    "GRANTED", "READY",
+                                        "PREPARED", "<PRESSURE", "<PAGES"};
     struct table table;
     char text[TABLE_CELL_BYTES];
 
@@ -114,16 +127,22 @@ static void print_memory(const struct survey *survey)
             continue;
         table_add(&table, "%s", table_printable(text, sizeof(text), t->name));
         table_add_bytes(&table, t->min_bytes);
+        if (t->high_bytes == UINT64_MAX)
+            table_add(&table, "-");
+        else
+            table_add_bytes(&table, t->high_bytes);
         table_add_bytes(&table, t->max_bytes);
+        table_add(&table, "%u", t->weight);
         table_add_bytes(&table, t->sealed_bytes);
         if (t->is_group) {
-            for (int k = 0; k < 4; k++)
-                table_add(&table, k < 3 ? "-" : "(all below it)");
+            for (int k = 0; k < 5; k++)
+                table_add(&table, k < 4 ? "-" : "(all below it)");
             continue;
         }
         table_add_bytes(&table, t->granted_bytes);
         table_add_bytes(&table, t->ready_bytes);
         table_add_bytes(&table, t->prepared_bytes);
+        add_pressure(&table, t);
         add_pages(&table, t);
     }
     if (table.n_cells > 0)

@@ -45,7 +45,11 @@ static int read_header(struct look *l)
         return r;
     l->n_slots = MIN(h.n_slots, HEAP_SLOTS);
     l->tenant->min_bytes = h.min_bytes;
+    l->tenant->high_bytes = h.high_bytes;
     l->tenant->max_bytes = h.max_bytes;
+    l->tenant->weight = h.weight;
+    l->tenant->pressure = h.pressure;
+    l->tenant->over_bytes = h.over_bytes;
     l->tenant->granted_bytes = h.granted_bytes;
     l->tenant->sealed_bytes = h.sealed_bytes;
     l->tenant->ready_bytes = h.ready_bytes;
@@ -304,7 +308,9 @@ static int add_group(struct survey *survey, struct peer *peer, const struct msg_
     if (t) {
         t->is_group = true;
         t->min_bytes = what->min_bytes;
+        t->high_bytes = what->high_bytes;
         t->max_bytes = what->max_bytes;
+        t->weight = what->weight;
         t->sealed_bytes = what->total_bytes;
     }
     return 0;
@@ -360,6 +366,13 @@ void survey_deinit(struct survey *survey)
 const char *survey_pages(uint32_t kind)
 {
     return kind == PAGES_4K ? "4k" : kind == PAGES_THP ? "thp" : "?";
+}
+
+const char *survey_pressure(uint32_t level)
+{
+    static const char *const names[] = {"none", "high", "share", "max"};
+
+    return level < ARRAY_LEN(names) ? names[level] : "of another kind";
 }
 
 uint64_t survey_published_bytes(const struct survey_tenant *tenant)

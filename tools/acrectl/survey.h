@@ -25,9 +25,12 @@ struct survey_tenant {
     int error; /* then nothing below is known, and why says it */
     char why[MSG_TEXT_BYTES];
     bool is_group; /* of tenants: only what follows in this line is known */
-    uint64_t min_bytes, max_bytes, sealed_bytes;
+    uint64_t min_bytes, high_bytes, max_bytes, sealed_bytes; /* high UINT64_MAX: none */
+    uint32_t weight;
     uint64_t granted_bytes, resident_bytes;
     uint64_t ready_bytes, prepared_bytes;
+    uint64_t over_bytes;                          /* more than it should have, says pressure */
+    uint32_t pressure;                            /* enum pressure_level, or of a newer daemon */
     uint32_t pages, pages_wanted, pages_possible; /* enum pages_kind, or of a newer daemon */
     uint64_t largest_free_bytes;                  /* in one piece, of the segments that there are */
     uint64_t new_block_bytes;                     /* a new segment could hold a block of so many */
@@ -58,5 +61,7 @@ uint64_t survey_largest_bytes(const struct survey_tenant *tenant);
 
 /* "4k", "thp" */
 const char *survey_pages(uint32_t kind);
+/* "none", "high", "share", "max" */
+const char *survey_pressure(uint32_t level);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "shm/base.h"
 
-#define TABLE_COLUMNS_MAX 10u
+#define TABLE_COLUMNS_MAX 12u
 #define TABLE_CELL_BYTES  128u
 
 struct table {

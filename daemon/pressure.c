@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pressure, theory. Three limits say that a tenant has too much, the gravest first:
+ *
+ *   MAX     a wall that was moved below what it has, or its group has;
+ *   SHARE   others want memory, and it uses more than its share (share.c);
+ *   HIGH    it, or its group, has more than its high.
+ *
+ * The level and the bytes stand in the control page, always as of the last look. Of what a group
+ * has too much, each below it has a part: as large as its part of what the group has.
+ *
+ * WHO HEARS, AND WHEN: at once, when the level rises, or when there is a quarter more to give than
+ * was said; else once in AGAIN_NS at most, as long as something happens there, and when it is over. So a tenant that does
+ * what it is told hears once, and one that cannot is not kept awake.
+ *
+ * COST. A look at each open tenant, and at the groups above it.
+ */
+#include "daemon/pressure.h"
+
+#define AGAIN_NS 1000000000ull
+
+struct excess {
+    enum pressure_level level;
+    uint64_t bytes;
+};
+
+/* The tenant's part of what it and the groups above it have beyond a limit. */
+static uint64_t part_above(const struct budget *budget, bool is_max)
+{
+    uint64_t part_bytes = 0;
+    for (const struct budget *b = budget; b; b = b->parent) {
+        uint64_t limit_bytes = is_max ? b->limits.max_bytes : b->limits.high_bytes;
+        if (b->total_bytes <= limit_bytes)
+            continue;
+        double part = (double)budget->charged_bytes / (double)b->total_bytes;
+        part_bytes =
+            MAX(part_bytes, (uint64_t)(part * (double)(b->total_bytes - limit_bytes) + 0.5));
+    }
+    return part_bytes;
+}
+
+static struct excess find_excess(const struct tenant *t, bool is_scarce)
+{
+    const struct share *s = &t->budget.share;
+    struct excess e = {PRESSURE_MAX, part_above(&t->budget, true)};
+    if (e.bytes == 0 && is_scarce && s->use_bytes > s->fair_bytes)
+        e = (struct excess){PRESSURE_SHARE, s->use_bytes - s->fair_bytes};
+    if (e.bytes == 0)
+        e = (struct excess){PRESSURE_HIGH, part_above(&t->budget, false)};
+    if (e.bytes == 0)
+        e.level = PRESSURE_NONE;
+    return e;
+}
+
+static bool is_news(const struct tenant *t, const struct excess *e)
+{
+    const struct pressure *p = &t->pressure;
+    if (e->level == PRESSURE_NONE)
+        return p->heard_level != PRESSURE_NONE;
+    return e->level > p->heard_level || e->bytes > p->heard_bytes + p->heard_bytes / 4 ||
+           t->core->now_ns >= p->heard_ns + AGAIN_NS;
+}
+
+static void tell(struct tenant *t, const struct excess *e)
+{
+    struct control_header *h = &t->control->header;
+    t->pressure.level = e->level;
+    t->pressure.over_bytes = e->bytes;
+    __atomic_store_n(&h->over_bytes, e->bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&h->pressure, e->level, __ATOMIC_RELEASE);
+    t->pressure.is_news = is_news(t, e);
+    if (!t->pressure.is_news)
+        return;
+    t->pressure.heard_level = e->level;
+    t->pressure.heard_bytes = e->bytes;
+    t->pressure.heard_ns = t->core->now_ns;
+}
+
+void pressure_tell(struct core *core, bool is_scarce)
+{
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[i];
+        if (!t->is_open)
+            continue;
+        struct excess e = find_excess(t, is_scarce);
+        tell(t, &e);
+    }
+}

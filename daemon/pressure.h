@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pressure.h - which tenants have more than they should, and that they hear of it. */
+#ifndef ACRE_DAEMON_PRESSURE_H
+#define ACRE_DAEMON_PRESSURE_H
+
+#include "daemon/tenant.h"
+
+/* By their limits, and (is_scarce) by the shares as they were found last: what stands in the control
+ * pages; who has more to give than it was told is woken. */
+void pressure_tell(struct core *core, bool is_scarce);
+
+#endif

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Room, theory. A request fails at a wall; what others hold and do not use, or have beyond their
+ * share, would move it.
+ *
+ * WANTING. Who fails wants room, for WANT_NS after each failure: for what it asked, and for some
+ * more, not to fail with each block anew. A request may wait WAIT_NS for what others give, then no
+ * other one for WANT_NS.
+ *
+ * IDLE memory is for whoever wants it. Each tenant that could help is pressed: its clients give
+ * back what is idle when they next come by (pressure_seq), what they have not cut is taken
+ * (search.c), and of the segments that are empty then as many retire as are needed, the smallest
+ * that suffices, or the largest first. What a tenant was promised stays its own.
+ *
+ * SHARES. As long as anybody wants room, all are measured by their shares (share.c): who has more
+ * is told so (pressure.c), and nobody is granted a segment that leaves less than their share to
+ * others who want it. Who has its share already presses others once a second only: they would have
+ * empty pools all the time.
+ *
+ * HIGH and lowered MAX. Who is above gives up its own: its clients are pressed, its empty segments
+ * retire.
+ *
+ * COST. While room is wanted: every PUMP_NS a walk over all segments of all tenants, the shares, a
+ * walk more for each of the few for whom is chosen then, and 2 ms of search in one of the heaps that
+ * are pressed. While somebody is above its limits the same at each tick at which it has changed.
+ */
+#include "daemon/room.h"
+
+#include "daemon/memory.h"
+#include "daemon/pressure.h"
+#include "daemon/retire.h"
+#include "daemon/search.h"
+#include "daemon/share.h"
+#include "daemon/yield.h"
+#include "daemon/zombie.h"
+
+#define WAIT_NS     100000000ull
+#define WANT_NS     1000000000ull
+#define PUMP_NS     5000000ull
+#define ROOM_MIN    MIB(4)
+#define WANTING_MAX 8u /* for whom is chosen at a time */
+
+/* ---- shares ---- */
+
+static bool wants(const struct tenant *t)
+{
+    return t->core->now_ns < t->room.wanted_until_ns;
+}
+
+/* What it has, but for segments that could go at once. */
+static uint64_t use_of(const struct tenant *t)
+{
+    uint64_t bytes = t->budget.charged_bytes;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
+        const struct seg *seg = t->segs[slot];
+        if (seg && seg->is_kept && !seg->is_late && seg_n_free(seg) == seg_usable(seg))
+            bytes -= seg->shape.size_bytes;
+    }
+    return bytes;
+}
+
+static void find_shares(struct core *core)
+{
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[i];
+        struct share *s = &t->budget.share;
+        s->use_bytes = t->is_open ? use_of(t) : t->budget.charged_bytes;
+        s->want_bytes = wants(t) ? t->room.room_bytes : 0;
+        s->need_bytes = wants(t) ? t->room.need_bytes : 0;
+    }
+    share_all(&core->ledger);
+}
+
+static bool is_scarce(const struct core *core)
+{
+    return core->now_ns < core->wanted_until_ns;
+}
+
+/* For more than it needs: not for each block anew. */
+static uint64_t room_for(const struct tenant *to, uint64_t need_bytes)
+{
+    return MAX(MAX(need_bytes, ROOM_MIN), to->budget.charged_bytes / 4);
+}
+
+static bool others_want(const struct tenant *t)
+{
+    const struct core *core = t->core;
+    bool any = false;
+    for (uint32_t i = 0; is_scarce(core) && i < core->n_tenants; i++)
+        any |= core->tenants[i] != t && wants(core->tenants[i]);
+    return any;
+}
+
+uint64_t room_left(struct tenant *t, uint64_t need_bytes)
+{
+    const struct share *s = &t->budget.share;
+    struct room saved = t->room;
+    if (!others_want(t))
+        return UINT64_MAX;
+    t->room.wanted_until_ns = t->core->now_ns + 1;
+    t->room.room_bytes = MAX(saved.room_bytes, room_for(t, need_bytes));
+    t->room.need_bytes = need_bytes;
+    find_shares(t->core);
+    t->room = saved;
+    return s->reach_bytes - MIN(s->reach_bytes, t->budget.charged_bytes);
+}
+
+/* ---- segments ---- */
+
+/* What `to` still needs of others, beyond what is on its way. */
+static uint64_t shortage(const struct tenant *to)
+{
+    uint64_t left = MIN(budget_left(&to->budget), budget_capacity_left(&to->budget));
+    uint64_t coming = to->core->yielding_bytes + to->core->retiring_bytes;
+    uint64_t reach = to->budget.share.reach_bytes, has = to->budget.share.use_bytes;
+    uint64_t room = MIN(to->room.room_bytes, reach - MIN(reach, has));
+    return room - MIN(room, left + coming);
+}
+
+/* Would its memory help, and is it not what it has been promised? */
+static bool may_help(const struct tenant *t, const struct tenant *to)
+{
+    if (!t->is_open || t == to)
+        return t->is_open;
+    uint64_t need = to->room.room_bytes;
+    bool is_capacity = budget_capacity_left(&to->budget) < need;
+    bool is_group = budget_left(&to->budget) < need && budget_shares_wall(&t->budget, &to->budget);
+    return (is_capacity || is_group) && budget_spare(&t->budget, &to->budget) > 0;
+}
+
+static void choose_for(const struct tenant *to)
+{
+    struct tenant *owner;
+    struct seg *best;
+    uint64_t need;
+    while ((need = shortage(to)) > 0 && (best = yield_find(to, may_help, retire_may, need, &owner)))
+        retire_begin(owner, best);
+}
+
+static bool is_itself(const struct tenant *t, const struct tenant *to)
+{
+    return t == to && t->is_open;
+}
+
+static bool is_going(const struct seg *seg)
+{
+    return seg->is_retiring && !seg->is_late;
+}
+
+/* It is above a limit of its own. */
+static void choose_own(struct tenant *t)
+{
+    struct tenant *owner;
+    struct seg *best;
+    uint64_t over, going;
+    while ((over = t->pressure.over_bytes) > (going = yield_bytes(t, is_going)) &&
+           (best = yield_find(t, is_itself, retire_may, over - going, &owner)))
+        retire_begin(owner, best);
+}
+
+/* ---- pressing ---- */
+
+static const struct client nobody;
+
+static void press(struct tenant *t)
+{
+    struct control_header *h = &t->control->header;
+    if (t->core->now_ns < t->room.pressed_until_ns)
+        return;
+    t->room.pressed_until_ns = t->core->now_ns + WAIT_NS;
+    t->room.round = search_begin(t);
+    __atomic_store_n(&h->pressure_seq, h->pressure_seq + 1, __ATOMIC_RELEASE);
+}
+
+/* But for what is too little to be worth it. */
+static bool has_its_share(const struct tenant *t)
+{
+    const struct share *s = &t->budget.share;
+    return s->use_bytes + s->fair_bytes / 32 >= s->fair_bytes;
+}
+
+/* Its own tenant's clients are not pressed: what they have not cut has been taken already. False:
+ * there are no others. */
+static bool press_others(struct tenant *to)
+{
+    const struct core *core = to->core;
+    bool any = false;
+    if (core->now_ns < to->room.press_again_ns)
+        return true;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[i];
+        if (t == to || !may_help(t, to))
+            continue;
+        press(t);
+        any = true;
+    }
+    if (any)
+        to->room.press_again_ns = core->now_ns + (has_its_share(to) ? WANT_NS : WAIT_NS);
+    return any;
+}
+
+/* In one heap a turn: 2 ms. */
+static bool search(struct tenant *t)
+{
+    if (t->core->now_ns >= t->room.pressed_until_ns || t->search.n_rounds >= t->room.round)
+        return false;
+    while (t->search.n_rounds < t->room.round && search_step(t, &nobody))
+        ;
+    return true;
+}
+
+/* ---- the request ---- */
+
+/* Of retired segments that somebody may map yet: it may come back. */
+static uint64_t limbo_bytes(const struct tenant *t)
+{
+    uint64_t bytes = 0;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        bytes += t->is_limbo[slot] ? t->books->segment[slot].size_bytes : 0; /* 0 inside of one */
+    return bytes;
+}
+
+/* What it could have at most, if all others gave all they have. */
+static uint64_t most_for(struct tenant *to)
+{
+    struct budget *b = &to->budget;
+    uint64_t own_bytes = b->total_bytes - yield_bytes(to, retire_may) - limbo_bytes(to);
+    return MIN(budget_ceiling(b), b->limits.max_bytes - MIN(b->limits.max_bytes, own_bytes));
+}
+
+static void want(struct tenant *t, uint64_t need_bytes, uint64_t most_bytes)
+{
+    struct room *r = &t->room;
+    r->room_bytes = MAX(r->room_bytes, MIN(room_for(t, need_bytes), most_bytes));
+    r->need_bytes = need_bytes;
+    r->wanted_until_ns = t->core->now_ns + WANT_NS;
+    t->core->wanted_until_ns = r->wanted_until_ns;
+    room_look_at(t->core, t->core->now_ns + PUMP_NS);
+}
+
+static void share_out(struct core *core)
+{
+    find_shares(core);
+    pressure_tell(core, true);
+}
+
+bool room_wanted(const struct client *asking, uint64_t n_units)
+{
+    struct tenant *to = asking->tenant;
+    struct room *r = &to->room;
+    uint64_t now_ns = to->core->now_ns, need_bytes = n_units * UNIT_BYTES;
+    uint64_t most_bytes = most_for(to);
+    if (to->core->is_stopping || need_bytes > most_bytes)
+        return false;
+    want(to, need_bytes, most_bytes);
+    share_out(to->core);
+    choose_for(to);
+    bool may_come = press_others(to) || retire_others_map(to, asking) || limbo_bytes(to) > 0;
+    if (r->wait_until_ns == 0 && may_come && now_ns >= r->wait_again_ns) {
+        r->wait_until_ns = now_ns + WAIT_NS;
+        r->wait_again_ns = r->wait_until_ns + WANT_NS;
+    }
+    return now_ns < r->wait_until_ns;
+}
+
+void room_satisfied(struct tenant *t)
+{
+    struct room *r = &t->room;
+    if (t->n_waiters == 0 && t->tickets.n_waiting == 0)
+        r->wanted_until_ns = r->wait_until_ns = r->room_bytes = r->need_bytes = 0;
+}
+
+/* ---- in the loop ---- */
+
+/* Who waited for it is tried for the last time. */
+static void end_wait(struct tenant *t)
+{
+    memory_wake(t);
+    t->room.wait_until_ns = 0;
+}
+
+/* False: it wants nothing of others. */
+static bool pump_wanting(struct tenant *t, bool chooses)
+{
+    struct room *r = &t->room;
+    uint64_t now_ns = t->core->now_ns;
+    if (r->wait_until_ns > 0 && now_ns >= r->wait_until_ns)
+        end_wait(t);
+    if (r->wanted_until_ns == 0)
+        return false;
+    if (now_ns >= r->wanted_until_ns) {
+        r->wanted_until_ns = r->room_bytes = r->need_bytes = 0;
+        return false;
+    }
+    if (chooses) {
+        (void)press_others(t);
+        choose_for(t);
+    }
+    if (r->wait_until_ns > 0)
+        room_look_at(t->core, r->wait_until_ns);
+    return true;
+}
+
+/* Returns the bytes of segments that could go. */
+static uint64_t pump_giving(struct core *core)
+{
+    uint64_t n_bytes = 0;
+    bool has_searched = false, has_waiters = false;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[(core->room_next + i) % core->n_tenants];
+        if (!t->is_open)
+            continue;
+        retire_finish(t);
+        has_searched = has_searched || search(t);
+        has_waiters |= t->room.wait_until_ns > 0;
+        n_bytes += yield_bytes(t, retire_may);
+    }
+    if (has_waiters && core->zombies)
+        zombie_sweep(core);
+    return n_bytes;
+}
+
+/* Those above limits of their own. */
+static void relieve(struct core *core)
+{
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        struct tenant *t = core->tenants[i];
+        if (!t->is_open || t->pressure.over_bytes == 0 || t->pressure.level == PRESSURE_SHARE)
+            continue;
+        if (t->pressure.is_news)
+            press(t);
+        if (core->now_ns < t->room.pressed_until_ns)
+            room_look_at(core, core->now_ns + PUMP_NS);
+        choose_own(t);
+    }
+}
+
+void room_pump(struct core *core)
+{
+    uint32_t n_wanting = 0, next = core->room_next;
+    core->room_at_ns = UINT64_MAX;
+    uint64_t n_bytes = pump_giving(core);
+    if (is_scarce(core))
+        find_shares(core);
+    pressure_tell(core, is_scarce(core));
+    relieve(core);
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        uint32_t at = (next + i) % core->n_tenants;
+        bool chooses = n_bytes > 0 && n_wanting < WANTING_MAX;
+        if (!core->tenants[at]->is_open || !pump_wanting(core->tenants[at], chooses))
+            continue;
+        if (chooses)
+            core->room_next = at + 1;
+        n_wanting++;
+    }
+    if (n_wanting > 0) {
+        core->room_next++;
+        room_look_at(core, core->now_ns + PUMP_NS);
+    }
+}
+
+void room_tick(struct tenant *t)
+{
+    if (t->n_ticks > 0 && t->pressure.level != PRESSURE_NONE)
+        room_look_at(t->core, t->core->now_ns);
+}

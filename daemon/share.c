@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Shares, theory.
+ *
+ * MODEL. Each budget has been promised p (its min, or what those below it were promised, if that is
+ * more; less what it has given up and somebody may still map), and demands d: what it uses, and
+ * what it wants, within its max. What is beyond all promises is shared by weighted max-min
+ * fairness: a level L of bytes for each unit of weight rises until nothing is left, and
+ *
+ *     fair = p + L * weight, but not more than d, nor less than p,
+ *
+ * first for those without a group out of the capacity, then below each group out of its share. So
+ * nobody gets more than it demands; nobody who gets less than it demands could get more without
+ * taking from one that has less for its weight. Memory that lies idle is not demanded: who keeps
+ * it has it only as long as nobody else wants it.
+ *
+ * REACH. Nobody can be made to give back. So what may be granted now is the same, with what each
+ * uses as the least that it gets: those who have less for their weight grow first, and what comes
+ * back is not whoever's asks first.
+ *
+ * ONE PIECE. Who needs more in one piece than its share leaves cannot be helped by its share. It
+ * demands nothing then, and may have what all the others leave. And a piece that its share has room
+ * for, but its reach has not, is for the one who is furthest behind: has least for its weight.
+ *
+ * INVARIANTS. Siblings' fair is in sum not more than what is above them has, unless promises alone
+ * are; fair >= p; so with reach, and what is used. model.shares compares with a naive twin.
+ *
+ * COST. Two or three passes over all budgets, of some 30 steps for each list of siblings that is
+ * short.
+ */
+#include "daemon/share.h"
+
+#define LEVEL_STEPS 64u
+
+/* Which least siblings get. */
+enum kind { KIND_FAIR, KIND_REACH };
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+static uint64_t to_share(const struct ledger *ledger)
+{
+    return minus(ledger->capacity_bytes, ledger->orphaned_bytes);
+}
+
+/* ---- from the leaves up ---- */
+
+static void sum_up(struct budget *b)
+{
+    struct share *s = &b->share;
+    struct budget *c;
+    s->wants = s->want_bytes > 0 && !s->is_too_large;
+    s->promised_bytes = 0;
+    s->all_bytes = s->floor_bytes = s->use_bytes;
+    uint64_t demand_bytes = s->use_bytes + (s->wants ? s->want_bytes : 0);
+    LIST_FOREACH (c, &b->children, beside) {
+        sum_up(c);
+        s->wants |= c->share.wants;
+        s->all_bytes += c->share.all_bytes;
+        s->promised_bytes += c->share.promised_bytes;
+        s->floor_bytes += c->share.floor_bytes;
+        demand_bytes += c->share.demand_bytes;
+    }
+    s->promised_bytes = MAX(s->promised_bytes, minus(b->limits.min_bytes, b->haunted_bytes));
+    s->demand_bytes = MAX(MIN(demand_bytes, b->limits.max_bytes), s->promised_bytes);
+    s->floor_bytes = MAX(s->floor_bytes, s->promised_bytes);
+}
+
+/* ---- one list of siblings ---- */
+
+/* level < 0: as much as it demands. */
+static uint64_t at_level(const struct budget *b, enum kind kind, double level)
+{
+    const struct share *s = &b->share;
+    uint64_t least_bytes = kind == KIND_FAIR ? s->promised_bytes : s->floor_bytes;
+    uint64_t most_bytes = MAX(s->demand_bytes, least_bytes);
+    double more = level * b->limits.weight;
+    if (level < 0 || more >= (double)most_bytes)
+        return most_bytes;
+    return MIN(MAX(s->promised_bytes + (uint64_t)more, least_bytes), most_bytes);
+}
+
+static uint64_t sum_at_level(const struct budget_list *list, enum kind kind, double level)
+{
+    const struct budget *b;
+    uint64_t sum_bytes = 0;
+    LIST_FOREACH (b, list, beside)
+        sum_bytes += at_level(b, kind, level);
+    return sum_bytes;
+}
+
+/* The highest that have_bytes suffices for, to a 4,096th; < 0: all demands can be met. By halves and
+ * by chords in turn: the sum is nearly straight. */
+static double find_level(const struct budget_list *list, enum kind kind, uint64_t have_bytes)
+{
+    double low = 0, high = (double)have_bytes; /* weights are 1 or more */
+    uint64_t low_bytes = sum_at_level(list, kind, 0);
+    uint64_t high_bytes = sum_at_level(list, kind, -1);
+    if (high_bytes <= have_bytes)
+        return -1;
+    for (unsigned i = 0; i < LEVEL_STEPS && low_bytes + have_bytes / 4096 < have_bytes; i++) {
+        double part = (double)(have_bytes - low_bytes) / (double)(high_bytes - low_bytes);
+        double mid = low + (high - low) * (i % 2 == 0 ? 0.5 : part);
+        uint64_t bytes = sum_at_level(list, kind, mid);
+        bool is_low = bytes <= have_bytes;
+        *(is_low ? &low : &high) = mid;
+        *(is_low ? &low_bytes : &high_bytes) = bytes;
+    }
+    return low;
+}
+
+/* spare_bytes: what nobody demands, here and above. is_short: somebody there has too little. */
+static void spread(struct budget_list *list, enum kind kind, uint64_t have_bytes,
+                   uint64_t spare_bytes, bool is_short)
+{
+    double level = find_level(list, kind, have_bytes);
+    struct budget *b;
+    is_short |= level >= 0;
+    spare_bytes = is_short ? 0 : spare_bytes + have_bytes - sum_at_level(list, kind, level);
+    LIST_FOREACH (b, list, beside) {
+        struct share *s = &b->share;
+        uint64_t bytes = at_level(b, kind, level);
+        if (kind == KIND_FAIR)
+            s->fair_bytes = bytes;
+        else if (s->is_too_large)
+            s->reach_bytes = bytes + spare_bytes;
+        else
+            s->reach_bytes = is_short ? bytes : UINT64_MAX;
+        spread(&b->children, kind, minus(bytes, s->use_bytes), spare_bytes, is_short);
+    }
+}
+
+/* ---- who is next ---- */
+
+static double behind(const struct budget *b)
+{
+    return (double)minus(b->share.all_bytes, b->share.promised_bytes) / b->limits.weight;
+}
+
+static void reach_for_pieces(struct budget_list *list)
+{
+    struct budget *b;
+    double least = -1;
+    LIST_FOREACH (b, list, beside)
+        if (b->share.wants && (least < 0 || behind(b) < least))
+            least = behind(b);
+    LIST_FOREACH (b, list, beside) {
+        struct share *s = &b->share;
+        if (!s->wants || behind(b) > least)
+            continue;
+        if (s->want_bytes > 0 && !s->is_too_large)
+            s->reach_bytes = MAX(s->reach_bytes, s->use_bytes + s->need_bytes);
+        reach_for_pieces(&b->children);
+    }
+}
+
+/* ---- all ---- */
+
+/* Its share would not do: true, if that is so of any. */
+static bool find_too_large(const struct budget_list *list)
+{
+    struct budget *b;
+    bool any = false;
+    LIST_FOREACH (b, list, beside) {
+        struct share *s = &b->share;
+        s->is_too_large = s->use_bytes + s->need_bytes > s->fair_bytes && s->need_bytes > 0;
+        any |= s->is_too_large;
+        any |= find_too_large(&b->children);
+    }
+    return any;
+}
+
+static void forget_too_large(const struct budget_list *list)
+{
+    struct budget *b;
+    LIST_FOREACH (b, list, beside) {
+        b->share.is_too_large = false;
+        forget_too_large(&b->children);
+    }
+}
+
+static void spread_all(struct ledger *ledger, enum kind kind)
+{
+    struct budget *b;
+    LIST_FOREACH (b, &ledger->roots, beside)
+        sum_up(b);
+    spread(&ledger->roots, kind, to_share(ledger), 0, false);
+}
+
+void share_all(struct ledger *ledger)
+{
+    forget_too_large(&ledger->roots);
+    spread_all(ledger, KIND_FAIR);
+    if (find_too_large(&ledger->roots))
+        spread_all(ledger, KIND_FAIR);
+    spread_all(ledger, KIND_REACH);
+    reach_for_pieces(&ledger->roots);
+}
+
+uint64_t share_at_least(const struct budget *budget)
+{
+    const struct budget *b;
+    const struct budget_list *list = budget->parent ? &budget->parent->children //
+                                                    : &budget->ledger->roots;
+    uint64_t have_bytes = to_share(budget->ledger);
+    if (budget->parent)
+        have_bytes = MIN(share_at_least(budget->parent), budget->parent->limits.max_bytes);
+    uint64_t promised_bytes = 0, weights = 0;
+    LIST_FOREACH (b, list, beside) {
+        promised_bytes += budget_promise(b);
+        weights += b->total_bytes > 0 || b == budget ? b->limits.weight : 0;
+    }
+    double rest = (double)minus(have_bytes, promised_bytes) * budget->limits.weight;
+    return budget_promise(budget) + (uint64_t)(rest / (double)weights);
+}
