@@ -119,16 +119,17 @@ struct core {
     struct user_list users;      /* that have clients */
     uint32_t n_user_clients_max; /* of a user who is no admin: a client outlives its connection */
     struct session_list sessions;
-    struct session_queue releasing; /* WAIT_RELEASE */
-    struct session_queue naming;    /* WAIT_NAME */
-    bool is_naming;                 /* a job, for one of them */
-    struct own *own;                /* how users' own tenants are; NULL: there are none */
-    uint32_t n_jobs;                /* submitted, not done */
-    uint64_t yielding_bytes;        /* orphaned in the ledger, and soon free; yield.c */
-    uint64_t retiring_bytes;        /* of segments, still charged; retire.c */
-    uint64_t wanted_until_ns;       /* room, by the last who wants it */
-    uint64_t room_at_ns;            /* when to look for room; UINT64_MAX: never */
-    uint32_t room_next;             /* whose turn it is to get some */
+    struct session_queue releasing;          /* WAIT_RELEASE */
+    struct session_queue naming;             /* WAIT_NAME */
+    bool is_naming;                          /* a job, for one of them */
+    struct own *own;                         /* how users' own tenants are; NULL: there are none */
+    uint32_t n_jobs;                         /* submitted, not done */
+    uint64_t yielding_bytes;                 /* orphaned in the ledger, and soon free; yield.c */
+    uint64_t retiring_bytes;                 /* of segments, still charged; retire.c */
+    uint64_t shared_limits, shared_orphaned; /* as of the last look at the shares; room.c */
+    uint64_t scarce_until_ns;                /* somebody demands what others have */
+    uint64_t room_at_ns;                     /* when to look for room; UINT64_MAX: never */
+    uint32_t room_next;                      /* whose turn it is to get some */
     uint64_t now_ns, started_ns, tick_at_ns;
     uint32_t next_heap_no, next_life_no; /* of the kept descriptors; kept.h */
     int bell_fd;                         /* an epoll of pidfds, or -1 */

@@ -45,6 +45,7 @@ struct want {
     uint32_t n_units;            /* at least; exactly, if exact */
     unsigned align_order, order; /* not exact: a span of 2^order is wanted, 2^order_min is needed */
     unsigned order_min;
+    uint64_t use_left_bytes; /* and 1: room_use_left(), or 0 if nobody knows yet */
     bool exact;
     bool ahead;    /* for its pages only */
     bool may_stay; /* what is retiring will do, too */
@@ -87,11 +88,22 @@ bool grant_needs(uint32_t n_units, uint32_t align_order, bool exact, uint32_t *r
     return true;
 }
 
-static bool hold_from(struct seg *seg, const struct want *want, unsigned order, struct grant *ret)
+static bool may_use_whole(struct tenant *t, const struct seg *seg, struct want *want)
+{
+    if (want->use_left_bytes == 0)
+        want->use_left_bytes = 1 + MIN(room_use_left(t, want->n_units * UNIT_BYTES), HEAP_BYTES);
+    return seg->shape.size_bytes < want->use_left_bytes;
+}
+
+static bool hold_from(struct tenant *t, struct seg *seg, struct want *want, unsigned order,
+                      struct grant *ret)
 {
     uint32_t unit, n = want->exact ? want->n_units : 1u << order;
     if (seg_n_free(seg) < n || (!seg->is_kept && !want->ahead) ||
         (seg->is_retiring && (!want->may_stay || seg->n_letting_go > 0)))
+        return false;
+    if (seg->is_known && !want->ahead && seg_n_free(seg) == seg_usable(seg) &&
+        !may_use_whole(t, seg, want))
         return false;
     unit = want->exact ? seg_hold_run(seg, n, want->align_order) : seg_hold_span(seg, order);
     if (unit == BUDDY_NONE)
@@ -100,15 +112,15 @@ static bool hold_from(struct seg *seg, const struct want *want, unsigned order, 
     return true;
 }
 
-static bool hold_order(struct tenant *t, const struct want *want, unsigned order, struct grant *ret)
+static bool hold_order(struct tenant *t, struct want *want, unsigned order, struct grant *ret)
 {
     for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot] && hold_from(t->segs[slot], want, order, ret))
+        if (t->segs[slot] && hold_from(t, t->segs[slot], want, order, ret))
             return true;
     return false;
 }
 
-static bool hold_existing(struct tenant *t, const struct want *want, struct grant *ret)
+static bool hold_existing(struct tenant *t, struct want *want, struct grant *ret)
 {
     if (want->exact)
         return hold_order(t, want, 0, ret);
@@ -214,7 +226,7 @@ void grant_free_swept(struct tenant *t, uint64_t off)
 /* ---- the requests ---- */
 
 /* Out of what nobody uses: until the want is met, or the round is over. */
-static int hold_searched(struct tenant *t, const struct client *c, const struct want *want,
+static int hold_searched(struct tenant *t, const struct client *c, struct want *want,
                          uint64_t *round, struct grant *ret)
 {
     if (*round == 0)
@@ -230,8 +242,8 @@ static int hold_searched(struct tenant *t, const struct client *c, const struct 
 }
 
 /* Nothing that is free will do. */
-static int hold_new(struct tenant *t, const struct client *c, const struct want *want,
-                    uint64_t *round, struct grant *ret)
+static int hold_new(struct tenant *t, const struct client *c, struct want *want, uint64_t *round,
+                    struct grant *ret)
 {
     int searched = -ENOMEM;
     if (budget_high_left(&t->budget) < want->n_units * UNIT_BYTES) /* first its own */

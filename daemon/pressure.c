@@ -9,6 +9,10 @@
  * The level and the bytes stand in the control page, always as of the last look. Of what a group
  * has too much, each below it has a part: as large as its part of what the group has.
  *
+ * SHARES are not pursued to the last byte: segments are given back as a whole, and would go to and
+ * fro. While anybody wants and has less than its share, those who have a SHARE_SLACKth too much
+ * give; all who have too much do only if that does not suffice for those who have so much too little.
+ *
  * WHO HEARS, AND WHEN: at once, when the level rises, or when there is a quarter more to give than
  * was said; else once in AGAIN_NS at most, as long as something happens there, and when it is over. So a tenant that does
  * what it is told hears once, and one that cannot is not kept awake.
@@ -17,7 +21,12 @@
  */
 #include "daemon/pressure.h"
 
+#include "daemon/share.h"
+
 #define AGAIN_NS 1000000000ull
+
+/* Of those above their shares. */
+enum givers { GIVERS_NONE, GIVERS_LARGE, GIVERS_ALL };
 
 struct excess {
     enum pressure_level level;
@@ -39,11 +48,41 @@ static uint64_t part_above(const struct budget *budget, bool is_max)
     return part_bytes;
 }
 
-static struct excess find_excess(const struct tenant *t, bool is_scarce)
+static bool is_far_above(const struct share *s)
+{
+    return s->use_bytes > s->fair_bytes + s->fair_bytes / SHARE_SLACK;
+}
+
+static enum givers find_givers(const struct core *core, uint64_t *ret_missing_bytes)
+{
+    uint64_t missing_bytes = 0, much_missing_bytes = 0, far_above_bytes = 0;
+    for (uint32_t i = 0; i < core->n_tenants; i++) {
+        const struct share *s = &core->tenants[i]->budget.share;
+        uint64_t less_bytes = s->fair_bytes - MIN(s->fair_bytes, s->use_bytes);
+        if (s->want_bytes > 0)
+            missing_bytes += less_bytes;
+        if (s->want_bytes > 0 && less_bytes > s->fair_bytes / SHARE_SLACK)
+            much_missing_bytes += less_bytes;
+        if (is_far_above(s))
+            far_above_bytes += s->use_bytes - s->fair_bytes;
+    }
+    *ret_missing_bytes = missing_bytes;
+    if (missing_bytes == 0)
+        return GIVERS_NONE;
+    return far_above_bytes >= much_missing_bytes ? GIVERS_LARGE : GIVERS_ALL;
+}
+
+static bool is_giver(const struct share *s, enum givers givers)
+{
+    return givers == GIVERS_ALL ? s->use_bytes > s->fair_bytes
+                                : givers == GIVERS_LARGE && is_far_above(s);
+}
+
+static struct excess find_excess(const struct tenant *t, enum givers givers)
 {
     const struct share *s = &t->budget.share;
     struct excess e = {PRESSURE_MAX, part_above(&t->budget, true)};
-    if (e.bytes == 0 && is_scarce && s->use_bytes > s->fair_bytes)
+    if (e.bytes == 0 && is_giver(s, givers))
         e = (struct excess){PRESSURE_SHARE, s->use_bytes - s->fair_bytes};
     if (e.bytes == 0)
         e = (struct excess){PRESSURE_HIGH, part_above(&t->budget, false)};
@@ -76,13 +115,16 @@ static void tell(struct tenant *t, const struct excess *e)
     t->pressure.heard_ns = t->core->now_ns;
 }
 
-void pressure_tell(struct core *core, bool is_scarce)
+uint64_t pressure_tell(struct core *core, bool is_scarce)
 {
+    uint64_t missing_bytes = 0;
+    enum givers givers = is_scarce ? find_givers(core, &missing_bytes) : GIVERS_NONE;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
         if (!t->is_open)
             continue;
-        struct excess e = find_excess(t, is_scarce);
+        struct excess e = find_excess(t, givers);
         tell(t, &e);
     }
+    return missing_bytes;
 }

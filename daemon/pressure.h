@@ -6,7 +6,8 @@
 #include "daemon/tenant.h"
 
 /* By their limits, and (is_scarce) by the shares as they were found last: what stands in the control
- * pages; who has more to give than it was told is woken. */
-void pressure_tell(struct core *core, bool is_scarce);
+ * pages; who has more to give than it was told is woken. Returns what those who want have less than
+ * their shares. */
+uint64_t pressure_tell(struct core *core, bool is_scarce);
 
 #endif

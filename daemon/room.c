@@ -12,10 +12,10 @@
  * (search.c), and of the segments that are empty then as many retire as are needed, the smallest
  * that suffices, or the largest first. What a tenant was promised stays its own.
  *
- * SHARES. As long as anybody wants room, all are measured by their shares (share.c): who has more
- * is told so (pressure.c), and nobody is granted a segment that leaves less than their share to
- * others who want it. Who has its share already presses others once a second only: they would have
- * empty pools all the time.
+ * SHARES. Who wants room demands it for DEMAND_NS. As long as anybody demands, all are measured by
+ * their shares (share.c): who has more is told so (pressure.c), and nobody is granted a segment, nor
+ * units of one that is free as a whole, that leaves less than their share to others. Who has its
+ * share already presses others once a second only: they would have empty pools all the time.
  *
  * HIGH and lowered MAX. Who is above gives up its own: its clients are pressed, its empty segments
  * retire.
@@ -37,14 +37,16 @@
 #define WAIT_NS     100000000ull
 #define WANT_NS     1000000000ull
 #define PUMP_NS     5000000ull
+#define DEMAND_NS   300000000ull
+#define TICKET_NS   1500000000ull /* longer than from one look to the next; ticket.c */
 #define ROOM_MIN    MIB(4)
 #define WANTING_MAX 8u /* for whom is chosen at a time */
 
 /* ---- shares ---- */
 
-static bool wants(const struct tenant *t)
+static bool demands(const struct tenant *t)
 {
-    return t->core->now_ns < t->room.wanted_until_ns;
+    return t->core->now_ns < t->room.demand_until_ns;
 }
 
 /* What it has, but for segments that could go at once. */
@@ -59,21 +61,37 @@ static uint64_t use_of(const struct tenant *t)
     return bytes;
 }
 
+/* True: it was something else before. */
+static bool say(struct share *s, uint64_t use_bytes, uint64_t want_bytes, uint64_t need_bytes)
+{
+    bool is_new =
+        s->use_bytes != use_bytes || s->want_bytes != want_bytes || s->need_bytes != need_bytes;
+    s->use_bytes = use_bytes;
+    s->want_bytes = want_bytes;
+    s->need_bytes = need_bytes;
+    return is_new;
+}
+
+/* Most requests that are refused change nothing. */
 static void find_shares(struct core *core)
 {
+    const struct ledger *l = &core->ledger;
+    bool is_new = core->shared_limits != l->n_limits || core->shared_orphaned != l->orphaned_bytes;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
-        struct share *s = &t->budget.share;
-        s->use_bytes = t->is_open ? use_of(t) : t->budget.charged_bytes;
-        s->want_bytes = wants(t) ? t->room.room_bytes : 0;
-        s->need_bytes = wants(t) ? t->room.need_bytes : 0;
+        uint64_t use_bytes = t->is_open ? use_of(t) : t->budget.charged_bytes;
+        is_new |= say(&t->budget.share, use_bytes, demands(t) ? t->room.room_bytes : 0,
+                      demands(t) ? t->room.need_bytes : 0);
     }
-    share_all(&core->ledger);
+    core->shared_limits = l->n_limits;
+    core->shared_orphaned = l->orphaned_bytes;
+    if (is_new)
+        share_all(&core->ledger);
 }
 
 static bool is_scarce(const struct core *core)
 {
-    return core->now_ns < core->wanted_until_ns;
+    return core->now_ns < core->scarce_until_ns;
 }
 
 /* For more than it needs: not for each block anew. */
@@ -87,22 +105,45 @@ static bool others_want(const struct tenant *t)
     const struct core *core = t->core;
     bool any = false;
     for (uint32_t i = 0; is_scarce(core) && i < core->n_tenants; i++)
-        any |= core->tenants[i] != t && wants(core->tenants[i]);
+        any |= core->tenants[i] != t && demands(core->tenants[i]);
     return any;
+}
+
+/* The shares as if it wanted so much. false: no others want anything. */
+static bool find_reach(struct tenant *t, uint64_t need_bytes)
+{
+    struct room saved = t->room;
+    if (!others_want(t))
+        return false;
+    if (!demands(t) || saved.need_bytes < need_bytes) {
+        t->room.demand_until_ns = t->core->now_ns + 1;
+        t->room.room_bytes = MAX(saved.room_bytes, room_for(t, need_bytes));
+        t->room.need_bytes = need_bytes;
+    }
+    find_shares(t->core);
+    t->room = saved;
+    return true;
+}
+
+/* Of its reach, beyond what it has or uses. */
+static uint64_t reach_left(const struct tenant *t, uint64_t has_bytes)
+{
+    uint64_t reach_bytes = t->budget.share.reach_bytes;
+    return reach_bytes == UINT64_MAX ? reach_bytes : reach_bytes - MIN(reach_bytes, has_bytes);
 }
 
 uint64_t room_left(struct tenant *t, uint64_t need_bytes)
 {
-    const struct share *s = &t->budget.share;
-    struct room saved = t->room;
-    if (!others_want(t))
+    if (!find_reach(t, need_bytes))
         return UINT64_MAX;
-    t->room.wanted_until_ns = t->core->now_ns + 1;
-    t->room.room_bytes = MAX(saved.room_bytes, room_for(t, need_bytes));
-    t->room.need_bytes = need_bytes;
-    find_shares(t->core);
-    t->room = saved;
-    return s->reach_bytes - MIN(s->reach_bytes, t->budget.charged_bytes);
+    return reach_left(t, t->budget.charged_bytes);
+}
+
+uint64_t room_use_left(struct tenant *t, uint64_t need_bytes)
+{
+    if (!find_reach(t, need_bytes))
+        return UINT64_MAX;
+    return reach_left(t, t->budget.share.use_bytes);
 }
 
 /* ---- segments ---- */
@@ -147,14 +188,14 @@ static bool is_going(const struct seg *seg)
     return seg->is_retiring && !seg->is_late;
 }
 
-/* It is above a limit of its own. */
-static void choose_own(struct tenant *t)
+/* It is to have so much less. */
+static void choose_own(struct tenant *t, uint64_t over_bytes)
 {
     struct tenant *owner;
     struct seg *best;
-    uint64_t over, going;
-    while ((over = t->pressure.over_bytes) > (going = yield_bytes(t, is_going)) &&
-           (best = yield_find(t, is_itself, retire_may, over - going, &owner)))
+    uint64_t going;
+    while (over_bytes > (going = yield_bytes(t, is_going)) &&
+           (best = yield_find(t, is_itself, retire_may, over_bytes - going, &owner)))
         retire_begin(owner, best);
 }
 
@@ -176,7 +217,7 @@ static void press(struct tenant *t)
 static bool has_its_share(const struct tenant *t)
 {
     const struct share *s = &t->budget.share;
-    return s->use_bytes + s->fair_bytes / 32 >= s->fair_bytes;
+    return s->use_bytes + s->fair_bytes / SHARE_SLACK >= s->fair_bytes;
 }
 
 /* Its own tenant's clients are not pressed: what they have not cut has been taken already. False:
@@ -231,17 +272,19 @@ static uint64_t most_for(struct tenant *to)
 static void want(struct tenant *t, uint64_t need_bytes, uint64_t most_bytes)
 {
     struct room *r = &t->room;
-    r->room_bytes = MAX(r->room_bytes, MIN(room_for(t, need_bytes), most_bytes));
+    uint64_t before_bytes = demands(t) ? r->room_bytes : 0, now_ns = t->core->now_ns;
+    r->room_bytes = MAX(before_bytes, MIN(room_for(t, need_bytes), most_bytes));
     r->need_bytes = need_bytes;
-    r->wanted_until_ns = t->core->now_ns + WANT_NS;
-    t->core->wanted_until_ns = r->wanted_until_ns;
+    r->wanted_until_ns = now_ns + WANT_NS;
+    r->demand_until_ns = now_ns + (t->tickets.n_waiting > 0 ? TICKET_NS : DEMAND_NS);
+    t->core->scarce_until_ns = MAX(t->core->scarce_until_ns, r->demand_until_ns);
     room_look_at(t->core, t->core->now_ns + PUMP_NS);
 }
 
 static void share_out(struct core *core)
 {
     find_shares(core);
-    pressure_tell(core, true);
+    (void)pressure_tell(core, true);
 }
 
 bool room_wanted(const struct client *asking, uint64_t n_units)
@@ -266,8 +309,9 @@ bool room_wanted(const struct client *asking, uint64_t n_units)
 void room_satisfied(struct tenant *t)
 {
     struct room *r = &t->room;
-    if (t->n_waiters == 0 && t->tickets.n_waiting == 0)
-        r->wanted_until_ns = r->wait_until_ns = r->room_bytes = r->need_bytes = 0;
+    if (t->n_waiters > 0 || t->tickets.n_waiting > 0)
+        return;
+    r->wanted_until_ns = r->demand_until_ns = r->wait_until_ns = r->need_bytes = 0;
 }
 
 /* ---- in the loop ---- */
@@ -289,7 +333,7 @@ static bool pump_wanting(struct tenant *t, bool chooses)
     if (r->wanted_until_ns == 0)
         return false;
     if (now_ns >= r->wanted_until_ns) {
-        r->wanted_until_ns = r->room_bytes = r->need_bytes = 0;
+        r->wanted_until_ns = r->need_bytes = 0;
         return false;
     }
     if (chooses) {
@@ -320,18 +364,30 @@ static uint64_t pump_giving(struct core *core)
     return n_bytes;
 }
 
-/* Those above limits of their own. */
-static void relieve(struct core *core)
+/* It is above a limit of its own. */
+static void relieve(struct tenant *t)
+{
+    if (t->pressure.is_news)
+        press(t);
+    if (t->core->now_ns < t->room.pressed_until_ns)
+        room_look_at(t->core, t->core->now_ns + PUMP_NS);
+    choose_own(t, t->pressure.over_bytes);
+}
+
+/* Those above their limits; those above their shares, as long as others miss so much: each of these
+ * may miss too little for a segment to go for its sake. */
+static void give_up(struct core *core, uint64_t missing_bytes)
 {
     for (uint32_t i = 0; i < core->n_tenants; i++) {
-        struct tenant *t = core->tenants[i];
-        if (!t->is_open || t->pressure.over_bytes == 0 || t->pressure.level == PRESSURE_SHARE)
+        struct tenant *t = core->tenants[(core->room_next + i) % core->n_tenants];
+        uint64_t has_bytes = t->budget.charged_bytes, fair_bytes = t->budget.share.fair_bytes;
+        if (!t->is_open)
             continue;
-        if (t->pressure.is_news)
-            press(t);
-        if (core->now_ns < t->room.pressed_until_ns)
-            room_look_at(core, core->now_ns + PUMP_NS);
-        choose_own(t);
+        if (t->pressure.level == PRESSURE_HIGH || t->pressure.level == PRESSURE_MAX)
+            relieve(t);
+        else if (has_bytes > fair_bytes &&
+                 core->yielding_bytes + core->retiring_bytes < missing_bytes)
+            choose_own(t, has_bytes - fair_bytes);
     }
 }
 
@@ -342,8 +398,9 @@ void room_pump(struct core *core)
     uint64_t n_bytes = pump_giving(core);
     if (is_scarce(core))
         find_shares(core);
-    pressure_tell(core, is_scarce(core));
-    relieve(core);
+    give_up(core, pressure_tell(core, is_scarce(core)));
+    if (is_scarce(core))
+        room_look_at(core, core->now_ns + PUMP_NS);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         uint32_t at = (next + i) % core->n_tenants;
         bool chooses = n_bytes > 0 && n_wanting < WANTING_MAX;

@@ -17,6 +17,10 @@ void room_satisfied(struct tenant *tenant);
  * memory, too, no more than its share leaves. UINT64_MAX: nobody is short. */
 uint64_t room_left(struct tenant *tenant, uint64_t need_bytes);
 
+/* Likewise, what of its segments that are free as a whole it may use: while others want memory, too,
+ * the rest is theirs. */
+uint64_t room_use_left(struct tenant *tenant, uint64_t need_bytes);
+
 /* No later than then. */
 static inline void room_look_at(struct core *core, uint64_t at_ns)
 {

@@ -18,8 +18,8 @@
  * uses as the least that it gets: those who have less for their weight grow first, and what comes
  * back is not whoever's asks first.
  *
- * ONE PIECE. Who needs more in one piece than its share leaves cannot be helped by its share. It
- * demands nothing then, and may have what all the others leave. And a piece that its share has room
+ * ONE PIECE. Who needs more in one piece than its share leaves, and a SHARE_SLACKth of it, cannot be
+ * helped by its share. It demands nothing then, and may have what all the others leave. And a piece that its share has room
  * for, but its reach has not, is for the one who is furthest behind: has least for its weight.
  *
  * INVARIANTS. Siblings' fair is in sum not more than what is above them has, unless promises alone
@@ -165,7 +165,8 @@ static bool find_too_large(const struct budget_list *list)
     bool any = false;
     LIST_FOREACH (b, list, beside) {
         struct share *s = &b->share;
-        s->is_too_large = s->use_bytes + s->need_bytes > s->fair_bytes && s->need_bytes > 0;
+        uint64_t most_bytes = s->fair_bytes + s->fair_bytes / SHARE_SLACK;
+        s->is_too_large = s->need_bytes > 0 && s->use_bytes + s->need_bytes > most_bytes;
         any |= s->is_too_large;
         any |= find_too_large(&b->children);
     }

@@ -6,6 +6,8 @@
 
 #include "daemon/ledger.h"
 
+#define SHARE_SLACK 32u /* of a share: what is less is not worth it */
+
 /*
  * From what is said of each budget (struct share), for all:
  *   fair_bytes    its share: what it would have if everybody gave back what is above the own one;

@@ -46,7 +46,8 @@ struct room {
     uint64_t room_bytes;       /* wanted of others */
     uint64_t need_bytes;       /* of that, in one piece */
     bool is_shared_out;        /* the last that failed would have had what is others' share */
-    uint64_t wanted_until_ns;  /* 0: not */
+    uint64_t wanted_until_ns;  /* idle memory is looked for; 0: not */
+    uint64_t demand_until_ns;  /* and its share counts */
     uint64_t wait_until_ns;    /* somebody may wait for it; 0: nobody does */
     uint64_t wait_again_ns;    /* nobody may again before */
     uint64_t press_again_ns;   /* nor are others pressed again before */

@@ -130,7 +130,8 @@ static bool twin_find_too_large(void)
 {
     for (uint32_t i = 0; i < m.n; i++) {
         const struct share *s = &m.budgets[i].share;
-        uint64_t piece = s->use_bytes + s->need_bytes, fair = m.twins[i].fair;
+        uint64_t piece = s->use_bytes + s->need_bytes;
+        uint64_t fair = m.twins[i].fair + m.twins[i].fair / SHARE_SLACK;
         if (s->need_bytes > 0 && piece + SLACK >= fair && fair + SLACK >= piece)
             return false;
         m.twins[i].is_too_large = s->need_bytes > 0 && piece > fair;

@@ -359,7 +359,7 @@ static void test_tenants_take_turns_for_the_capacity(void **state)
     }
     /* The capacity grows by what one of them needs at a time. */
     for (unsigned round = 1; round <= N * K; round++) {
-        w.core.ledger.capacity_bytes += MIB(9);
+        ledger_set_capacity(&w.core.ledger, w.core.ledger.capacity_bytes + MIB(9));
         core_changed(&w.core);
         run_jobs();
         unsigned least = K, most = 0;
