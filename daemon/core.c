@@ -32,6 +32,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     core->n_user_clients_max = UINT32_MAX;
     LIST_INIT(&core->sessions);
     TAILQ_INIT(&core->releasing);
+    TAILQ_INIT(&core->publishing);
     TAILQ_INIT(&core->naming);
     LIST_INIT(&core->users);
     ledger_init(&core->ledger, capacity_bytes);

@@ -62,7 +62,7 @@ enum wait {
     WAIT_MEMORY,   /* in tenant->waiters, until something that is under way has given memory back */
     WAIT_RELEASE,  /* in core->releasing, for the next turn */
     WAIT_POPULATE, /* for its grant's pages */
-    WAIT_PUBLISH,  /* for the sweep */
+    WAIT_PUBLISH,  /* in core->publishing, for the sweep */
     WAIT_DETACH,   /* for its client's reaping */
     WAIT_RELOAD,   /* for the configuration */
     WAIT_NAME,     /* in core->naming, for its user's name */
@@ -119,15 +119,16 @@ struct core {
     struct user_list users;      /* that have clients */
     uint32_t n_user_clients_max; /* of a user who is no admin: a client outlives its connection */
     struct session_list sessions;
-    struct session_queue releasing; /* WAIT_RELEASE */
-    struct session_queue naming;    /* WAIT_NAME */
-    bool is_naming;                 /* a job, for one of them */
-    struct own *own;                /* how users' own tenants are; NULL: there are none */
-    uint32_t n_jobs;                /* submitted, not done */
-    uint64_t yielding_bytes;        /* orphaned in the ledger, and soon free; yield.c */
-    uint64_t retiring_bytes;        /* of segments, still charged; retire.c */
-    uint64_t retire_at_ns;          /* when to look after these; UINT64_MAX: never */
-    uint32_t retire_next;           /* whose turn it is to get them */
+    struct session_queue releasing;  /* WAIT_RELEASE */
+    struct session_queue publishing; /* WAIT_PUBLISH */
+    struct session_queue naming;     /* WAIT_NAME */
+    bool is_naming;                  /* a job, for one of them */
+    struct own *own;                 /* how users' own tenants are; NULL: there are none */
+    uint32_t n_jobs;                 /* submitted, not done */
+    uint64_t yielding_bytes;         /* orphaned in the ledger, and soon free; yield.c */
+    uint64_t retiring_bytes;         /* of segments, still charged; retire.c */
+    uint64_t retire_at_ns;           /* when to look after these; UINT64_MAX: never */
+    uint32_t retire_next;            /* whose turn it is to get them */
     uint64_t now_ns, started_ns, tick_at_ns;
     uint32_t next_heap_no, next_life_no; /* of the kept descriptors; kept.h */
     int bell_fd;                         /* an epoll of pidfds, or -1 */

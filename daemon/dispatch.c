@@ -191,7 +191,7 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
         ticket_cancel(core, s, req);
         break;
     case MSG_PUBLISH_ALL:
-        s->wait = WAIT_PUBLISH;
+        session_wait_publish(s);
         reaper_publish(s->client->tenant);
         break;
     default:

@@ -393,15 +393,18 @@ static void pump_burial(struct tenant *t)
 /* What they waited for is done, or is to be done again. */
 static void publishers_go_on(struct tenant *t, bool again)
 {
-    struct session *s;
-    LIST_FOREACH (s, &t->core->sessions, in_core) {
-        if (s->wait != WAIT_PUBLISH || !s->client->publishing || s->client->tenant != t)
+    struct session *s, *next;
+    for (s = TAILQ_FIRST(&t->core->publishing); s; s = next) {
+        next = TAILQ_NEXT(s, in_waiters);
+        if (!s->client->publishing || s->client->tenant != t)
             continue;
         s->client->publishing = false;
-        if (again)
+        if (again) {
             t->wants_publish = true;
-        else
+        } else {
+            session_stop_waiting(s);
             session_done(s);
+        }
     }
 }
 
@@ -441,8 +444,8 @@ static void make_plan(struct tenant *t, struct sweep_plan *plan)
         plan->action[c->id] = SWEEP_FREE;
         plan->lives[plan->n_lives++] = (struct sweep_life){c->id, c->life_fd};
     }
-    LIST_FOREACH (s, &t->core->sessions, in_core) {
-        if (s->wait != WAIT_PUBLISH || s->client->tenant != t || s->client->state != CLIENT_LIVES)
+    TAILQ_FOREACH (s, &t->core->publishing, in_waiters) {
+        if (s->client->tenant != t || s->client->state != CLIENT_LIVES)
             continue;
         s->client->publishing = true;
         plan->action[s->client->id] = SWEEP_PUBLISH;
