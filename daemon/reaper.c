@@ -28,6 +28,7 @@
  */
 #include "daemon/reaper.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -48,6 +49,7 @@
 #define BELLS_MAX       64
 #define BURIAL_STEPS    65536u /* a unit is one, a slab's map SLAB_STEPS: 2 ms */
 #define SLAB_STEPS      32u
+#define BORROWED_MAX    256u /* a quarter of the descriptors that are in reserve */
 #define CLIENT_STEPS    256u /* three descriptors, and a word to the keeper */
 
 struct ask {
@@ -220,6 +222,21 @@ static struct ask_job *new_asks(struct tenant *t, void (*done)(struct core *core
     return j;
 }
 
+/* A copy for the job, of the client that it wants to be again: which may die meanwhile. Few at a
+ * time, since all clients of a daemon that was killed come at once. */
+static bool borrow_page(struct attach *a)
+{
+    struct core *core = a->tenant->core;
+    const struct client *c = client_find(a->tenant, a->resume);
+    if (!c)
+        return true; /* no page: no answer */
+    if (core->n_borrowed == BORROWED_MAX)
+        return false;
+    a->life_fd = fcntl(c->life_fd, F_DUPFD_CLOEXEC, 0);
+    core->n_borrowed += a->life_fd >= 0;
+    return a->life_fd >= 0;
+}
+
 /* True: they are asked now. */
 static bool submit_asks(struct tenant *t, struct ask_job *j)
 {
@@ -240,9 +257,11 @@ static void pump_attaches(struct tenant *t)
     struct ask_job *j = new_asks(t, attaches_done);
     if (!j)
         return;
-    TAILQ_FOREACH (a, &t->attaches, in_queue)
-        if (j->n < ASKS_MAX)
-            add_attach(j, a);
+    TAILQ_FOREACH (a, &t->attaches, in_queue) {
+        if (j->n == ASKS_MAX || (a->resume != 0 && !borrow_page(a)))
+            break;
+        add_attach(j, a);
+    }
     j->is_heap_first = !t->is_kept;
     t->is_asking_new = submit_asks(t, j);
 }
@@ -279,6 +298,8 @@ void reaper_forget_attach(struct attach *a)
     if (a->is_asked)
         return;
     TAILQ_REMOVE(&a->tenant->attaches, a, in_queue); /* not asked: not kept either */
+    if (a->resume == 0)
+        user_drop(&core->users, a->uid, USER_LIVES);
     core->io.close_foreign(core->io.ctx, a->life_fd, NOBODY_UID);
     free(a);
 }
@@ -505,8 +526,9 @@ uint64_t reaper_deadline(const struct tenant *t)
             deadline_ns = MIN(deadline_ns, c->ask_at_ns);
     if (t->is_burying)
         return t->core->now_ns;
-    if (!t->is_sweeping &&
-        (!TAILQ_EMPTY(&t->dying) || t->wants_publish)) /* there was no memory to begin */
+    /* There was no memory or no descriptor to begin. */
+    if ((!t->is_sweeping && (!TAILQ_EMPTY(&t->dying) || t->wants_publish)) ||
+        (!t->is_asking_new && !TAILQ_EMPTY(&t->attaches)))
         deadline_ns = MIN(deadline_ns, t->core->now_ns + ASK_WAIT_NS_MIN);
     return deadline_ns;
 }

@@ -85,6 +85,7 @@ void session_stop_waiting(struct session *s)
         TAILQ_REMOVE(&s->core->publishing, s, in_waiters);
     } else if (s->wait == WAIT_NAME) {
         TAILQ_REMOVE(&s->core->naming, s, in_waiters);
+        user_drop(&s->core->users, s->creds.uid, USER_LIVES);
         session_close_unwanted(s->core, s, s->request_fd);
         s->request_fd = -1;
     } else {

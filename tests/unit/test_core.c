@@ -1981,7 +1981,7 @@ static void test_a_user_has_so_many_clients_and_no_more(void **state)
     struct fake f[4];
     start(MIB(64), BIG_BYTES);
     w.tenant->access.of[ACCESS_ATTACH].everyone = true;
-    w.core.n_user_clients_max = 2;
+    w.core.n_user_lives_max = 2;
     for (int i = 0; i < 2; i++) {
         connect_as(&f[i], 1000);
         fake_make_page(&f[i]);
@@ -2002,6 +2002,34 @@ static void test_a_user_has_so_many_clients_and_no_more(void **state)
     kill_it(&f[3]);
     finish(); /* one lives on: the daemon leaves all the same */
     fake_unmap_page(&f[1]);
+}
+
+static void test_all_together_have_so_many_clients_and_no_more(void **state)
+{
+    (void)state;
+    struct fake f[3];
+    start(MIB(64), BIG_BYTES);
+    w.core.n_lives_max = 2;
+    for (int i = 0; i < 3; i++) {
+        connect_as(&f[i], 0);
+        fake_make_page(&f[i]);
+    }
+    assert_int_equal(attach_page(&f[0]), 0);
+    /* Who attaches counts before it is a client. */
+    assert_int_equal(user_add(&w.core.users, 7, USER_LIVES), 0);
+    assert_int_equal(attach_page(&f[1]), -EAGAIN);
+    assert_non_null(strstr(f[1].reply.text, "descriptors"));
+    user_drop(&w.core.users, 7, USER_LIVES);
+    fake_unmap_page(&f[2]); /* comes to nothing, and does not count any more */
+    assert_int_equal(attach_page(&f[2]), -EPROTO);
+    assert_int_equal(w.core.users.n[USER_LIVES], 1);
+    assert_int_equal(attach_page(&f[1]), 0);
+    assert_int_equal(w.core.users.n[USER_LIVES], 2);
+    kill_it(&f[0]);
+    kill_it(&f[1]);
+    hang_up(&f[2]);
+    assert_int_equal(w.core.users.n[USER_LIVES], 0);
+    finish();
 }
 
 static void test_resuming_ends_the_old_connection(void **state)
@@ -3727,6 +3755,7 @@ int main(void)
         cmocka_unit_test(test_a_full_orphan_is_not_granted),
         cmocka_unit_test(test_a_client_that_hung_up_and_lives_is_asked_again_and_may_resume),
         cmocka_unit_test(test_a_user_has_so_many_clients_and_no_more),
+        cmocka_unit_test(test_all_together_have_so_many_clients_and_no_more),
         cmocka_unit_test(test_resuming_ends_the_old_connection),
         cmocka_unit_test(test_a_page_sealed_against_sealing_dies_with_its_hang_up),
         cmocka_unit_test(test_detaching_is_answered_when_the_memory_is_back),
