@@ -84,7 +84,7 @@ void reaper_ring(struct client *c)
         TAILQ_INSERT_TAIL(&t->rang, c, in_queue);
     c->has_rung = true;
     c->ask_wait_ns = ASK_WAIT_NS_MIN;
-    c->ask_at_ns = t->core->now_ns;
+    c->ask_at_ns = t->rang_due_ns = t->core->now_ns;
     reaper_pump(t);
 }
 
@@ -165,6 +165,7 @@ static void take_answer(struct client *c, enum life_answer answer)
     }
     c->ask_at_ns = c->tenant->core->now_ns + c->ask_wait_ns;
     c->ask_wait_ns = MIN(2 * c->ask_wait_ns, ASK_WAIT_NS_MAX);
+    c->tenant->rang_due_ns = MIN(c->tenant->rang_due_ns, c->ask_at_ns);
 }
 
 static void attaches_done(struct core *core, struct job *job)
@@ -269,16 +270,21 @@ static void pump_attaches(struct tenant *t)
 static void pump_rang(struct tenant *t)
 {
     struct client *c;
-    if (t->is_asking || TAILQ_EMPTY(&t->rang))
+    if (t->is_asking || t->rang_due_ns > t->core->now_ns)
         return;
     struct ask_job *j = new_asks(t, rang_done);
     if (!j)
         return;
+    t->rang_due_ns = UINT64_MAX;
     TAILQ_FOREACH (c, &t->rang, in_queue) {
-        if (j->n == ASKS_MAX)
+        if (j->n == ASKS_MAX) { /* of the others nothing is known */
+            t->rang_due_ns = t->core->now_ns;
             break;
-        if (c->ask_at_ns > t->core->now_ns)
+        }
+        if (c->ask_at_ns > t->core->now_ns) {
+            t->rang_due_ns = MIN(t->rang_due_ns, c->ask_at_ns);
             continue;
+        }
         c->is_asked = true;
         j->asks[j->n++] = (struct ask){.client = c, .life_fd = c->life_fd, .pidfd = c->pidfd};
     }
@@ -518,12 +524,10 @@ void reaper_tick(struct tenant *t)
 uint64_t reaper_deadline(const struct tenant *t)
 {
     uint64_t deadline_ns = UINT64_MAX;
-    const struct client *c;
     if (!t->is_open)
         return UINT64_MAX;
     if (!t->is_asking)
-        TAILQ_FOREACH (c, &t->rang, in_queue)
-            deadline_ns = MIN(deadline_ns, c->ask_at_ns);
+        deadline_ns = t->rang_due_ns;
     if (t->is_burying)
         return t->core->now_ns;
     /* There was no memory or no descriptor to begin. */

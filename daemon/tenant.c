@@ -69,6 +69,7 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
     budget_init(&t->budget, &core->ledger, find_group(core, name));
     budget_set(&t->budget, wish->min_bytes, wish->max_bytes);
     TAILQ_INIT(&t->rang);
+    t->rang_due_ns = UINT64_MAX;
     TAILQ_INIT(&t->dying);
     TAILQ_INIT(&t->attaches);
     TAILQ_INIT(&t->waiters);
