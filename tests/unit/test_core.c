@@ -2004,6 +2004,25 @@ static void test_a_user_has_so_many_clients_and_no_more(void **state)
     fake_unmap_page(&f[1]);
 }
 
+static void test_a_life_page_with_memory_beyond_its_end_is_refused(void **state)
+{
+    (void)state;
+    struct fake a;
+    start(MIB(64), BIG_BYTES);
+    connect_as(&a, 0);
+    fake_make_page(&a);
+    off_t bytes = (off_t)sizeof(struct life_page);
+    assert_int_equal(fallocate(a.life_fd, FALLOC_FL_KEEP_SIZE, bytes, (off_t)MIB(8)), 0);
+    assert_int_equal(attach_page(&a), -EPROTO);
+    assert_int_equal(ftruncate(a.life_fd, bytes), 0); /* nor is its size for good then */
+    assert_int_equal(attach_page(&a), 0);
+    /* As it is attached it stays. */
+    assert_int_equal(fallocate(a.life_fd, FALLOC_FL_KEEP_SIZE, bytes, (off_t)MIB(8)), -1);
+    assert_int_equal(errno, EPERM);
+    kill_it(&a);
+    finish();
+}
+
 static void test_all_together_have_so_many_clients_and_no_more(void **state)
 {
     (void)state;
@@ -3755,6 +3774,7 @@ int main(void)
         cmocka_unit_test(test_a_full_orphan_is_not_granted),
         cmocka_unit_test(test_a_client_that_hung_up_and_lives_is_asked_again_and_may_resume),
         cmocka_unit_test(test_a_user_has_so_many_clients_and_no_more),
+        cmocka_unit_test(test_a_life_page_with_memory_beyond_its_end_is_refused),
         cmocka_unit_test(test_all_together_have_so_many_clients_and_no_more),
         cmocka_unit_test(test_resuming_ends_the_old_connection),
         cmocka_unit_test(test_a_page_sealed_against_sealing_dies_with_its_hang_up),
