@@ -30,6 +30,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     core->tick_at_ns = UINT64_MAX;
     core->retire_at_ns = UINT64_MAX;
     core->n_lives_max = core->n_user_lives_max = UINT32_MAX;
+    core->n_user_tickets_max = USER_TICKETS_MAX;
     LIST_INIT(&core->sessions);
     TAILQ_INIT(&core->releasing);
     TAILQ_INIT(&core->publishing);

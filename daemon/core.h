@@ -106,12 +106,13 @@ struct core {
     struct ledger ledger;
     struct tenant **tenants; /* by name */
     uint32_t n_tenants;
-    uint32_t n_clients;        /* attached or dying, of all tenants */
-    struct access_list admins; /* beside root and the daemon's own user */
-    struct users users;        /* what each has of what all share */
-    uint32_t n_lives_max;      /* life pages: of clients, and of who attaches */
-    uint32_t n_borrowed;       /* copies of life pages, of those who attach again */
-    uint32_t n_user_lives_max; /* of a user who is no admin: a client outlives its connection */
+    uint32_t n_clients;          /* attached or dying, of all tenants */
+    struct access_list admins;   /* beside root and the daemon's own user */
+    struct users users;          /* what each has of what all share */
+    uint32_t n_lives_max;        /* life pages: of clients, and of who attaches */
+    uint32_t n_borrowed;         /* copies of life pages, of those who attach again */
+    uint32_t n_user_tickets_max; /* as ticket.h says */
+    uint32_t n_user_lives_max;   /* of a user who is no admin: a client outlives its connection */
     struct session_list sessions;
     struct session_queue releasing;  /* WAIT_RELEASE */
     struct session_queue publishing; /* WAIT_PUBLISH */

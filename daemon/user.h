@@ -9,8 +9,9 @@
 #include "shm/base.h"
 
 enum user_thing {
-    USER_PEERS, /* connections */
-    USER_LIVES, /* life pages: of clients, attached or dying, and of who attaches */
+    USER_PEERS,   /* connections */
+    USER_LIVES,   /* life pages: of clients, attached or dying, and of who attaches */
+    USER_TICKETS, /* that wait for memory, or for being asked for */
     USER_THINGS
 };
 
