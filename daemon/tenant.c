@@ -403,7 +403,8 @@ int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct se
     uint64_t n_units = choose_units(t, need, n, align_order);
     if (n_units == 0)
         return -ENOMEM;
-    if (!tenant_has_slots(t, n_units))
+    /* Those of dropped heaps have no slots any more, but their descriptors. */
+    if (!tenant_has_slots(t, n_units) || zombie_count(t->core, &t->budget) >= HEAP_SLOTS)
         return -ENOSPC;
     int r = budget_charge(&t->budget, n_units * UNIT_BYTES);
     acre_assert(r == 0);

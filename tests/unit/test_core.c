@@ -3344,6 +3344,38 @@ static void test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind(v
     finish();
 }
 
+/* A segment each time, which somebody goes on mapping: only its descriptor tells. */
+static void test_a_tenants_heaps_leave_so_many_segments_and_no_more(void **state)
+{
+    (void)state;
+    enum { N = HEAP_SLOTS };
+    static int held[N + 1];
+    struct msg_request drop = {.op = MSG_TENANT_DROP};
+    struct fake a, admin;
+    unsigned n = 0;
+    start(GIB(4), BIG_BYTES);
+    connect_as(&admin, 0);
+    strcpy(drop.tenant_drop.tenant, "t");
+    for (; n <= N; n++) {
+        attach(&a);
+        if (grow_as(&a, 1, true, 0, 0, NULL) != 0)
+            break;
+        held[n] = fcntl(w.tenant->segs[0]->client_fd, F_DUPFD_CLOEXEC, 0);
+        kill_it(&a);
+        assert_int_equal(ask(&admin, drop), 0);
+    }
+    assert_int_equal(n, N);
+    close(held[--n]); /* one is nobody's any more */
+    pass(SECOND);
+    pass(SECOND);
+    assert_int_equal(grow_as(&a, 1, true, 0, 0, NULL), 0);
+    kill_it(&a);
+    while (n > 0)
+        close(held[--n]);
+    hang_up(&admin);
+    finish();
+}
+
 static void test_a_heap_without_clients_can_be_dropped(void **state)
 {
     (void)state;
@@ -3817,6 +3849,7 @@ int main(void)
         cmocka_unit_test(test_one_who_does_not_let_go_does_not_keep_others_from_it),
         cmocka_unit_test(test_what_can_never_be_had_takes_nothing_from_others),
         cmocka_unit_test(test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind),
+        cmocka_unit_test(test_a_tenants_heaps_leave_so_many_segments_and_no_more),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
         cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),
