@@ -136,6 +136,7 @@ void server_close_foreign(void *server, int fd, uid_t uid)
 
 void server_close_connection(struct server *server, int sock, uid_t uid)
 {
+    (void)shutdown(sock, SHUT_RDWR); /* the closer may come to it late */
     closer_close(server->closer, sock, uid, true);
 }
 
