@@ -19,33 +19,51 @@ static void close_page(struct core *core, int fd)
     core->io.close_foreign(core->io.ctx, fd, NOBODY_UID);
 }
 
+static void return_page(struct core *core, const struct attach *a)
+{
+    core->n_borrowed -= a->life_fd >= 0;
+    close_page(core, a->life_fd);
+}
+
 /* Of an attach that comes to nothing. */
 static void forget_page(struct core *core, const struct attach *a)
 {
-    if (a->resume == 0)
-        kept_end_life(core, a->life_no, a->life_fd);
-    else
-        close_page(core, a->life_fd);
+    if (a->resume != 0) {
+        return_page(core, a);
+        return;
+    }
+    user_drop(&core->users, a->uid, USER_LIVES);
+    kept_end_life(core, a->life_no, a->life_fd);
 }
 
-/* The life page's descriptor of a new client. -1: replied. */
+bool attach_count(struct core *core, struct session *s)
+{
+    uint32_t n = user_count(&core->users, s->creds.uid, USER_LIVES);
+    if (!access_is_admin(&s->creds) && n >= core->n_user_lives_max)
+        session_fail(core, s, -EAGAIN, "user %u has %u clients, which is all that a user can have",
+                     (unsigned)s->creds.uid, n);
+    else if (core->users.n[USER_LIVES] >= core->n_lives_max)
+        session_fail(core, s, -EAGAIN,
+                     "acred has %u clients, which is all that its limit of descriptors allows",
+                     core->users.n[USER_LIVES]);
+    else if (user_add(&core->users, s->creds.uid, USER_LIVES) < 0)
+        session_fail(core, s, -ENOMEM, "acred is out of memory");
+    else
+        return true;
+    return false;
+}
+
+/* The life page's descriptor of a new client, counted. -1: replied. */
 static int new_life_fd(struct core *core, struct session *s, int fd)
 {
     const char *why = "attaching takes a life page";
-    if (fd >= 0 && life_check_descriptor(fd, &why) == 0)
+    bool is_life = fd >= 0 && life_check_descriptor(fd, &why) == 0;
+    if (is_life && attach_count(core, s))
         return fd;
     session_close_unwanted(core, s, fd);
-    session_fail(core, s, -EPROTO, "%s", why);
+    if (!is_life)
+        session_fail(core, s, -EPROTO, "%s", why);
     return -1;
-}
-
-/* A copy of that of the client to be again. -1: replied. */
-static int kept_life_fd(struct core *core, struct session *s, const struct client *c)
-{
-    int copy = fcntl(c->life_fd, F_DUPFD_CLOEXEC, 0);
-    if (copy < 0)
-        session_fail(core, s, -errno, "no descriptor is left");
-    return copy;
 }
 
 static struct client *resumed_of(const struct tenant *t, const struct msg_request *req)
@@ -77,11 +95,14 @@ static void begin_attach(struct core *core, struct session *s, struct tenant *t,
 {
     struct attach *a = calloc(1, sizeof(*a));
     if (!a) {
+        if (req->attach.resume_client == 0)
+            user_drop(&core->users, s->creds.uid, USER_LIVES);
         close_page(core, life_fd);
         session_fail(core, s, -ENOMEM, "acred is out of memory");
         return;
     }
     *a = (struct attach){.tenant = t, .session = s, .life_fd = life_fd};
+    a->uid = s->creds.uid;
     a->life_no = core->next_life_no++;
     a->resume = req->attach.resume_client;
     strcpy(a->name, req->attach.name);
@@ -105,15 +126,12 @@ void attach_request(struct core *core, struct session *s, const struct msg_reque
         return;
     } else
         t = session_admit(core, s, meant, ACCESS_ATTACH);
-    if (t) {
+    if (t)
         life_fd = new_life_fd(core, s, fd);
-    } else {
+    else
         session_close_unwanted(core, s, fd);
-        if (c)
-            life_fd = kept_life_fd(core, s, c);
-    }
-    if (life_fd >= 0)
-        begin_attach(core, s, t ? t : c->tenant, req, life_fd);
+    if (c || life_fd >= 0)
+        begin_attach(core, s, c ? c->tenant : t, req, life_fd);
 }
 
 static void reply_attached(struct core *core, struct session *s, struct client *c)
@@ -138,13 +156,6 @@ static void reply_attached(struct core *core, struct session *s, struct client *
 static void attach_new(struct core *core, struct session *s, struct attach *a, bool other_cgroup)
 {
     struct client *c;
-    if (!access_is_admin(&s->creds) &&
-        client_count(core, s->creds.uid) >= core->n_user_clients_max) {
-        forget_page(core, a);
-        session_fail(core, s, -EAGAIN, "user %u has %u clients, which is all that a user can have",
-                     (unsigned)s->creds.uid, client_count(core, s->creds.uid));
-        return;
-    }
     int pidfd = core->io.open_pidfd(s->peer);
     struct books_client what = {
         .pid = (uint32_t)s->creds.pid, .uid = s->creds.uid, .life_no = a->life_no};
@@ -164,7 +175,7 @@ static void attach_new(struct core *core, struct session *s, struct attach *a, b
 static void attach_again(struct core *core, struct session *s, struct attach *a, bool other_cgroup)
 {
     struct client *c = client_find(a->tenant, a->resume);
-    close_page(core, a->life_fd);
+    return_page(core, a);
     if (!c) {
         session_fail(core, s, -ESRCH, "there is no such client to resume");
         return;

@@ -11,6 +11,9 @@ struct attach;
 /* fd (or -1) came along and is taken. Replies later, by attach_answer(). */
 void attach_request(struct core *core, struct session *session, const struct msg_request *req,
                     int fd);
+/* One more life page of the session's user, who has to drop it again. false: that would be too many,
+ * replied. */
+bool attach_count(struct core *core, struct session *session);
 /* The life page of an attach has answered: it is mapped (0), or not (-EPROTO), or cannot be kept
  * (-EIO). Takes attach. */
 void attach_answer(struct core *core, struct attach *attach, int error, bool other_cgroup);

@@ -113,47 +113,6 @@ void client_unhold(struct client *client, uint32_t slot, uint32_t n)
     }
 }
 
-/* ---- whose clients ---- */
-
-static struct user_clients *find_user(const struct core *core, uid_t uid)
-{
-    struct user_clients *u;
-    LIST_FOREACH (u, &core->users, in_core)
-        if (u->uid == uid)
-            return u;
-    return NULL;
-}
-
-uint32_t client_count(const struct core *core, uid_t uid)
-{
-    const struct user_clients *u = find_user(core, uid);
-    return u ? u->n : 0;
-}
-
-static int count(struct core *core, uid_t uid)
-{
-    struct user_clients *u = find_user(core, uid);
-    if (!u) {
-        u = calloc(1, sizeof(*u));
-        if (!u)
-            return -ENOMEM;
-        u->uid = uid;
-        LIST_INSERT_HEAD(&core->users, u, in_core);
-    }
-    u->n++;
-    return 0;
-}
-
-void client_uncount(struct core *core, uid_t uid)
-{
-    struct user_clients *u = find_user(core, uid);
-    acre_assert(u && u->n > 0);
-    if (--u->n > 0)
-        return;
-    LIST_REMOVE(u, in_core);
-    free(u);
-}
-
 /* ---- a client's life ---- */
 
 static uint64_t realtime_ns(void)
@@ -201,13 +160,11 @@ int client_add(struct tenant *t, const struct books_client *what, int life_fd, i
 {
     struct books_client entry = *what;
     struct client *c = calloc(1, sizeof(*c));
-    int r = c ? count(t->core, entry.uid) : -ENOMEM;
-    tag_t id = r == 0 ? client_table_take_id(&t->clients) : 0;
+    tag_t id = c ? client_table_take_id(&t->clients) : 0;
     if (id == 0) {
-        if (r == 0)
-            client_uncount(t->core, entry.uid);
+        int r = c ? -EAGAIN : -ENOMEM;
         free(c);
-        return r == 0 ? -EAGAIN : r;
+        return r;
     }
     entry.gen = t->books->client[id].gen + 1;
     entry.gen = entry.gen == 0 ? 1 : entry.gen; /* 0 is "none" */
@@ -224,7 +181,7 @@ int client_restore(struct tenant *t, tag_t id, int life_fd)
 {
     const struct books_client *what = &t->books->client[id];
     struct client *c = calloc(1, sizeof(*c));
-    int r = c ? count(t->core, what->uid) : -ENOMEM;
+    int r = c ? user_add(&t->core->users, what->uid, USER_LIVES) : -ENOMEM;
     if (r < 0) {
         free(c);
         return r;
@@ -258,7 +215,7 @@ void client_remove(struct client *c)
     t->clients.n--;
     t->n_changes++;
     t->core->n_clients--;
-    client_uncount(t->core, c->uid);
+    user_drop(&t->core->users, c->uid, USER_LIVES);
     t->control->header.n_clients = t->clients.n;
     memset(&t->control->client[c->id], 0, sizeof(t->control->client[c->id]));
     books_set_client_state(t->books, c->id, BOOKS_CLIENT_NONE);

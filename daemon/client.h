@@ -70,14 +70,9 @@ tag_t client_table_take_id(struct client_table *table);
 tag_t client_table_resting(const struct client_table *table, uint32_t i);
 void client_table_give_id(struct client_table *table, tag_t id);
 
-/* Clients of the user in all tenants. */
-uint32_t client_count(const struct core *core, uid_t uid);
-/* One of the user's has ended. */
-void client_uncount(struct core *core, uid_t uid);
-
 /*
  * A new client of an open heap, in the table, the control page and the books. what: all but gen and
- * state. life_fd and pidfd (or -1) become its own. -EAGAIN: no id is left; -ENOMEM.
+ * state. life_fd, counted, and pidfd (or -1) become its own. -EAGAIN: no id is left; -ENOMEM.
  */
 struct books_client;
 int client_add(struct tenant *tenant, const struct books_client *what, int life_fd, int pidfd,

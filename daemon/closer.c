@@ -25,7 +25,7 @@ struct user {
     LIST_ENTRY(user) in_closer;
     struct closer *closer;
     uid_t uid;
-    uint32_t n;
+    uint32_t n_foreign;
     bool has_thread;
     TAILQ_HEAD(, item) items; /* the first is being closed */
 };
@@ -34,6 +34,7 @@ struct closer {
     pthread_mutex_t mutex;
     pthread_cond_t is_empty;
     LIST_HEAD(, user) users; /* that have something to close */
+    uint32_t n;              /* of all of them; read without the mutex */
 };
 
 /* A lingering socket is made not to; other ways to block remain, and are why these are threads. */
@@ -58,7 +59,8 @@ static void *run(void *arg)
         close_file(item->fd);
         pthread_mutex_lock(&c->mutex);
         TAILQ_REMOVE(&u->items, item, in_queue);
-        u->n--;
+        u->n_foreign -= !item->is_connection;
+        (void)__atomic_fetch_sub(&c->n, 1, __ATOMIC_RELAXED);
         free(item);
     }
     LIST_REMOVE(u, in_closer);
@@ -145,7 +147,8 @@ void closer_close(struct closer *c, int fd, uid_t uid, bool is_connection)
     if (u) {
         *item = (struct item){.fd = fd, .is_connection = is_connection};
         TAILQ_INSERT_TAIL(&u->items, item, in_queue);
-        u->n++;
+        u->n_foreign += !is_connection;
+        (void)__atomic_fetch_add(&c->n, 1, __ATOMIC_RELAXED);
         if (!u->has_thread)
             start_thread(u);
     }
@@ -156,11 +159,16 @@ void closer_close(struct closer *c, int fd, uid_t uid, bool is_connection)
     }
 }
 
-uint32_t closer_n_pending(struct closer *c, uid_t uid)
+uint32_t closer_n_foreign(struct closer *c, uid_t uid)
 {
     pthread_mutex_lock(&c->mutex);
     const struct user *u = find_user(c, uid);
-    uint32_t n = u ? u->n : 0;
+    uint32_t n = u ? u->n_foreign : 0;
     pthread_mutex_unlock(&c->mutex);
     return n;
+}
+
+uint32_t closer_n_all(const struct closer *c)
+{
+    return __atomic_load_n(&c->n, __ATOMIC_RELAXED);
 }

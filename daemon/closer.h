@@ -22,6 +22,8 @@ void closer_leave(struct closer *closer);
 
 /* Takes fd (-1: nothing). is_connection: empties its queue first. */
 void closer_close(struct closer *closer, int fd, uid_t uid, bool is_connection);
-uint32_t closer_n_pending(struct closer *closer, uid_t uid);
+/* What is not closed yet: descriptors that the user has sent; everything. */
+uint32_t closer_n_foreign(struct closer *closer, uid_t uid);
+uint32_t closer_n_all(const struct closer *closer);
 
 #endif

@@ -30,11 +30,13 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     *core = (struct core){.io = *io, .mode = mode, .now_ns = now_ns, .started_ns = now_ns};
     core->tick_at_ns = UINT64_MAX;
     core->room_at_ns = UINT64_MAX;
-    core->n_user_clients_max = UINT32_MAX;
+    core->n_lives_max = core->n_user_lives_max = UINT32_MAX;
+    core->n_user_tickets_max = USER_TICKETS_MAX;
     LIST_INIT(&core->sessions);
     TAILQ_INIT(&core->releasing);
+    TAILQ_INIT(&core->publishing);
     TAILQ_INIT(&core->naming);
-    LIST_INIT(&core->users);
+    users_init(&core->users);
     ledger_init(&core->ledger, capacity_bytes);
     core->bell_fd = epoll_create1(EPOLL_CLOEXEC);
     if (core->bell_fd < 0)
@@ -54,7 +56,7 @@ void core_forget_clients(struct tenant *t)
         if (!c)
             continue;
         ticket_forget_client(c);
-        client_uncount(t->core, c->uid);
+        user_drop(&t->core->users, c->uid, USER_LIVES);
         close_fd(&c->life_fd);
         close_fd(&c->pidfd);
         free(c->holdings);
@@ -73,7 +75,7 @@ void core_deinit(struct core *core)
         if (core->tenants[i]->is_open)
             (void)tenant_close(core->tenants[i]);
     }
-    acre_assert(LIST_EMPTY(&core->users));
+    users_deinit(&core->users);
     zombie_deinit(core);
     for (uint32_t i = core->n_tenants; i-- > 0;) /* groups after those below them */
         tenant_free(core->tenants[i]);

@@ -18,6 +18,7 @@
 
 #include "daemon/access.h"
 #include "daemon/ledger.h"
+#include "daemon/user.h"
 #include "proto/msg.h"
 #include "shm/base.h"
 
@@ -62,7 +63,7 @@ enum wait {
     WAIT_MEMORY,   /* in tenant->waiters, until something that is under way has given memory back */
     WAIT_RELEASE,  /* in core->releasing, for the next turn */
     WAIT_POPULATE, /* for its grant's pages */
-    WAIT_PUBLISH,  /* for the sweep */
+    WAIT_PUBLISH,  /* in core->publishing, for the sweep */
     WAIT_DETACH,   /* for its client's reaping */
     WAIT_RELOAD,   /* for the configuration */
     WAIT_NAME,     /* in core->naming, for its user's name */
@@ -82,7 +83,6 @@ struct session {
     uint64_t serial;          /* of the request that waits */
     uint64_t ack_nonce;       /* != 0: a descriptor is unacknowledged */
     struct msg_request *held; /* sent before the Ack */
-    int held_fd;
     struct msg_request
         request;         /* WAIT_MEMORY: to be tried again; WAIT_RELEASE: to be gone on with */
     int request_fd;      /* WAIT_NAME: came with it */
@@ -96,14 +96,6 @@ struct session {
     bool reads; /* and keeps what it maps */
 };
 
-/* How many clients, attached or dying, a user has in all tenants. */
-struct user_clients {
-    LIST_ENTRY(user_clients) in_core;
-    uid_t uid;
-    uint32_t n;
-};
-
-LIST_HEAD(user_list, user_clients);
 LIST_HEAD(session_list, session);
 TAILQ_HEAD(session_queue, session);
 TAILQ_HEAD(attach_queue, attach);
@@ -116,10 +108,14 @@ struct core {
     uint32_t n_tenants;
     uint32_t n_clients;          /* attached or dying, of all tenants */
     struct access_list admins;   /* beside root and the daemon's own user */
-    struct user_list users;      /* that have clients */
-    uint32_t n_user_clients_max; /* of a user who is no admin: a client outlives its connection */
+    struct users users;          /* what each has of what all share */
+    uint32_t n_lives_max;        /* life pages: of clients, and of who attaches */
+    uint32_t n_borrowed;         /* copies of life pages, of those who attach again */
+    uint32_t n_user_tickets_max; /* as ticket.h says */
+    uint32_t n_user_lives_max;   /* of a user who is no admin: a client outlives its connection */
     struct session_list sessions;
     struct session_queue releasing;          /* WAIT_RELEASE */
+    struct session_queue publishing;         /* WAIT_PUBLISH */
     struct session_queue naming;             /* WAIT_NAME */
     bool is_naming;                          /* a job, for one of them */
     struct own *own;                         /* how users' own tenants are; NULL: there are none */

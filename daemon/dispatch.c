@@ -191,7 +191,7 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
         ticket_cancel(core, s, req);
         break;
     case MSG_PUBLISH_ALL:
-        s->wait = WAIT_PUBLISH;
+        session_wait_publish(s);
         reaper_publish(s->client->tenant);
         break;
     default:
@@ -240,16 +240,11 @@ static void do_request(struct core *core, struct session *s, const struct msg_re
 
 static void hold(struct core *core, struct session *s, const struct msg_request *req, int fd)
 {
-    if (!s->held) {
-        s->held = malloc(sizeof(*s->held));
-        if (s->held) {
-            *s->held = *req;
-            s->held_fd = fd;
-            return;
-        }
-    }
-    session_close_unwanted(core, s, fd);
-    session_close(core, s);
+    session_close_unwanted(core, s, fd); /* who is owed an Ack has a tenant, and cannot attach */
+    if (!s->held && (s->held = malloc(sizeof(*s->held))))
+        *s->held = *req;
+    else
+        session_close(core, s);
 }
 
 static void do_ack(struct core *core, struct session *s, const struct msg_request *req)
@@ -263,7 +258,7 @@ static void do_ack(struct core *core, struct session *s, const struct msg_reques
         return;
     struct msg_request *held = s->held;
     s->held = NULL;
-    do_request(core, s, held, s->held_fd);
+    do_request(core, s, held, -1);
     free(held);
 }
 
@@ -271,8 +266,7 @@ static void do_ack(struct core *core, struct session *s, const struct msg_reques
 
 void dispatch_accept(struct core *core, struct session *s, void *peer, const struct creds *creds)
 {
-    *s = (struct session){
-        .core = core, .peer = peer, .creds = *creds, .held_fd = -1, .request_fd = -1};
+    *s = (struct session){.core = core, .peer = peer, .creds = *creds, .request_fd = -1};
     LIST_INSERT_HEAD(&core->sessions, s, in_core);
 }
 
@@ -310,10 +304,7 @@ void dispatch_hangup(struct core *core, struct session *s, uint64_t now_ns)
     if (s->attach)
         reaper_forget_attach(s->attach);
     session_stop_waiting(s);
-    if (s->held) {
-        session_close_unwanted(core, s, s->held_fd);
-        free(s->held);
-    }
+    free(s->held);
     if (s->client) {
         s->client->session = NULL;
         s->client->publishing = false;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/log.h"
+#include "proto/wire.h"
 
 void kept_name(struct kept kept, char ret_name[STORE_NAME_BYTES])
 {
@@ -23,6 +24,17 @@ bool kept_parse(const char *name, struct kept *ret_kept)
     return strcmp(name, again) == 0;
 }
 
+/* Once a second, whoever makes it fail. */
+static void say_not_kept(const char *name, int error)
+{
+    static uint64_t next_ns;
+    uint64_t now_ns = wire_now_ns(), due_ns = __atomic_load_n(&next_ns, __ATOMIC_RELAXED);
+    if (now_ns >= due_ns && __atomic_compare_exchange_n(&next_ns, &due_ns, now_ns + 1000000000u,
+                                                        false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        log_line(LOG_ERROR, "descriptor %s cannot be kept for the next worker: %s", name,
+                 strerror(-error));
+}
+
 int kept_put(const struct core *core, struct kept kept, int fd)
 {
     char name[STORE_NAME_BYTES];
@@ -31,7 +43,7 @@ int kept_put(const struct core *core, struct kept kept, int fd)
     if (r == 0)
         return 0;
     core->io.drop(core->io.ctx, name); /* kept perhaps, and only the answer is missing */
-    log_line(LOG_ERROR, "descriptor %s cannot be kept for the next worker: %s", name, strerror(-r));
+    say_not_kept(name, r);
     return r;
 }
 

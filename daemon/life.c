@@ -8,13 +8,15 @@
 #include <sys/stat.h>
 
 /* A page is a page: what is larger could cost the daemon time when the last descriptor goes. */
-#define LIFE_BYTES_MAX KIB(64)
+#define LIFE_BYTES_MAX  KIB(64)
+#define LIFE_MEMORY_MAX MIB(2) /* where the system gives shared huge pages to everybody */
 
+/* fallocate() puts memory beyond the end, too: up to the seals. */
 static bool has_page_size(int fd)
 {
     struct stat st;
     return fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(struct life_page) &&
-           st.st_size <= (off_t)LIFE_BYTES_MAX;
+           st.st_size <= (off_t)LIFE_BYTES_MAX && st.st_blocks <= (blkcnt_t)(LIFE_MEMORY_MAX / 512);
 }
 
 int life_check_descriptor(int fd, const char **ret_why)

@@ -203,6 +203,7 @@ static void come(struct core *core, struct session *s, const struct naming *j)
     char own[TENANT_NAME_BYTES];
     const char *meant = own_meant(core, j->uid, req->attach.tenant);
     int fd = s->request_fd, r = j->error;
+    user_drop(&core->users, s->creds.uid, USER_LIVES);
     s->request_fd = -1;
     s->wait = WAIT_NONE;
     if (r == 0 && own_is_to_come(core, meant)) {
@@ -264,6 +265,10 @@ void own_ask(struct core *core, struct session *s, const struct msg_request *req
     if (own) { /* by the numbers */
         session_close_unwanted(core, s, fd);
         refuse(core, s, own->name);
+        return;
+    }
+    if (!attach_count(core, s)) {
+        session_close_unwanted(core, s, fd);
         return;
     }
     s->request_fd = fd;

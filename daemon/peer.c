@@ -27,7 +27,6 @@
 
 struct outgoing {
     size_t n;
-    int fd;
     uint8_t bytes[];
 };
 
@@ -68,13 +67,10 @@ static void on_closed(uv_handle_t *handle)
     struct peer *p = handle->data;
     struct server *server = p->server;
     server_close_connection(server, p->sock, peer_uid(p));
-    if (p->out) {
-        close_fd(&p->out->fd);
-        free(p->out);
-    }
+    free(p->out);
     LIST_REMOVE(p, in_list);
+    server_peer_gone(server, peer_uid(p));
     free(p);
-    server_peer_gone(server);
 }
 
 void peer_close(struct peer *p)
@@ -89,16 +85,14 @@ void peer_close(struct peer *p)
 
 /* ---- sending ---- */
 
-static void keep_outgoing(struct peer *p, const uint8_t *buf, size_t n, int fd)
+static void keep_outgoing(struct peer *p, const uint8_t *buf, size_t n)
 {
     p->out = malloc(sizeof(*p->out) + n);
     if (!p->out) {
-        close_fd(&fd);
         (void)shutdown(p->sock, SHUT_RDWR);
         return;
     }
     p->out->n = n;
-    p->out->fd = fd;
     memcpy(p->out->bytes, buf, n);
 }
 
@@ -109,26 +103,24 @@ void peer_io_reply(void *peer, const struct msg_reply *reply, int fd)
     size_t n = codec_pack_reply(reply, buf);
     acre_assert(p->out == NULL && !p->is_closing);
     int r = wire_send(p->sock, buf, n, fd);
-    if (r == -EAGAIN) {
-        keep_outgoing(p, buf, n, fd);
-    } else {
-        close_fd(&fd);
-        if (r < 0)
-            (void)shutdown(p->sock,
-                           SHUT_RDWR); /* it has gone, or cannot be served: by way of the hang-up */
-    }
+    /* A descriptor waits for nobody: its peer has left dozens of replies unread. */
+    if (r == -EAGAIN && fd < 0)
+        keep_outgoing(p, buf, n);
+    else if (r < 0)
+        (void)shutdown(p->sock,
+                       SHUT_RDWR); /* it has gone, or cannot be served: by way of the hang-up */
+    close_fd(&fd);
     if (!p->is_receiving)
         watch(p);
 }
 
 static void send_outgoing(struct peer *p)
 {
-    int r = wire_send(p->sock, p->out->bytes, p->out->n, p->out->fd);
+    int r = wire_send(p->sock, p->out->bytes, p->out->n, -1);
     if (r == -EAGAIN)
         return;
     if (r < 0)
         (void)shutdown(p->sock, SHUT_RDWR);
-    close_fd(&p->out->fd);
     free(p->out);
     p->out = NULL;
 }
@@ -166,6 +158,10 @@ static bool receive(struct peer *p)
     struct msg_request req;
     struct wire_fds fds;
     size_t n = 0;
+    if (server_is_clogged(p->server, peer_uid(p))) {
+        peer_close(p);
+        return false;
+    }
     int r = wire_recv_fds(p->sock, buf, &n, &fds);
     if (r == -EAGAIN)
         return false;
@@ -236,7 +232,9 @@ int peer_new(struct server *server, struct peer_list *list, int sock)
     struct peer *p = calloc(1, sizeof(*p));
     int r = p ? take_creds(sock, &creds) : -ENOMEM;
     if (r == 0)
-        r = uv_poll_init(server_loop(server), &p->poll, sock);
+        r = user_add(&server_core(server)->users, creds.uid, USER_PEERS);
+    if (r == 0 && (r = uv_poll_init(server_loop(server), &p->poll, sock)) < 0)
+        user_drop(&server_core(server)->users, creds.uid, USER_PEERS);
     if (r < 0) {
         server_close_connection(server, sock, NOBODY_UID);
         free(p);

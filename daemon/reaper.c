@@ -28,6 +28,7 @@
  */
 #include "daemon/reaper.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/epoll.h>
 
@@ -48,6 +49,7 @@
 #define BELLS_MAX       64
 #define BURIAL_STEPS    65536u /* a unit is one, a slab's map SLAB_STEPS: 2 ms */
 #define SLAB_STEPS      32u
+#define BORROWED_MAX    256u /* a quarter of the descriptors that are in reserve */
 #define CLIENT_STEPS    256u /* three descriptors, and a word to the keeper */
 
 struct ask {
@@ -82,7 +84,7 @@ void reaper_ring(struct client *c)
         TAILQ_INSERT_TAIL(&t->rang, c, in_queue);
     c->has_rung = true;
     c->ask_wait_ns = ASK_WAIT_NS_MIN;
-    c->ask_at_ns = t->core->now_ns;
+    c->ask_at_ns = t->rang_due_ns = t->core->now_ns;
     reaper_pump(t);
 }
 
@@ -163,6 +165,7 @@ static void take_answer(struct client *c, enum life_answer answer)
     }
     c->ask_at_ns = c->tenant->core->now_ns + c->ask_wait_ns;
     c->ask_wait_ns = MIN(2 * c->ask_wait_ns, ASK_WAIT_NS_MAX);
+    c->tenant->rang_due_ns = MIN(c->tenant->rang_due_ns, c->ask_at_ns);
 }
 
 static void attaches_done(struct core *core, struct job *job)
@@ -220,6 +223,21 @@ static struct ask_job *new_asks(struct tenant *t, void (*done)(struct core *core
     return j;
 }
 
+/* A copy for the job, of the client that it wants to be again: which may die meanwhile. Few at a
+ * time, since all clients of a daemon that was killed come at once. */
+static bool borrow_page(struct attach *a)
+{
+    struct core *core = a->tenant->core;
+    const struct client *c = client_find(a->tenant, a->resume);
+    if (!c)
+        return true; /* no page: no answer */
+    if (core->n_borrowed == BORROWED_MAX)
+        return false;
+    a->life_fd = fcntl(c->life_fd, F_DUPFD_CLOEXEC, 0);
+    core->n_borrowed += a->life_fd >= 0;
+    return a->life_fd >= 0;
+}
+
 /* True: they are asked now. */
 static bool submit_asks(struct tenant *t, struct ask_job *j)
 {
@@ -240,9 +258,11 @@ static void pump_attaches(struct tenant *t)
     struct ask_job *j = new_asks(t, attaches_done);
     if (!j)
         return;
-    TAILQ_FOREACH (a, &t->attaches, in_queue)
-        if (j->n < ASKS_MAX)
-            add_attach(j, a);
+    TAILQ_FOREACH (a, &t->attaches, in_queue) {
+        if (j->n == ASKS_MAX || (a->resume != 0 && !borrow_page(a)))
+            break;
+        add_attach(j, a);
+    }
     j->is_heap_first = !t->is_kept;
     t->is_asking_new = submit_asks(t, j);
 }
@@ -250,16 +270,21 @@ static void pump_attaches(struct tenant *t)
 static void pump_rang(struct tenant *t)
 {
     struct client *c;
-    if (t->is_asking || TAILQ_EMPTY(&t->rang))
+    if (t->is_asking || t->rang_due_ns > t->core->now_ns)
         return;
     struct ask_job *j = new_asks(t, rang_done);
     if (!j)
         return;
+    t->rang_due_ns = UINT64_MAX;
     TAILQ_FOREACH (c, &t->rang, in_queue) {
-        if (j->n == ASKS_MAX)
+        if (j->n == ASKS_MAX) { /* of the others nothing is known */
+            t->rang_due_ns = t->core->now_ns;
             break;
-        if (c->ask_at_ns > t->core->now_ns)
+        }
+        if (c->ask_at_ns > t->core->now_ns) {
+            t->rang_due_ns = MIN(t->rang_due_ns, c->ask_at_ns);
             continue;
+        }
         c->is_asked = true;
         j->asks[j->n++] = (struct ask){.client = c, .life_fd = c->life_fd, .pidfd = c->pidfd};
     }
@@ -279,6 +304,8 @@ void reaper_forget_attach(struct attach *a)
     if (a->is_asked)
         return;
     TAILQ_REMOVE(&a->tenant->attaches, a, in_queue); /* not asked: not kept either */
+    if (a->resume == 0)
+        user_drop(&core->users, a->uid, USER_LIVES);
     core->io.close_foreign(core->io.ctx, a->life_fd, NOBODY_UID);
     free(a);
 }
@@ -393,15 +420,18 @@ static void pump_burial(struct tenant *t)
 /* What they waited for is done, or is to be done again. */
 static void publishers_go_on(struct tenant *t, bool again)
 {
-    struct session *s;
-    LIST_FOREACH (s, &t->core->sessions, in_core) {
-        if (s->wait != WAIT_PUBLISH || !s->client->publishing || s->client->tenant != t)
+    struct session *s, *next;
+    for (s = TAILQ_FIRST(&t->core->publishing); s; s = next) {
+        next = TAILQ_NEXT(s, in_waiters);
+        if (!s->client->publishing || s->client->tenant != t)
             continue;
         s->client->publishing = false;
-        if (again)
+        if (again) {
             t->wants_publish = true;
-        else
+        } else {
+            session_stop_waiting(s);
             session_done(s);
+        }
     }
 }
 
@@ -441,8 +471,8 @@ static void make_plan(struct tenant *t, struct sweep_plan *plan)
         plan->action[c->id] = SWEEP_FREE;
         plan->lives[plan->n_lives++] = (struct sweep_life){c->id, c->life_fd};
     }
-    LIST_FOREACH (s, &t->core->sessions, in_core) {
-        if (s->wait != WAIT_PUBLISH || s->client->tenant != t || s->client->state != CLIENT_LIVES)
+    TAILQ_FOREACH (s, &t->core->publishing, in_waiters) {
+        if (s->client->tenant != t || s->client->state != CLIENT_LIVES)
             continue;
         s->client->publishing = true;
         plan->action[s->client->id] = SWEEP_PUBLISH;
@@ -494,16 +524,15 @@ void reaper_tick(struct tenant *t)
 uint64_t reaper_deadline(const struct tenant *t)
 {
     uint64_t deadline_ns = UINT64_MAX;
-    const struct client *c;
     if (!t->is_open)
         return UINT64_MAX;
     if (!t->is_asking)
-        TAILQ_FOREACH (c, &t->rang, in_queue)
-            deadline_ns = MIN(deadline_ns, c->ask_at_ns);
+        deadline_ns = t->rang_due_ns;
     if (t->is_burying)
         return t->core->now_ns;
-    if (!t->is_sweeping &&
-        (!TAILQ_EMPTY(&t->dying) || t->wants_publish)) /* there was no memory to begin */
+    /* There was no memory or no descriptor to begin. */
+    if ((!t->is_sweeping && (!TAILQ_EMPTY(&t->dying) || t->wants_publish)) ||
+        (!t->is_asking_new && !TAILQ_EMPTY(&t->attaches)))
         deadline_ns = MIN(deadline_ns, t->core->now_ns + ASK_WAIT_NS_MIN);
     return deadline_ns;
 }

@@ -12,7 +12,8 @@ struct attach {
     struct session *session; /* NULL: it has hung up while the page was asked */
     bool is_asked;           /* a worker has the page */
     uint64_t resume;         /* handle of the client that it wants to be again; 0: a new client */
-    int life_fd;             /* of the new client, or a duplicate of the old one's */
+    uid_t uid;               /* of the new client's user, whose life pages it counts among */
+    int life_fd;             /* of the new client; or a copy of the old one's while it is asked */
     uint32_t life_no;        /* of the new client: kept.h */
     char name[CLIENT_NAME_BYTES];
 };

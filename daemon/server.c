@@ -6,10 +6,13 @@
  * timers from what the core says is due.
  *
  * DESCRIPTORS. A peer costs its socket, a client its life page and a pidfd; a client can outlive
- * its peer. New peers are accepted only while all of them together leave the reserve alone, which
- * is for segments and for what is on its way; else they wait in the backlog. No user but root and
- * the daemon's own may have more than half of the peers, or of the clients: hung up and still
- * mapped, they cost their descriptors all the same.
+ * its peer: hung up and still mapped, it costs its descriptors all the same. There may be as many
+ * of the one as of the other, a third of all descriptors but the reserve, which is for segments and
+ * for what is on its way (20,000 descriptors: 6,325 clients). New peers wait in the backlog while
+ * there are too many, what is still being closed among them; who would attach is refused. No user
+ * but root and the daemon's own may have more than half of the peers, or of the life pages. All else
+ * that a peer sends is closed by a thread; its user is not heard while that has too many. What a
+ * peer is sent is not kept for it.
  */
 #include "daemon/server.h"
 
@@ -36,7 +39,7 @@
 #define ACCEPT_PAUSE_MS    100
 #define NOFILE_WANTED      65536u
 #define NOFILE_RESERVE_MAX 1024u
-#define FDS_PER_PEER       2u
+#define FDS_PER_PEER       1u
 #define FDS_PER_CLIENT     2u
 
 /* What a user's connections have cost in this turn. */
@@ -86,14 +89,6 @@ void server_touch(struct server *server)
     server->is_touched = true;
 }
 
-uint32_t server_count_uid(const struct server *server, uid_t uid)
-{
-    uint32_t n = 0;
-    for (const struct peer *p = LIST_FIRST(&server->peers); p; p = peer_next(p))
-        n += peer_uid(p) == uid;
-    return n;
-}
-
 /* ---- whose turn it is ---- */
 
 /* libuv polls up to 48 times before it comes back if there is much to read: who is met again is met
@@ -123,6 +118,12 @@ void server_spend(struct server *server, uid_t uid, uint64_t ns)
     turn_of(server, uid)->spent_ns += ns;
 }
 
+bool server_is_clogged(struct server *server, uid_t uid)
+{
+    return closer_n_all(server->closer) > 0 &&
+           closer_n_foreign(server->closer, uid) >= server->n_fds_max / 64;
+}
+
 static void submit(void *server, struct job *job)
 {
     workers_submit(((struct server *)server)->workers, job);
@@ -135,6 +136,7 @@ void server_close_foreign(void *server, int fd, uid_t uid)
 
 void server_close_connection(struct server *server, int sock, uid_t uid)
 {
+    (void)shutdown(sock, SHUT_RDWR); /* the closer may come to it late */
     closer_close(server->closer, sock, uid, true);
 }
 
@@ -152,15 +154,15 @@ static void drop(void *server, const char *name)
 
 static bool has_room(const struct server *s)
 {
-    return s->n_peers * FDS_PER_PEER + s->core.n_clients * FDS_PER_CLIENT < s->n_fds_max;
+    return s->n_peers + closer_n_all(s->closer) < s->n_peers_max;
 }
 
-static bool user_has_room(const struct server *s, uid_t uid)
+static bool user_has_room(struct server *s, uid_t uid)
 {
-    if (closer_n_pending(s->closer, uid) >= s->n_fds_max / 8)
+    if (server_is_clogged(s, uid))
         return false;
     return uid == 0 || uid == geteuid() || s->n_peers < s->n_peers_max / 2 ||
-           server_count_uid(s, uid) < s->n_peers_max / 2;
+           user_count(&s->core.users, uid, USER_PEERS) < s->n_peers_max / 2;
 }
 
 static void accept_one(struct server *s, int sock)
@@ -218,9 +220,10 @@ static void on_listener(uv_poll_t *poll, int status, int events)
     server_touch(s);
 }
 
-void server_peer_gone(struct server *s)
+void server_peer_gone(struct server *s, uid_t uid)
 {
     acre_assert(s->n_peers > 0);
+    user_drop(&s->core.users, uid, USER_PEERS);
     s->n_peers--;
     server_touch(s);
 }
@@ -326,8 +329,11 @@ static void on_prepare(uv_prepare_t *prepare)
     uv_update_time(&s->loop);
     set_deadline(s);
     set_idle(s);
-    if (!uv_is_active((uv_handle_t *)&s->accept_pause))
-        set_accepting(s, has_room(s));
+    if (uv_is_active((uv_handle_t *)&s->accept_pause))
+        return;
+    set_accepting(s, has_room(s));
+    if (!s->is_accepting && closer_n_all(s->closer) > 0) /* which does not tell when it is done */
+        (void)uv_timer_start(&s->accept_pause, on_accept_pause, ACCEPT_PAUSE_MS, 0);
 }
 
 static void on_bells(uv_poll_t *poll, int status, int events)
@@ -431,7 +437,8 @@ int server_new(struct server **ret_server, const struct server_options *options)
         return r;
     }
     s->core.source = options->source;
-    s->core.n_user_clients_max = s->n_peers_max / 2;
+    s->core.n_lives_max = s->n_peers_max;
+    s->core.n_user_lives_max = s->n_peers_max / 2;
     init_handles(s);
     *ret_server = s;
     return 0;

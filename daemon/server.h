@@ -28,17 +28,17 @@ void server_free(struct server *server);
 struct uv_loop_s *server_loop(struct server *server);
 uint64_t server_now_ns(struct server *server);
 /* A peer is gone: there is room for another. */
-void server_peer_gone(struct server *server);
+void server_peer_gone(struct server *server, uid_t uid);
 void server_close_connection(struct server *server, int sock, uid_t uid);
 void server_close_foreign(void *server, int fd, uid_t uid);
 /* Something has happened: set timers anew at the end of the turn. */
 void server_touch(struct server *server);
 /* *turn: of the last time that there was something to read for it. */
 void server_meet(struct server *server, uint64_t *turn);
+/* It has sent so many descriptors that are not closed yet (closer.h) that it is not to be heard. */
+bool server_is_clogged(struct server *server, uid_t uid);
 /* May more of the user's packets be read in this turn? What reading took. */
 bool server_has_turn(struct server *server, uid_t uid);
 void server_spend(struct server *server, uid_t uid, uint64_t ns);
-/* Peers of the uid that are connected. */
-uint32_t server_count_uid(const struct server *server, uid_t uid);
 
 #endif

@@ -68,6 +68,12 @@ void session_wait_release(struct session *s)
     TAILQ_INSERT_TAIL(&s->core->releasing, s, in_waiters);
 }
 
+void session_wait_publish(struct session *s)
+{
+    s->wait = WAIT_PUBLISH;
+    TAILQ_INSERT_TAIL(&s->core->publishing, s, in_waiters);
+}
+
 void session_stop_waiting(struct session *s)
 {
     if (s->wait == WAIT_RELEASE) {
@@ -75,8 +81,11 @@ void session_stop_waiting(struct session *s)
     } else if (s->wait == WAIT_MEMORY) {
         TAILQ_REMOVE(&s->client->tenant->waiters, s, in_waiters);
         s->client->tenant->n_waiters--;
+    } else if (s->wait == WAIT_PUBLISH) {
+        TAILQ_REMOVE(&s->core->publishing, s, in_waiters);
     } else if (s->wait == WAIT_NAME) {
         TAILQ_REMOVE(&s->core->naming, s, in_waiters);
+        user_drop(&s->core->users, s->creds.uid, USER_LIVES);
         session_close_unwanted(s->core, s, s->request_fd);
         s->request_fd = -1;
     } else {

@@ -26,6 +26,8 @@ void session_abandon(struct session *session);
 void session_wait_memory(struct session *session, const struct msg_request *req);
 /* For the next turn, with what session->request says. */
 void session_wait_release(struct session *session);
+/* In the core's queue until a sweep has published what its client owns. */
+void session_wait_publish(struct session *session);
 void session_stop_waiting(struct session *session);
 
 /* A descriptor (or -1) from the peer. */

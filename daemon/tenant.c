@@ -74,6 +74,7 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
     budget_init(&t->budget, &core->ledger, find_group(core, name));
     budget_set(&t->budget, &wish->limits);
     TAILQ_INIT(&t->rang);
+    t->rang_due_ns = UINT64_MAX;
     TAILQ_INIT(&t->dying);
     TAILQ_INIT(&t->attaches);
     TAILQ_INIT(&t->waiters);
@@ -430,7 +431,8 @@ int tenant_add_seg(struct tenant *t, uint32_t n, unsigned align_order, struct se
     uint64_t n_units = choose_units(t, need, n, align_order, &is_shared);
     if (n_units == 0)
         return is_shared ? -EDQUOT : -ENOMEM;
-    if (!tenant_has_slots(t, n_units))
+    /* Those of dropped heaps have no slots any more, but their descriptors. */
+    if (!tenant_has_slots(t, n_units) || zombie_count(t->core, &t->budget) >= HEAP_SLOTS)
         return -ENOSPC;
     int r = budget_charge(&t->budget, n_units * UNIT_BYTES);
     acre_assert(r == 0);

@@ -108,6 +108,7 @@ struct tenant {
     /* what is under way; core.h and reaper.h */
     uint32_t n_jobs;               /* that use the heap's descriptors or mappings */
     struct client_queue rang;      /* clients to be asked again */
+    uint64_t rang_due_ns;          /* none of them before that; UINT64_MAX: there are none */
     struct client_queue dying;     /* proven dead, waiting for a sweep */
     struct attach_queue attaches;  /* pages to be asked, in order of arrival */
     bool is_asking, is_asking_new; /* a job with who rang, with attaches */

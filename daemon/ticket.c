@@ -113,6 +113,7 @@ static void forget(struct ticket *tk)
     TAILQ_REMOVE(&q->by_age, tk, by_age);
     LIST_REMOVE(tk, of_client);
     c->n_tickets--;
+    user_drop(&c->tenant->core->users, c->uid, USER_TICKETS);
     free(tk);
     if (TAILQ_EMPTY(&q->by_age))
         q->look_at_ns = UINT64_MAX;
@@ -341,8 +342,10 @@ static bool can_never_fit(const struct ticket *tk, char ret[MSG_TEXT_BYTES])
 static struct ticket *new_ticket(struct client *c, const struct msg_request *req)
 {
     struct ticket *tk = calloc(1, sizeof(*tk));
-    if (!tk)
+    if (!tk || user_add(&c->tenant->core->users, c->uid, USER_TICKETS) < 0) {
+        free(tk);
         return NULL;
+    }
     tk->client = c;
     tk->number = req->wait.ticket;
     tk->n_units = req->wait.n_units;
@@ -406,6 +409,14 @@ static struct ticket *queue_up(struct core *core, struct session *s, const struc
         req->wait.class_plus_1 > N_CLASSES) {
         session_fail(core, s, -EINVAL, "%u units of alignment order %u make no sense",
                      req->wait.n_units, req->wait.align_order);
+        return NULL;
+    }
+    uint32_t n_of_user = user_count(&core->users, c->uid, USER_TICKETS);
+    if (!access_is_admin(&s->creds) && n_of_user >= core->n_user_tickets_max) {
+        session_fail(core, s, -EAGAIN,
+                     "user %u has %u requests that wait for memory, which is all that a user can "
+                     "have",
+                     (unsigned)c->uid, n_of_user);
         return NULL;
     }
     tk = c->n_tickets < TICKETS_MAX ? new_ticket(c, req) : NULL;

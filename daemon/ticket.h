@@ -13,7 +13,9 @@ struct core;
 struct session;
 struct tenant;
 
-#define TICKETS_MAX 64u /* of a client: so many of its threads can wait */
+#define TICKETS_MAX      64u /* of a client: so many of its threads can wait */
+/* Of a user who is no admin: 2.5 MiB, where half of all clients could have thirty. */
+#define USER_TICKETS_MAX 16384u
 
 enum ticket_state { TICKET_WAITS, TICKET_SERVED, TICKET_FAILED };
 

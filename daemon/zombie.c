@@ -63,6 +63,14 @@ void zombie_bury(struct core *core, struct budget *budget, struct kept kept, int
         refund(core, &core->zombies);
 }
 
+uint32_t zombie_count(const struct core *core, const struct budget *budget)
+{
+    uint32_t n = 0;
+    for (const struct zombie *z = core->zombies; z; z = z->next)
+        n += z->budget == budget;
+    return n;
+}
+
 void zombie_sweep(struct core *core)
 {
     uint64_t left = ledger_left(&core->ledger);

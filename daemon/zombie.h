@@ -22,6 +22,8 @@ struct zombie {
  * the bytes are charged as orphaned, of that budget or (NULL) of nobody's. Tries at once. */
 void zombie_bury(struct core *core, struct budget *budget, struct kept kept, int fd,
                  uint64_t size_bytes);
+/* Of that budget: each costs a descriptor here and one at the keeper. */
+uint32_t zombie_count(const struct core *core, const struct budget *budget);
 /* Asks again; the bytes of those that nobody maps are refunded. */
 void zombie_sweep(struct core *core);
 /* At the end of the daemon: refunds without asking. */

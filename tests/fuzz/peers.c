@@ -24,7 +24,7 @@ static unsigned n_looks;
 static void let_strangers_in(void)
 {
     world_tenant(WORLD_TENANTS - 1)->access.of[ACCESS_ATTACH].everyone = true;
-    world.core.n_user_clients_max = USER_CLIENTS;
+    world.core.n_user_lives_max = USER_CLIENTS;
 }
 
 void peers_begin(void)
@@ -320,7 +320,7 @@ void peers_end(void)
     }
     rest();
     peers_check();
-    acre_assert(world.core.n_clients == 0 && LIST_EMPTY(&world.core.users));
+    acre_assert(world.core.n_clients == 0 && LIST_EMPTY(&world.core.users.list));
     drop_heaps();
     rest();
     peers_check();

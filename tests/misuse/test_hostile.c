@@ -9,11 +9,13 @@
 #include "tests/misuse/hostile.h"
 
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -256,6 +258,139 @@ static void one_user_cannot_shut_out_the_others(void **state)
     daemon_down(&the_daemon);
 }
 
+/* ---- descriptors that cannot be closed ---- */
+
+static void await(const uint32_t *word, uint32_t value)
+{
+    while (__atomic_load_n(word, __ATOMIC_SEQ_CST) < value)
+        usleep(1000);
+}
+
+#define N_HANDS 64u /* a third of the daemon's table */
+
+struct clog {
+    struct hostile_orders orders;
+    char path[32];
+    pid_t server;
+    uint32_t is_served, n_sent; /* is_served: 2, it cannot be */
+};
+
+/* A file system of one file, which it opens, and whose closing it never answers. */
+static void serve_no_flush(int fd)
+{
+    static char in[1 << 17];
+    while (read(fd, in, sizeof(in)) > 0) {
+        const struct fuse_in_header *h = (void *)in;
+        struct {
+            struct fuse_out_header head;
+            union {
+                struct fuse_init_out init;
+                struct fuse_open_out open;
+                struct fuse_attr_out attr;
+            };
+        } out = {.head.unique = h->unique};
+        size_t n = 0;
+        if (h->opcode == FUSE_FLUSH)
+            continue;
+        if (h->opcode == FUSE_INIT) {
+            out.init = (struct fuse_init_out){.major = 7, .minor = 31, .max_write = 4096};
+            n = sizeof(out.init);
+        } else if (h->opcode == FUSE_OPEN) {
+            n = sizeof(out.open);
+        } else if (h->opcode == FUSE_GETATTR) {
+            out.attr.attr.mode = S_IFREG | 0666;
+            n = sizeof(out.attr);
+        } else {
+            out.head.error = -ENOSYS;
+        }
+        out.head.len = (uint32_t)(sizeof(out.head) + n);
+        (void)!write(fd, &out, out.head.len);
+    }
+}
+
+/* A process of its own, in a mount namespace of its own: with it the file system ends, and whoever
+ * is stuck in it goes on. */
+static bool serve_file(void *arg)
+{
+    struct clog *c = arg;
+    char options[128];
+    int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+    snprintf(options, sizeof(options), "fd=%d,rootmode=100666,user_id=0,group_id=0,allow_other",
+             fd);
+    bool ok = fd >= 0 && unshare(CLONE_NEWNS) == 0 &&
+              mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+              mount("acre-test", c->path, "fuse", 0, options) == 0;
+    __atomic_store_n(&c->is_served, ok ? 1 : 2, __ATOMIC_SEQ_CST);
+    if (ok)
+        serve_no_flush(fd);
+    pause();
+    return true;
+}
+
+static int open_what_does_not_close(const struct clog *c)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/root%s", (int)c->server, c->path);
+    return open(path, O_RDWR | O_CLOEXEC);
+}
+
+/* A wrong life page each time, until it is hung up on. */
+static bool hand_over_what_does_not_close(void *arg)
+{
+    struct clog *c = arg;
+    int file = open_what_does_not_close(c);
+    CHECK(file >= 0);
+    hostile_become_nobody(&c->orders);
+    struct hostile h;
+    hostile_init(&h, &c->orders, 5);
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    CHECK(hostile_greet(&h));
+    for (bool ok = true; ok && c->n_sent < N_HANDS;) {
+        struct wire_call call = {.sock = h.sock, .deadline_ns = wire_now_ns() + 5000000000ull};
+        struct msg_request req = {.op = MSG_ATTACH, .serial = ++h.serial};
+        struct msg_reply reply;
+        strcpy(req.attach.tenant, "bad");
+        ok = wire_call(&call, &req, c->n_sent == 0 ? file : null, &reply, NULL) == 0;
+        c->n_sent += ok;
+    }
+    __atomic_store_n(&c->orders.n_done[0], 1, __ATOMIC_SEQ_CST);
+    pause();
+    return true;
+}
+
+static void who_sends_what_does_not_close_is_not_heard(void **state)
+{
+    (void)state;
+    struct clog *c = shared_page(sizeof(*c));
+    if (geteuid() != 0)
+        skip();
+    strcpy(c->path, "/tmp/acre-test-fuse-XXXXXX");
+    close(mkstemp(c->path));
+    c->server = child_start(serve_file, c);
+    await(&c->is_served, 1);
+    if (c->is_served == 1) {
+        limited_daemon_up();
+        c->orders.as_nobody = true;
+        pid_t pid = child_start(hand_over_what_does_not_close, c);
+        while (!__atomic_load_n(&c->orders.n_done[0], __ATOMIC_SEQ_CST) && kill(pid, 0) == 0)
+            pause_us(10000);
+        printf("%u descriptors of one user\n", c->n_sent);
+        assert_true(c->n_sent > 1 && c->n_sent < 8); /* the daemon has 192 */
+        struct acre_heap *heap = heap_open(&the_daemon, "good");
+        assert_non_null(acre_alloc(heap, 100));
+        acre_close(heap);
+        assert_int_equal(kill(c->server, SIGKILL), 0);
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        assert_int_equal(child_signal(pid), SIGKILL);
+        daemon_down(&the_daemon);
+    }
+    (void)kill(c->server, SIGKILL);
+    (void)child_signal(c->server);
+    unlink(c->path);
+    if (c->is_served != 1)
+        skip(); /* no FUSE here */
+}
+
 /* ---- one user's many connections ---- */
 
 #define N_STORM      200u
@@ -285,12 +420,6 @@ static uint32_t count_answers(const int *socks)
         while (recv(socks[i], buf, sizeof(buf), MSG_DONTWAIT) > 0)
             n++;
     return n;
-}
-
-static void await(const uint32_t *word, uint32_t value)
-{
-    while (__atomic_load_n(word, __ATOMIC_SEQ_CST) < value)
-        usleep(1000);
 }
 
 static bool storm(void *arg)
@@ -478,6 +607,7 @@ int main(void)
         cmocka_unit_test(locked_life_pages_stall_their_own_tenants_alone),
         cmocka_unit_test(hostile_clients_harm_nobody_else),
         cmocka_unit_test(one_user_cannot_shut_out_the_others),
+        cmocka_unit_test(who_sends_what_does_not_close_is_not_heard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

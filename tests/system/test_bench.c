@@ -102,12 +102,41 @@ static void lua_and_sqlite_work_on_all_peers(void **state)
     json_decref(root);
 }
 
+static double value_of(json_t *rows, const char *metric)
+{
+    size_t i;
+    json_t *row;
+
+    json_array_foreach(rows, i, row)
+    {
+        const json_t *by_peer = json_object_get(row, "by_peer");
+        if (strcmp(json_string_value(json_object_get(row, "metric")), metric) == 0)
+            return median(json_object_get(by_peer, "acre"), "value");
+    }
+    fail_msg("there is no row \"%s\"", metric);
+    return NAN;
+}
+
+static void a_crowd_is_let_in_and_counted(void **state)
+{
+    (void)state;
+    json_t *root = run_bench("--quick --runs 1 crowd");
+    json_t *rows = json_object_get(root, "rows");
+    assert_int_equal(json_integer_value(json_object_get(root, "failed")), 0);
+    assert_true(value_of(rows, "attached") == 100);
+    assert_true(value_of(rows, "descriptors, a client") == 3);
+    assert_true(value_of(rows, "round trip, beside") > 0);
+    assert_true(value_of(rows, "attach, detach, beside") > 0);
+    json_decref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_installed_peer_has_a_ratio_in_pair_and_batch),
         cmocka_unit_test(goals_name_rows_that_exist),
         cmocka_unit_test(lua_and_sqlite_work_on_all_peers),
+        cmocka_unit_test(a_crowd_is_let_in_and_counted),
     };
 
     bench = getenv("ACRE_BENCH");

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "proto/wire.h"
 #include "tests/system/between.h"
 
 #define CONFIG "tenant small { max = 8M }\ntenant default { max = 1G }\n"
@@ -424,6 +425,112 @@ static void while_a_thread_waits_others_work_and_fork(void **state)
     expect_settled(&the_daemon, "small", 0, 0);
 }
 
+/* ---- a long line ---- */
+
+#define N_CROWD 16u
+#define N_EACH  63u /* a client may have 64 tickets */
+#define N_LINE  (N_CROWD * N_EACH)
+
+static struct line {
+    _Atomic unsigned n_served, n_failed;
+    uint16_t order[N_LINE];
+    int come[N_CROWD][2];
+} * line;
+
+struct waiter {
+    struct acre_heap *heap;
+    uint16_t number;
+};
+
+/* Whoever has the block is the only one: the next is served when it has been freed. */
+static void *waits_in_line(void *arg)
+{
+    struct waiter *w = arg;
+    void *block = acre_alloc_wait(w->heap, 5 << 20, 90000);
+    if (!block) {
+        line->n_failed++;
+        return NULL;
+    }
+    line->order[line->n_served++] = w->number;
+    acre_free(w->heap, block);
+    return NULL;
+}
+
+/* A thread begins to wait for each number that comes. */
+static bool waits_as_many(void *arg)
+{
+    pthread_t threads[N_EACH];
+    struct waiter waiters[N_EACH];
+    struct acre_heap *heap;
+    const int *come = arg;
+    unsigned n = 0;
+    CHECK(acre_open(&heap, the_daemon.socket, "small") == 0);
+    for (; n < N_EACH; n++) {
+        waiters[n].heap = heap;
+        CHECK(read(come[0], &waiters[n].number, 2) == 2);
+        CHECK(pthread_create(&threads[n], NULL, waits_in_line, &waiters[n]) == 0);
+    }
+    while (n > 0)
+        CHECK(pthread_join(threads[--n], NULL) == 0);
+    acre_close(heap);
+    return true;
+}
+
+static struct wire_call look_at_small(void)
+{
+    struct wire_call call = {.sock = -1, .deadline_ns = wire_now_ns() + 100000000000ull};
+    struct msg_request req = {.op = MSG_LOOK, .serial = 2, .look = {.tenant = "small"}};
+    struct msg_reply reply;
+    int fd = -1;
+    assert_int_equal(wire_hello(the_daemon.socket, call.deadline_ns, &call.sock, NULL), 0);
+    assert_int_equal(wire_call(&call, &req, -1, &reply, &fd), 0);
+    assert_int_equal(reply.error, 0);
+    close(fd);
+    return call;
+}
+
+static void until_in_line(const struct wire_call *call, uint32_t n)
+{
+    static uint64_t serial = 3;
+    struct msg_request req = {.op = MSG_WAITERS};
+    struct msg_reply reply;
+    do {
+        req.serial = serial++;
+        assert_int_equal(wire_call(call, &req, -1, &reply, NULL), 0);
+        assert_int_equal(reply.error, 0);
+    } while (reply.waiters.n_all < n);
+}
+
+static void a_thousand_threads_of_many_processes_are_served_in_their_order(void **state)
+{
+    (void)state;
+    pid_t pids[N_CROWD];
+    line = shared_page(sizeof(*line));
+    struct acre_heap *heap = open_small(the_daemon.socket);
+    void *block = acre_alloc(heap, BLOCK);
+    assert_non_null(block);
+    struct wire_call call = look_at_small();
+    for (unsigned i = 0; i < N_CROWD; i++) {
+        assert_int_equal(pipe(line->come[i]), 0);
+        pids[i] = child_start(waits_as_many, line->come[i]);
+    }
+    for (uint16_t i = 0; i < N_LINE; i++) {
+        assert_int_equal(write(line->come[i % N_CROWD][1], &i, 2), 2);
+        until_in_line(&call, i + 1u);
+    }
+    close(call.sock);
+    acre_free(heap, block);
+    for (unsigned i = 0; i < N_CROWD; i++)
+        assert_true(child_ok(pids[i]));
+    assert_int_equal(line->n_failed, 0);
+    assert_int_equal(line->n_served, N_LINE);
+    for (unsigned i = 0; i < N_LINE; i++)
+        assert_int_equal(line->order[i], i);
+    acre_close(heap);
+    expect_settled(&the_daemon, "small", 0, 0);
+    expect_checked(&the_daemon);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, up, down)
 
 int main(void)
@@ -440,6 +547,7 @@ int main(void)
         TEST(a_killed_daemon_costs_who_waits_a_moment),
         TEST(many_threads_of_two_processes_share_one_blocks_room),
         TEST(while_a_thread_waits_others_work_and_fork),
+        TEST(a_thousand_threads_of_many_processes_are_served_in_their_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

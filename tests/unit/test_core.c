@@ -1981,7 +1981,7 @@ static void test_a_user_has_so_many_clients_and_no_more(void **state)
     struct fake f[4];
     start(MIB(64), BIG_BYTES);
     w.tenant->access.of[ACCESS_ATTACH].everyone = true;
-    w.core.n_user_clients_max = 2;
+    w.core.n_user_lives_max = 2;
     for (int i = 0; i < 2; i++) {
         connect_as(&f[i], 1000);
         fake_make_page(&f[i]);
@@ -2002,6 +2002,53 @@ static void test_a_user_has_so_many_clients_and_no_more(void **state)
     kill_it(&f[3]);
     finish(); /* one lives on: the daemon leaves all the same */
     fake_unmap_page(&f[1]);
+}
+
+static void test_a_life_page_with_memory_beyond_its_end_is_refused(void **state)
+{
+    (void)state;
+    struct fake a;
+    start(MIB(64), BIG_BYTES);
+    connect_as(&a, 0);
+    fake_make_page(&a);
+    off_t bytes = (off_t)sizeof(struct life_page);
+    assert_int_equal(fallocate(a.life_fd, FALLOC_FL_KEEP_SIZE, bytes, (off_t)MIB(8)), 0);
+    assert_int_equal(attach_page(&a), -EPROTO);
+    assert_int_equal(ftruncate(a.life_fd, bytes), 0); /* nor is its size for good then */
+    assert_int_equal(attach_page(&a), 0);
+    /* As it is attached it stays. */
+    assert_int_equal(fallocate(a.life_fd, FALLOC_FL_KEEP_SIZE, bytes, (off_t)MIB(8)), -1);
+    assert_int_equal(errno, EPERM);
+    kill_it(&a);
+    finish();
+}
+
+static void test_all_together_have_so_many_clients_and_no_more(void **state)
+{
+    (void)state;
+    struct fake f[3];
+    start(MIB(64), BIG_BYTES);
+    w.core.n_lives_max = 2;
+    for (int i = 0; i < 3; i++) {
+        connect_as(&f[i], 0);
+        fake_make_page(&f[i]);
+    }
+    assert_int_equal(attach_page(&f[0]), 0);
+    /* Who attaches counts before it is a client. */
+    assert_int_equal(user_add(&w.core.users, 7, USER_LIVES), 0);
+    assert_int_equal(attach_page(&f[1]), -EAGAIN);
+    assert_non_null(strstr(f[1].reply.text, "descriptors"));
+    user_drop(&w.core.users, 7, USER_LIVES);
+    fake_unmap_page(&f[2]); /* comes to nothing, and does not count any more */
+    assert_int_equal(attach_page(&f[2]), -EPROTO);
+    assert_int_equal(w.core.users.n[USER_LIVES], 1);
+    assert_int_equal(attach_page(&f[1]), 0);
+    assert_int_equal(w.core.users.n[USER_LIVES], 2);
+    kill_it(&f[0]);
+    kill_it(&f[1]);
+    hang_up(&f[2]);
+    assert_int_equal(w.core.users.n[USER_LIVES], 0);
+    finish();
 }
 
 static void test_resuming_ends_the_old_connection(void **state)
@@ -3304,6 +3351,38 @@ static void test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind(v
     finish();
 }
 
+/* A segment each time, which somebody goes on mapping: only its descriptor tells. */
+static void test_a_tenants_heaps_leave_so_many_segments_and_no_more(void **state)
+{
+    (void)state;
+    enum { N = HEAP_SLOTS };
+    static int held[N + 1];
+    struct msg_request drop = {.op = MSG_TENANT_DROP};
+    struct fake a, admin;
+    unsigned n = 0;
+    start(GIB(4), BIG_BYTES);
+    connect_as(&admin, 0);
+    strcpy(drop.tenant_drop.tenant, "t");
+    for (; n <= N; n++) {
+        attach(&a);
+        if (grow_as(&a, 1, true, 0, 0, NULL) != 0)
+            break;
+        held[n] = fcntl(w.tenant->segs[0]->client_fd, F_DUPFD_CLOEXEC, 0);
+        kill_it(&a);
+        assert_int_equal(ask(&admin, drop), 0);
+    }
+    assert_int_equal(n, N);
+    close(held[--n]); /* one is nobody's any more */
+    pass(SECOND);
+    pass(SECOND);
+    assert_int_equal(grow_as(&a, 1, true, 0, 0, NULL), 0);
+    kill_it(&a);
+    while (n > 0)
+        close(held[--n]);
+    hang_up(&admin);
+    finish();
+}
+
 static void test_a_heap_without_clients_can_be_dropped(void **state)
 {
     (void)state;
@@ -3734,6 +3813,8 @@ int main(void)
         cmocka_unit_test(test_a_full_orphan_is_not_granted),
         cmocka_unit_test(test_a_client_that_hung_up_and_lives_is_asked_again_and_may_resume),
         cmocka_unit_test(test_a_user_has_so_many_clients_and_no_more),
+        cmocka_unit_test(test_a_life_page_with_memory_beyond_its_end_is_refused),
+        cmocka_unit_test(test_all_together_have_so_many_clients_and_no_more),
         cmocka_unit_test(test_resuming_ends_the_old_connection),
         cmocka_unit_test(test_a_page_sealed_against_sealing_dies_with_its_hang_up),
         cmocka_unit_test(test_detaching_is_answered_when_the_memory_is_back),
@@ -3775,6 +3856,7 @@ int main(void)
         cmocka_unit_test(test_one_who_does_not_let_go_does_not_keep_others_from_it),
         cmocka_unit_test(test_what_can_never_be_had_takes_nothing_from_others),
         cmocka_unit_test(test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind),
+        cmocka_unit_test(test_a_tenants_heaps_leave_so_many_segments_and_no_more),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
         cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),

@@ -616,6 +616,38 @@ static void test_a_client_has_64_tickets_and_no_more(void **state)
     finish();
 }
 
+static void test_a_users_clients_have_so_many_tickets_and_no_more(void **state)
+{
+    (void)state;
+    struct fake a, f[3];
+    start(MIB(4), BIG_BYTES);
+    attach(&a);
+    tenant("t")->access.of[ACCESS_ATTACH].everyone = true;
+    w.core.n_user_tickets_max = 3;
+    struct block x = take(&a, 400);
+    for (unsigned i = 0; i < 3; i++) {
+        connect_as(&f[i], i < 2 ? 1000 : 1001);
+        fake_make_page(&f[i]);
+        assert_int_equal(attach_page_to(&f[i], "t"), 0);
+    }
+    assert_int_equal(wait_for(&f[0], 1, 300, 0), 0);
+    assert_int_equal(wait_for(&f[1], 1, 300, 0), 0);
+    assert_int_equal(wait_for(&f[1], 2, 300, 0), 0);
+    assert_int_equal(wait_for(&f[0], 2, 300, 0), -EAGAIN);
+    assert_non_null(strstr(f[0].reply.text, "user 1000"));
+    assert_int_equal(wait_for(&f[1], 2, 300, 0), 0); /* that one is there already */
+    assert_int_equal(wait_for(&f[2], 1, 300, 0), 0); /* another user's */
+    kill_it(&f[1]);
+    assert_int_equal(user_count(&w.core.users, 1000, USER_TICKETS), 1);
+    assert_int_equal(wait_for(&f[0], 2, 300, 0), 0);
+    release(&a, x);
+    kill_it(&f[0]);
+    kill_it(&f[2]);
+    kill_it(&a);
+    assert_int_equal(w.core.users.n[USER_TICKETS], 0);
+    finish();
+}
+
 /* ---- what nobody tells of ---- */
 
 static void test_what_others_have_not_begun_on_is_found_by_looking(void **state)
@@ -806,6 +838,7 @@ int main(void)
         cmocka_unit_test(test_a_killed_client_waits_no_more_and_what_it_was_granted_comes_back),
         cmocka_unit_test(test_a_client_that_comes_again_keeps_its_place),
         cmocka_unit_test(test_an_unknown_number_queues_anew_as_after_another_daemon),
+        cmocka_unit_test(test_a_users_clients_have_so_many_tickets_and_no_more),
         cmocka_unit_test(test_a_client_has_64_tickets_and_no_more),
         cmocka_unit_test(test_what_others_have_not_begun_on_is_found_by_looking),
         cmocka_unit_test(test_tickets_do_not_rob_one_another),

@@ -45,6 +45,10 @@ const struct goal goals[] = {
     {"flat", "pair, 4 GiB live",  GOAL_ROW, 1.2, 1.2, "pair, 64 MiB live", false},
     {"flat", "churn, 4 GiB live", GOAL_ROW, 1.2, 1.2, "churn, 64 MiB live", false},
     {"flat", "grow, 4 GiB live",  GOAL_ROW, 1.2, 1.2, "grow, 64 MiB live", false},
+    {"crowd", "round trip, beside",      GOAL_ROW, 2.0, 1.2, "round trip, alone", false},
+    {"crowd", "attach, detach, beside",  GOAL_ROW, 2.0, 1.2, "attach, detach, alone", false},
+    {"crowd", "daemon memory, a client", GOAL_ABSOLUTE, 8, 4, NULL, false},
+    {"crowd", "descriptors, a client",   GOAL_ABSOLUTE, 3, 3, NULL, false},
     {"real", "Lua",    PEER_GLIBC, 1.00, 0.90, NULL, false},
     {"real", "SQLite", PEER_GLIBC, 1.00, 0.95, NULL, false},
 };

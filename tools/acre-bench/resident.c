@@ -8,7 +8,7 @@
 
 #include "say.h"
 
-/* A line "Name:   123 kB" of a file in /proc/self, in bytes. */
+/* A line "Name:   123 kB" of a file in /proc, in bytes. */
 static uint64_t proc_bytes(const char *file, const char *name)
 {
     char line[256];
@@ -28,6 +28,13 @@ static uint64_t proc_bytes(const char *file, const char *name)
 uint64_t resident_private(void)
 {
     return proc_bytes("/proc/self/smaps_rollup", "Anonymous:"); /* status is exact to a MiB only */
+}
+
+uint64_t resident_of(pid_t pid, const char *name)
+{
+    char file[64];
+    snprintf(file, sizeof(file), "/proc/%d/smaps_rollup", (int)pid);
+    return proc_bytes(file, name);
 }
 
 uint64_t resident_tables(void)

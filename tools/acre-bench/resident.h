@@ -3,10 +3,15 @@
 #ifndef BENCH_RESIDENT_H
 #define BENCH_RESIDENT_H
 
+#include <sys/types.h>
+
 #include "measure.h"
 
 /* This process's anonymous pages. */
 uint64_t resident_private(void);
+
+/* A line of a process's smaps_rollup: "Rss:", say. */
+uint64_t resident_of(pid_t pid, const char *name);
 
 /* This process's page tables. */
 uint64_t resident_tables(void);
