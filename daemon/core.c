@@ -29,6 +29,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     *core = (struct core){.io = *io, .mode = mode, .now_ns = now_ns, .started_ns = now_ns};
     core->tick_at_ns = UINT64_MAX;
     core->retire_at_ns = UINT64_MAX;
+    core->capacity = (struct capacity){.root = "", .look_at_ns = UINT64_MAX};
     core->n_user_clients_max = UINT32_MAX;
     LIST_INIT(&core->sessions);
     TAILQ_INIT(&core->releasing);
@@ -178,7 +179,7 @@ uint64_t core_deadline(const struct core *core)
 {
     arm_tick((struct core *)core);
     uint64_t deadline_ns = TAILQ_EMPTY(&core->releasing) ? core->tick_at_ns : core->now_ns;
-    deadline_ns = MIN(deadline_ns, core->retire_at_ns);
+    deadline_ns = MIN(deadline_ns, MIN(core->retire_at_ns, core->capacity.look_at_ns));
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
         bool is_due = t->search.is_hungry || t->n_to_wake > 0;
@@ -226,6 +227,8 @@ void core_tick(struct core *core, uint64_t now_ns)
     memory_release_more(core);
     if (now_ns >= core->retire_at_ns)
         retire_pump(core);
+    if (now_ns >= core->capacity.look_at_ns)
+        capacity_look(core);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
         reaper_tick(t);

@@ -178,6 +178,14 @@ static uint64_t promise_of(const struct budget *b)
     return MAX(b->min_bytes, below_bytes);
 }
 
+uint64_t ledger_promised(const struct ledger *ledger)
+{
+    uint64_t sum_bytes = 0;
+    for (const struct budget *b = ledger->budgets; b; b = b->next)
+        sum_bytes += b->parent ? 0 : promise_of(b);
+    return sum_bytes;
+}
+
 static uint64_t ceiling_of(const struct budget *b)
 {
     uint64_t above_bytes = b->parent ? ceiling_of(b->parent) : b->ledger->capacity_bytes;

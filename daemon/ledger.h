@@ -48,6 +48,8 @@ uint64_t budget_left(const struct budget *budget);
 uint64_t budget_capacity_left(const struct budget *budget);
 /* Of the capacity, promised or not. */
 uint64_t ledger_left(const struct ledger *ledger);
+/* The sum of all min, whatever is used of it. */
+uint64_t ledger_promised(const struct ledger *ledger);
 /* If all others had nothing but what they were promised: what it could ever have. */
 uint64_t budget_ceiling(struct budget *budget);
 /* What `other` could have if this one gave it all back: not what it has been promised. */
