@@ -18,6 +18,12 @@ def end():
     sys.exit(1 if faults else 0)
 
 
+def settle():
+    """What comes next relies on what was checked."""
+    if faults:
+        end()
+
+
 def output(*command):
     return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
 
