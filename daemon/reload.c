@@ -56,7 +56,7 @@ static int check_sums(const struct config *config, char text[MSG_TEXT_BYTES])
     return -EINVAL;
 }
 
-int reload_read(const struct config_source *source, bool quiet, struct config *ret,
+int reload_read(const struct config_source *source, enum reload_how how, struct config *ret,
                 char text[MSG_TEXT_BYTES])
 {
     const char *path = source->path;
@@ -70,7 +70,13 @@ int reload_read(const struct config_source *source, bool quiet, struct config *r
     if (source->capacity_bytes != 0)
         ret->capacity_bytes = source->capacity_bytes;
     r = config_complete(ret, machine_memory_bytes(""));
-    return r < 0 || quiet ? r : check_sums(ret, text);
+    if (r < 0 || how == RELOAD_QUIETLY)
+        return r;
+    r = check_sums(ret, text);
+    if (r == 0 || how == RELOAD_STRICTLY)
+        return r;
+    log_line(LOG_WARNING, "%s: not all of them can have it", text);
+    return 0;
 }
 
 /* ---- what changes, for the log ---- */
@@ -238,7 +244,7 @@ static struct reload {
 static void reload_work(struct job *job)
 {
     (void)job;
-    again.error = reload_read(again.source, false, &again.config, again.text);
+    again.error = reload_read(again.source, RELOAD_STRICTLY, &again.config, again.text);
 }
 
 static void tell(struct core *core)

@@ -12,13 +12,22 @@
 #define CGROUP "/sys/fs/cgroup"
 
 static char dir[] = "/tmp/acre-cgroup-XXXXXX";
+static bool is_apart;
 
 /* What is mounted from now on only this process sees, and who comes from it. */
-static bool is_apart(void)
+static bool go_apart(void)
 {
     return unshare(CLONE_NEWNS | (geteuid() == 0 ? 0 : CLONE_NEWUSER)) == 0 &&
            mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount(dir, CGROUP, NULL, MS_BIND, NULL) == 0;
+}
+
+static void skip_unless_apart(void)
+{
+    if (is_apart)
+        return;
+    printf("skipped: this user may not make mount namespaces\n");
+    skip();
 }
 
 static void limit(const char *file, long long mib)
@@ -54,10 +63,7 @@ static void *take(struct acre_heap *heap, long long mib)
 static void a_running_daemon_follows_the_limits_of_its_cgroup(void **state)
 {
     (void)state;
-    if (!is_apart()) {
-        printf("skipped: this user may not make mount namespaces\n");
-        skip();
-    }
+    skip_unless_apart();
     limit("memory.max", 256);
     daemon_up(&the_daemon, NULL);
     assert_int_equal(capacity(), 128 * MIB); /* half */
@@ -81,13 +87,40 @@ static void a_running_daemon_follows_the_limits_of_its_cgroup(void **state)
     daemon_down(&the_daemon);
 }
 
+/* Whoever was promised something is there already: it is no time to be strict. */
+static void a_worker_goes_on_where_its_promises_do_not_fit_any_more(void **state)
+{
+    (void)state;
+    skip_unless_apart();
+    limit("memory.max", 256);
+    limit("memory/memory.limit_in_bytes", 256);
+    daemon_up(&the_daemon, "tenant \"default\" { max = \"64M\" min = \"48M\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, NULL);
+    void *first = take(heap, 20);
+    assert_non_null(first);
+    pattern_fill(first, 20 * MIB, 7);
+    limit("memory.max", 64);
+    pid_t worker = daemon_worker(&the_daemon);
+    assert_int_equal(kill(worker, SIGKILL), 0);
+    void *second = take(heap, 4);
+    assert_non_null(second);
+    assert_true(daemon_worker(&the_daemon) != worker);
+    assert_int_equal(capacity(), 32 * MIB);
+    assert_true(pattern_is_whole(first, 20 * MIB));
+    acre_free(heap, second);
+    acre_free(heap, first);
+    acre_close(heap);
+    daemon_down(&the_daemon);
+}
+
 static int up(void **state)
 {
     char path[64];
     (void)state;
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/memory", dir);
-    return mkdir(path, 0755);
+    is_apart = mkdir(path, 0755) == 0 && go_apart();
+    return 0;
 }
 
 static int down(void **state)
@@ -102,6 +135,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_running_daemon_follows_the_limits_of_its_cgroup),
+        cmocka_unit_test(a_worker_goes_on_where_its_promises_do_not_fit_any_more),
     };
     return cmocka_run_group_tests(tests, up, down);
 }
