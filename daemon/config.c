@@ -11,6 +11,7 @@
 
 #include <confuse.h>
 
+#include "daemon/capacity.h"
 #include "daemon/own.h"
 
 #define CONFIG_BYTES_MAX MIB(1)
@@ -516,22 +517,18 @@ void config_deinit(struct config *config)
 
 int config_complete(struct config *config, uint64_t memory_bytes)
 {
-    if (config->capacity_bytes == 0)
-        config->capacity_bytes = MIN(memory_bytes / 2, HEAP_BYTES) / UNIT_BYTES * UNIT_BYTES;
-    uint64_t backed_bytes = memory_bytes / 16 * 15 / UNIT_BYTES * UNIT_BYTES;
-    if (config->capacity_bytes > backed_bytes) {
-        config->asked_bytes = config->capacity_bytes;
-        config->capacity_bytes = backed_bytes;
-    }
+    config->asked_bytes = config->capacity_bytes;
+    config->capacity_bytes = capacity_backed(config->asked_bytes, memory_bytes);
     if (config->n_tenants > 0 || config->own.name[0])
         return 0;
     free(config->tenants);
     config->tenants = calloc(1, sizeof(*config->tenants));
     if (!config->tenants)
         return -ENOMEM;
-    strcpy(config->tenants[0].name, "default");
+    strcpy(config->tenants[0].name, OWN_DEFAULT);
     config->tenants[0].wish.limits = (struct limits){
         .max_bytes = config->capacity_bytes, .high_bytes = HIGH_NONE, .weight = WEIGHT_DEFAULT};
     config->n_tenants = 1;
+    config->is_bare = true;
     return 0;
 }

@@ -21,7 +21,8 @@ struct config_tenant {
 
 struct config {
     uint64_t capacity_bytes;   /* 0: not said */
-    uint64_t asked_bytes;      /* what was said, if that was more than can be backed; else 0 */
+    uint64_t asked_bytes;      /* config_complete(): what was said, before it was cut; 0: nothing */
+    bool is_bare;              /* no tenant was said */
     uint64_t min_bytes;        /* promised to all tenants together */
     struct access_list admins; /* of all tenants, and of the daemon */
     uint32_t n_tenants;

@@ -32,6 +32,7 @@ int core_init(struct core *core, const struct core_io *io, uint64_t capacity_byt
     core->room_at_ns = UINT64_MAX;
     core->n_lives_max = core->n_user_lives_max = UINT32_MAX;
     core->n_user_tickets_max = USER_TICKETS_MAX;
+    core->capacity = (struct capacity){.root = "", .look_at_ns = UINT64_MAX};
     LIST_INIT(&core->sessions);
     TAILQ_INIT(&core->releasing);
     TAILQ_INIT(&core->publishing);
@@ -181,7 +182,7 @@ uint64_t core_deadline(const struct core *core)
 {
     arm_tick((struct core *)core);
     uint64_t deadline_ns = TAILQ_EMPTY(&core->releasing) ? core->tick_at_ns : core->now_ns;
-    deadline_ns = MIN(deadline_ns, core->room_at_ns);
+    deadline_ns = MIN(deadline_ns, MIN(core->room_at_ns, core->capacity.look_at_ns));
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         const struct tenant *t = core->tenants[i];
         bool is_due = t->search.is_hungry || t->n_to_wake > 0;
@@ -230,6 +231,8 @@ void core_tick(struct core *core, uint64_t now_ns)
     memory_release_more(core);
     if (now_ns >= core->room_at_ns)
         room_pump(core);
+    if (now_ns >= core->capacity.look_at_ns)
+        capacity_look(core);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
         reaper_tick(t);

@@ -17,6 +17,7 @@
 #include <sys/queue.h>
 
 #include "daemon/access.h"
+#include "daemon/capacity.h"
 #include "daemon/ledger.h"
 #include "daemon/user.h"
 #include "proto/msg.h"
@@ -104,6 +105,7 @@ LIST_HEAD(tenant_list, tenant);
 struct core {
     struct core_io io;
     struct ledger ledger;
+    struct capacity capacity;
     struct tenant **tenants; /* by name */
     uint32_t n_tenants;
     uint32_t n_clients;          /* attached or dying, of all tenants */

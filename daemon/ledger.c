@@ -188,6 +188,15 @@ uint64_t budget_promise(const struct budget *budget)
     return MAX(budget->limits.min_bytes, below_bytes);
 }
 
+uint64_t ledger_promised(const struct ledger *ledger)
+{
+    uint64_t sum_bytes = 0;
+    const struct budget *b;
+    LIST_FOREACH (b, &ledger->roots, beside)
+        sum_bytes += budget_promise(b);
+    return sum_bytes;
+}
+
 static uint64_t ceiling_of(struct budget *b)
 {
     uint64_t above_bytes = b->parent ? ceiling_of(b->parent) : b->ledger->capacity_bytes;

@@ -77,6 +77,8 @@ uint64_t budget_left(const struct budget *budget);
 uint64_t budget_capacity_left(const struct budget *budget);
 /* Of the capacity, promised or not. */
 uint64_t ledger_left(const struct ledger *ledger);
+/* The sum of all min, whatever is used of it. */
+uint64_t ledger_promised(const struct ledger *ledger);
 /* What it and all below it were promised. */
 uint64_t budget_promise(const struct budget *budget);
 /* If all others had nothing but what they were promised: what it could ever have. */

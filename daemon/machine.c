@@ -43,41 +43,74 @@ static int read_cgroup(const char *file, struct cgroup *ret)
     return 0;
 }
 
-static uint64_t read_limit(const char *root, const char *path, const char *name)
+/* The number behind a key, or of a file that has nothing else (""). UINT64_MAX: none, or "max". */
+static uint64_t read_number(const char *file, const char *key)
 {
-    char file[2 * PATH_MAX], text[64] = "";
-    (void)snprintf(file, sizeof(file), "%s%s/%s", root, path, name);
+    char line[128];
+    unsigned long long number = 0;
+    size_t n_key = strlen(key);
+    bool found = false;
     FILE *f = fopen(file, "re");
     if (!f)
         return UINT64_MAX;
-    bool got = fgets(text, sizeof(text), f) != NULL;
+    while (!found && fgets(line, sizeof(line), f))
+        found = strncmp(line, key, n_key) == 0 && sscanf(line + n_key, "%llu", &number) == 1;
     fclose(f);
-    char *end = text;
-    unsigned long long limit = got ? strtoull(text, &end, 10) : 0;
-    return end == text ? UINT64_MAX : limit; /* "max" */
+    return found ? number : UINT64_MAX;
 }
 
-/* A limit of any ancestor binds. */
-static uint64_t lowest_limit(const char *root, char *path, const char *name)
+/* Of one cgroup; dir has room for a name behind it. */
+static uint64_t own_limit(char *dir, bool is_v1)
 {
-    uint64_t lowest = UINT64_MAX;
-    while (path[0] == '/') {
-        lowest = MIN(lowest, read_limit(root, path, name));
-        *strrchr(path, '/') = 0;
+    size_t n = strlen(dir);
+    strcpy(dir + n, is_v1 ? "/memory.limit_in_bytes" : "/memory.max");
+    uint64_t limit = read_number(dir, "");
+    if (is_v1) { /* of those above it too, which a container does not see */
+        strcpy(dir + n, "/memory.stat");
+        limit = MIN(limit, read_number(dir, "hierarchical_memory_limit "));
     }
-    return MIN(lowest, read_limit(root, "", name));
+    dir[n] = 0;
+    return limit;
 }
 
-uint64_t machine_memory_bytes(void)
+/* A limit of any ancestor binds. In a container path may not be there, and top is its own cgroup. */
+static uint64_t lowest_limit(const char *root, const char *top, const char *path, bool is_v1)
 {
-    static struct cgroup own;
+    char dir[3 * PATH_MAX];
+    uint64_t lowest = UINT64_MAX;
+    size_t n_top = (size_t)snprintf(dir, PATH_MAX, "%s%s", root, top);
+    acre_assert(n_top < PATH_MAX);
+    (void)snprintf(dir + n_top, PATH_MAX, "%s", path[0] == '/' ? path : "");
+    for (;;) {
+        lowest = MIN(lowest, own_limit(dir, is_v1));
+        if (dir[n_top] == 0)
+            return lowest;
+        *strrchr(dir + n_top, '/') = 0;
+    }
+}
+
+/* sysinfo() is there where /proc has nothing but processes; meminfo may be a container's own. */
+static uint64_t ram_bytes(const char *root)
+{
+    char file[PATH_MAX];
     struct sysinfo info;
-    uint64_t bytes = UINT64_MAX;
+    (void)snprintf(file, sizeof(file), "%s/proc/meminfo", root);
+    uint64_t kib = read_number(file, "MemTotal:");
+    uint64_t bytes = kib < UINT64_MAX >> 10 ? kib << 10 : UINT64_MAX;
     if (sysinfo(&info) == 0)
-        bytes = (uint64_t)info.totalram * info.mem_unit;
-    if (read_cgroup("/proc/self/cgroup", &own) == 0) {
-        bytes = MIN(bytes, lowest_limit("/sys/fs/cgroup/memory", own.v1, "memory.limit_in_bytes"));
-        bytes = MIN(bytes, lowest_limit("/sys/fs/cgroup", own.v2, "memory.max"));
+        bytes = MIN(bytes, (uint64_t)info.totalram * info.mem_unit);
+    return bytes;
+}
+
+uint64_t machine_memory_bytes(const char *root)
+{
+    struct cgroup own;
+    char file[PATH_MAX];
+    uint64_t bytes = ram_bytes(root);
+    (void)snprintf(file, sizeof(file), "%s/proc/self/cgroup", root);
+    if (read_cgroup(file, &own) == 0) {
+        bytes = MIN(bytes, lowest_limit(root, "/sys/fs/cgroup/memory", own.v1, true));
+        bytes = MIN(bytes, lowest_limit(root, "/sys/fs/cgroup", own.v2, false));
     }
     acre_assert(bytes != UINT64_MAX);
     return bytes;

@@ -7,8 +7,9 @@
 
 #include "shm/base.h"
 
-/* The smaller of RAM and this process's own cgroup limit (v1 or v2, parents included). */
-uint64_t machine_memory_bytes(void);
+/* The least of RAM and the limits of this process's own cgroup and those above it (v1 or v2). Any
+ * thread. root: of /proc and /sys, "" but for tests. */
+uint64_t machine_memory_bytes(const char *root);
 
 #define MACHINE_SHMEM_ENABLED "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 

@@ -298,12 +298,21 @@ static int run_keeper(const struct arguments *a, struct store_items *items)
     return a->socket ? keep(a, path, &no_fd) : keep_default(a);
 }
 
+/* What the keeper is silent about the worker says. One that finds more than the socket takes over
+ * heaps, and who has what it was promised there does not depend on what fits by now. */
+static enum reload_how how_to_read(const struct arguments *a, const struct store_items *items)
+{
+    if (a->is_keeper)
+        return RELOAD_QUIETLY;
+    return items->n > 1 ? RELOAD_TO_GO_ON : RELOAD_STRICTLY;
+}
+
 static int run(struct arguments *a, const struct store *store, struct store_items *items)
 {
     struct config config;
     a->is_keeper = store->sock < 0 && !a->check;
     char text[MSG_TEXT_BYTES];
-    int r = reload_read(&a->config, a->is_keeper, &config, text); /* the worker says the rest */
+    int r = reload_read(&a->config, how_to_read(a, items), &config, text);
     if (r < 0)
         log_line(LOG_ERROR, "%s", text);
     if (r == 0 && a->is_keeper)

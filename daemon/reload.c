@@ -40,7 +40,7 @@ static int check_sums(const struct config *config, char text[MSG_TEXT_BYTES])
     uint64_t ready_bytes = 0;
     for (uint32_t i = 0; i < config->n_tenants; i++)
         ready_bytes += config->tenants[i].wish.ready_bytes;
-    if (config->asked_bytes > 0)
+    if (config->asked_bytes > config->capacity_bytes)
         log_line(LOG_WARNING,
                  "a capacity of %llu MiB is more than the machine or this cgroup can back: it is "
                  "%llu MiB",
@@ -56,7 +56,7 @@ static int check_sums(const struct config *config, char text[MSG_TEXT_BYTES])
     return -EINVAL;
 }
 
-int reload_read(const struct config_source *source, bool quiet, struct config *ret,
+int reload_read(const struct config_source *source, enum reload_how how, struct config *ret,
                 char text[MSG_TEXT_BYTES])
 {
     const char *path = source->path;
@@ -69,8 +69,14 @@ int reload_read(const struct config_source *source, bool quiet, struct config *r
         return r;
     if (source->capacity_bytes != 0)
         ret->capacity_bytes = source->capacity_bytes;
-    r = config_complete(ret, machine_memory_bytes());
-    return r < 0 || quiet ? r : check_sums(ret, text);
+    r = config_complete(ret, machine_memory_bytes(""));
+    if (r < 0 || how == RELOAD_QUIETLY)
+        return r;
+    r = check_sums(ret, text);
+    if (r == 0 || how == RELOAD_STRICTLY)
+        return r;
+    log_line(LOG_WARNING, "%s: not all of them can have it", text);
+    return 0;
 }
 
 /* ---- what changes, for the log ---- */
@@ -195,7 +201,6 @@ static void carry_out(struct core *core, struct config *config, struct own *own)
     }
     own_free(core->own);
     core->own = own;
-    ledger_set_capacity(&core->ledger, config->capacity_bytes);
     access_list_deinit(&core->admins);
     core->admins = config->admins;
     config->admins = (struct access_list){0};
@@ -212,7 +217,9 @@ static void carry_out(struct core *core, struct config *config, struct own *own)
         tenant_let_in(t, &plan->access);
         change(t, &plan->wish);
     }
-    core_changed(core);
+    core->capacity.asked_bytes = config->asked_bytes;
+    core->capacity.is_of_default = config->is_bare;
+    capacity_set(core, config->capacity_bytes);
 }
 
 int reload_apply(struct core *core, struct config *config)
@@ -249,7 +256,7 @@ static struct reload {
 static void reload_work(struct job *job)
 {
     (void)job;
-    again.error = reload_read(again.source, false, &again.config, again.text);
+    again.error = reload_read(again.source, RELOAD_STRICTLY, &again.config, again.text);
 }
 
 static void tell(struct core *core)

@@ -13,10 +13,15 @@ struct config_source {
 };
 #define RELOAD_DEFAULT "/etc/acre.conf"
 
-/* What the source says, complete; to be freed in any case. Unless quiet it is held against the
- * machine, and doubts are logged. -EINVAL, -ENOMEM, or why it cannot be read; then text is one
- * sentence with the place. */
-int reload_read(const struct config_source *source, bool quiet, struct config *ret,
+enum reload_how {
+    RELOAD_QUIETLY,  /* not held against the machine */
+    RELOAD_STRICTLY, /* refused if it does not fit; doubts are logged */
+    RELOAD_TO_GO_ON, /* whether it fits or not: heaps are there, and would be lost */
+};
+
+/* What the source says, complete; to be freed in any case. -EINVAL, -ENOMEM, or why it cannot be
+ * read; then text is one sentence with the place. */
+int reload_read(const struct config_source *source, enum reload_how how, struct config *ret,
                 char text[MSG_TEXT_BYTES]);
 /* Takes the access lists. Whole or not at all: -ENOMEM. */
 int reload_apply(struct core *core, struct config *config);

@@ -469,6 +469,7 @@ int server_run(struct server *s)
         r = uv_prepare_start(&s->prepare, on_prepare);
     if (r < 0)
         return r;
+    capacity_watch(&s->core);
     set_accepting(s, true);
     server_touch(s);
     (void)uv_run(&s->loop, UV_RUN_DEFAULT);

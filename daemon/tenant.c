@@ -134,8 +134,10 @@ static struct kept kept_of(const struct tenant *t, enum kept_kind kind, uint32_t
     return (struct kept){kind, t->heap_no, slot};
 }
 
-static void tell_limits(struct tenant *t)
+void tenant_tell_limits(struct tenant *t)
 {
+    if (!t->is_open)
+        return;
     struct control_header *h = &t->control->header;
     h->min_bytes = t->budget.limits.min_bytes;
     h->high_bytes = t->budget.limits.high_bytes;
@@ -152,8 +154,7 @@ void tenant_set(struct tenant *t, const struct tenant_wish *wish)
     t->ready_units = wish->ready_bytes / UNIT_BYTES;
     t->pages_wanted = wish->pages;
     room_look_at(t->core, t->core->now_ns);
-    if (t->is_open)
-        tell_limits(t);
+    tenant_tell_limits(t);
 }
 
 void tenant_let_in(struct tenant *t, struct access *access)
@@ -195,7 +196,6 @@ static void begin(struct tenant *t)
     h->heap_id = t->heap_id;
     h->sealed_bytes = 0; /* the segments of another daemon's that are in no books are no more */
     h->n_slots = 0;
-    tell_limits(t);
     strcpy(h->tenant, t->name);
     t->granted_units = 0;
     t->n_ticks = 0;
@@ -210,6 +210,7 @@ static void begin(struct tenant *t)
     memset(t->is_limbo, 0, sizeof(t->is_limbo));
     t->tick_place = (struct orphan_place){0};
     t->is_open = true;
+    tenant_tell_limits(t);
     tenant_set_owner(t, t->owner_uid);
 }
 

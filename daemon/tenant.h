@@ -137,6 +137,8 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
                const struct tenant_wish *wish, struct access_list *access);
 /* Other limits, at any time; pages from the next heap on. */
 void tenant_set(struct tenant *tenant, const struct tenant_wish *wish);
+/* In the heap's control page, where its clients read them; it may have no heap. */
+void tenant_tell_limits(struct tenant *tenant);
 /* Other access lists, which it takes. */
 void tenant_let_in(struct tenant *tenant, struct access *access);
 /* Whose own it is; NOBODY_UID: not one user's. */

@@ -312,6 +312,8 @@ static void test_without_words_there_is_one_tenant_with_half_of_memory(void **st
     struct config c = {0};
     assert_int_equal(config_complete(&c, GIB(8) + 12345), 0);
     assert_int_equal(c.capacity_bytes, GIB(4));
+    assert_int_equal(c.asked_bytes, 0);
+    assert_true(c.is_bare);
     assert_int_equal(c.n_tenants, 1);
     assert_string_equal(c.tenants[0].name, "default");
     assert_int_equal(c.tenants[0].wish.limits.max_bytes, GIB(4));
@@ -330,7 +332,7 @@ static void test_capacity_is_never_more_than_can_be_backed(void **state)
     c = (struct config){.capacity_bytes = GIB(15)};
     assert_int_equal(config_complete(&c, GIB(16)), 0);
     assert_int_equal(c.capacity_bytes, GIB(15));
-    assert_int_equal(c.asked_bytes, 0);
+    assert_int_equal(c.asked_bytes, GIB(15));
     config_deinit(&c);
 }
 
