@@ -36,6 +36,7 @@
  */
 #include "daemon/retire.h"
 
+#include "daemon/event.h"
 #include "daemon/memory.h"
 #include "daemon/search.h"
 #include "daemon/session.h"
@@ -98,6 +99,7 @@ static void tell_all(struct tenant *t)
 {
     struct control_header *h = &t->control->header;
     __atomic_store_n(&h->retire_seq, h->retire_seq + 1, __ATOMIC_RELEASE);
+    event_ring(t);
 }
 
 static void count_retiring(struct tenant *t, const struct seg *seg, bool comes)
@@ -265,6 +267,7 @@ static void press(struct tenant *t)
     t->retire.pressed_until_ns = t->core->now_ns + WAIT_NS;
     t->retire.round = search_begin(t);
     __atomic_store_n(&h->pressure_seq, h->pressure_seq + 1, __ATOMIC_RELEASE);
+    event_ring(t);
 }
 
 /* The asking client waits, and cannot let go meanwhile: it does when it has been refused, and asks

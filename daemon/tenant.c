@@ -73,6 +73,7 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
     TAILQ_INIT(&t->attaches);
     TAILQ_INIT(&t->waiters);
     ticket_init(&t->tickets);
+    TAILQ_INIT(&t->watchers);
     TAILQ_INIT(&t->populates);
     t->control_fd = t->control_ro_fd = t->books_fd = -1;
     *ret_tenant = t;
