@@ -119,7 +119,9 @@ void pressure_yield(struct acre_heap *heap, struct cache *cache)
 {
     int saved_errno = errno;
 
-    cache->pressure_seen = __atomic_load_n(&heap->control->header.pressure_seq, __ATOMIC_ACQUIRE);
+    if (cache)
+        cache->pressure_seen =
+            __atomic_load_n(&heap->control->header.pressure_seq, __ATOMIC_ACQUIRE);
     (void)heap_trim(heap, false);
     errno = saved_errno;
 }

@@ -28,6 +28,7 @@
 
 #include "daemon/deposit.h"
 #include "daemon/kept.h"
+#include "daemon/event.h"
 #include "daemon/log.h"
 #include "daemon/machine.h"
 #include "daemon/own.h"
@@ -144,8 +145,12 @@ void tenant_set(struct tenant *t, const struct tenant_wish *wish)
     budget_set(&t->budget, wish->min_bytes, wish->max_bytes);
     t->ready_units = wish->ready_bytes / UNIT_BYTES;
     t->pages_wanted = wish->pages;
-    if (t->is_open)
-        tell_limits(t);
+    if (!t->is_open)
+        return;
+    bool is_other = t->control->header.max_bytes != wish->max_bytes;
+    tell_limits(t);
+    if (is_other)
+        event_ring(t);
 }
 
 void tenant_let_in(struct tenant *t, struct access *access)
