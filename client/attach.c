@@ -57,14 +57,14 @@ int fd_raise(int fd)
 
 static void sock_adopt(struct acre_heap *heap, int sock)
 {
+    event_forget_sock(heap);
     heap->process->sock = heap->inherited_sock = sock;
     heap->process->sock_cookie = heap->inherited_cookie = sock_cookie(sock);
-    event_connected(heap);
 }
 
 static void sock_drop(struct acre_heap *heap)
 {
-    event_disconnecting(heap);
+    event_forget_sock(heap);
     if (sock_is_ours(heap->process))
         close(heap->process->sock);
     heap->process->sock = 0;
@@ -136,14 +136,15 @@ static int lock_until(pthread_mutex_t *lock, uint64_t deadline_ns)
 #endif
 }
 
-/* False: another thread has it, for as long as the caller waits. */
-static bool enter(struct acre_heap *heap, uint64_t deadline_ns, bool waits)
+/* False: another thread has it, for as long as the caller waits; 0: it does not wait. */
+static bool enter(struct acre_heap *heap, uint64_t deadline_ns, uint64_t wait_until_ns)
 {
     struct process *p = heap->process;
     int cancel_state;
 
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    int r = waits ? lock_until(&p->conn_lock, deadline_ns) : pthread_mutex_trylock(&p->conn_lock);
+    int r = wait_until_ns > 0 ? lock_until(&p->conn_lock, wait_until_ns)
+                              : pthread_mutex_trylock(&p->conn_lock);
     if (r != 0) {
         (void)pthread_setcancelstate(cancel_state, NULL);
         return false;
@@ -155,15 +156,17 @@ static bool enter(struct acre_heap *heap, uint64_t deadline_ns, bool waits)
 
 int conn_enter(struct acre_heap *heap)
 {
-    if (enter(heap, deadline_from_now(heap), true))
+    uint64_t deadline_ns = deadline_from_now(heap);
+
+    if (enter(heap, deadline_ns, deadline_ns))
         return 0;
     return fail(ETIMEDOUT, "other threads waited for the daemon at %s for %d ms", heap->address,
                 heap->deadline_ms);
 }
 
-bool conn_try(struct acre_heap *heap)
+bool conn_try(struct acre_heap *heap, uint64_t wait_ns)
 {
-    return enter(heap, deadline_from_now(heap), false);
+    return enter(heap, deadline_from_now(heap), wait_ns > 0 ? wire_now_ns() + wait_ns : 0);
 }
 
 void conn_leave(struct acre_heap *heap)

@@ -16,20 +16,19 @@
  * ORDER. acre_dispatch() takes the edges and the timer's ringing, then all packets, reads event_seq,
  * arms the bell with it, and then looks at the page: what changes later rings.
  *
- * LOCKS. All of it belongs to who holds conn_lock. Nobody waits for that lock here: who does not get
- * it leaves a note (is_missed), and who leaves the lock rings. So a thread that waits long for the
- * daemon neither keeps the application's loop waiting nor lets it spin. Memory is given back and the
- * callback called without a lock.
+ * LOCKS. All of it belongs to who holds conn_lock. Nobody waits long for that lock here: who does
+ * not get it leaves a note (is_missed), and who leaves the lock rings. So a thread that waits for the
+ * daemon neither keeps the application's loop waiting nor lets it spin. (Not waiting at all, a loop
+ * beside two threads that call all the time never gets it.) Memory is given back and the callback
+ * called without a lock.
  *
- * FORK. The child has the descriptors, and finds in wiped memory that nothing is armed: it closes
- * them, as the socket, and makes its own when it is asked. To the parent's epoll instance it does
- * nothing.
+ * FORK. The child closes the parent's descriptors, as the socket, and makes its own when asked.
  *
  * A KILL: the daemon forgets a bell with its connection. A new connection is not armed: the timer
  * rings, and acre_dispatch() arms.
  *
- * COST. Three descriptors. Nothing on the fast paths; with a bell, leaving conn_lock is a load. An
- * event is one request and some ten system calls.
+ * COST. Three descriptors. Nothing on the fast paths. An event is one request and some ten system
+ * calls.
  */
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -40,6 +39,7 @@
 
 #define AWAY_NS 1000000000ull /* until a daemon that is away is tried again */
 #define HEAR_NS 200000000ull  /* for one that is just coming back */
+#define CALL_NS 2000000ull    /* other threads' calls are mostly done by then */
 
 static_assert((int)ACRE_PRESSURE_NONE == (int)PRESSURE_NONE, "levels");
 static_assert((int)ACRE_PRESSURE_HIGH == (int)PRESSURE_HIGH, "levels");
@@ -144,17 +144,7 @@ static void listen_to_sock(struct acre_heap *heap)
     errno = saved_errno;
 }
 
-void event_connected(struct acre_heap *heap)
-{
-    struct event *e = &heap->process->event;
-
-    if (!e->is_made)
-        return;
-    listen_to_sock(heap);
-    e->is_wanted = true;
-}
-
-void event_disconnecting(struct acre_heap *heap)
+void event_forget_sock(struct acre_heap *heap)
 {
     struct event *e = &heap->process->event;
     int saved_errno = errno;
@@ -326,10 +316,10 @@ static int hear_locked(struct acre_heap *heap, struct news *ret_news)
 /* False: another thread has conn_lock, and rings when it leaves it. */
 static bool enter_or_note(struct acre_heap *heap)
 {
-    if (conn_try(heap))
+    if (conn_try(heap, CALL_NS))
         return true;
     atomic_store(&heap->process->event.is_missed, true);
-    return conn_try(heap); /* it had left before it could see that */
+    return conn_try(heap, 0); /* it had left before it could see that */
 }
 
 static int hear(struct acre_heap *heap, struct news *ret_news)

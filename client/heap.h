@@ -233,8 +233,8 @@ int look_ensure(struct acre_heap *heap);
 /* Takes conn_lock for requests that are over by one deadline, the wait for other threads included;
  * the thread cannot be cancelled meanwhile. 0 or -ETIMEDOUT. */
 int conn_enter(struct acre_heap *heap);
-/* The same without waiting. */
-bool conn_try(struct acre_heap *heap);
+/* The same; waits only so long for other threads. */
+bool conn_try(struct acre_heap *heap, uint64_t wait_ns);
 void conn_leave(struct acre_heap *heap);
 /* Connected afterwards, as far as can be told without asking; or a negative errno. conn_lock
  * held. */
@@ -342,9 +342,8 @@ static inline void heed(struct acre_heap *heap, struct cache *cache)
 }
 
 /* ---- event.c: what becomes of the bell when others hold conn_lock ---- */
-void event_connected(struct acre_heap *heap);
-/* The socket is about to be closed. */
-void event_disconnecting(struct acre_heap *heap);
+/* The socket is about to be closed, or exchanged. */
+void event_forget_sock(struct acre_heap *heap);
 /* An event has come. */
 void event_heard(struct acre_heap *heap);
 /* The lock is about to be left. */

@@ -106,7 +106,7 @@ void retire_look(struct acre_heap *heap)
 {
     int saved_errno = errno;
 
-    if (self_id(heap) != 0 && conn_try(heap)) { /* who has it looks later, or we do */
+    if (self_id(heap) != 0 && conn_try(heap, 0)) { /* who has it looks later, or we do */
         look_at_all(heap);
         conn_leave(heap);
     }

@@ -237,7 +237,7 @@ ACRE_API int acre_fd(struct acre_heap *heap);
  * Takes what has come, gives back what this process does not use if others want it (memory that
  * another thread's cache holds stays there until that thread comes by), calls the function of
  * acre_on_pressure() if the pressure is another one, and makes the descriptor silent until there is
- * something new. From any thread. Does not wait for other threads' calls: where one of them is just
+ * something new. From any thread. Does not wait for another thread's call that takes long: where one is
  * with the daemon, the descriptor is readable again after it. Works without acre_fd(), too, and then
  * notices what has come by itself.
  * Returns 1 if something was given back, or the function called; 0 if there was nothing to do; or

@@ -20,6 +20,7 @@
 
 #include "proto/codec.h"
 #include "proto/wire.h"
+#include "tests/system/between.h"
 
 #define BLOCKS 10u
 #define MIB_1  (1u << 20)
@@ -33,8 +34,15 @@
     "tenant h3 { max = \"16M\" }\ntenant h4 { max = \"16M\" }\n"
 
 static struct shared {
-    _Atomic int n_ready, n_turns, n_handled, n_away, is_done;
+    _Atomic int n_ready, n_turns, n_handled, n_away, is_done, slow_us;
 } * shared;
+
+/* Under valgrind there is address space for one heap. */
+static void skip_with_little_space(void)
+{
+    if (getenv("ACRE_ON_VALGRIND"))
+        skip();
+}
 
 static int up(void **state)
 {
@@ -45,11 +53,12 @@ static int up(void **state)
     return 0;
 }
 
+/* Which others may have had, and give back by and by. */
 static bool holds_idle_memory(struct acre_heap *heap)
 {
     void *blocks[BLOCKS];
     for (unsigned i = 0; i < BLOCKS; i++)
-        CHECK((blocks[i] = acre_alloc(heap, MIB_1)) != NULL);
+        CHECK((blocks[i] = acre_alloc_wait(heap, MIB_1, 60000)) != NULL);
     for (unsigned i = 0; i < BLOCKS; i++)
         acre_free(heap, blocks[i]);
     return true;
@@ -173,9 +182,12 @@ static void the_descriptor_is_silent_while_nothing_happens(void **state)
 static void *calls_all_the_time(void *arg)
 {
     acre_off off;
-    while (!shared->is_done)
+    while (!shared->is_done) {
         if (acre_root_get(arg, "none", &off) != -ENOENT)
             return arg;
+        if (shared->slow_us > 0)
+            pause_us(10000); /* or there is no moment between two calls */
+    }
     return NULL;
 }
 
@@ -296,6 +308,7 @@ static bool child_that_sleeps(void *arg)
 static void a_forked_child_has_a_descriptor_of_its_own(void **state)
 {
     (void)state;
+    skip_with_little_space();
     unsigned n_fds = pid_fds(getpid());
     the_heap = heap_open(&the_daemon, "a");
     the_fd = acre_fd(the_heap);
@@ -372,11 +385,52 @@ static void closed_descriptors_are_replaced_and_strangers_left_alone(void **stat
     ends(pid);
 }
 
+/* Of the library's sockets to the daemon. */
+static int close_connections(void)
+{
+    int n = 0;
+    for (int fd = 3; fd < 1000; fd++) {
+        int type = 0;
+        socklen_t size = sizeof(type);
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET)
+            n += close(fd) == 0;
+    }
+    return n;
+}
+
+/* Another call has connected anew before anybody looks. */
+static bool closes_the_connection(void *arg)
+{
+    struct acre_heap *heap;
+    acre_off off;
+    (void)arg;
+    CHECK(acre_open(&heap, the_daemon.socket, "a") == 0);
+    CHECK(holds_idle_memory(heap));
+    int fd = acre_fd(heap);
+    CHECK(acre_dispatch(heap) == 0);
+    CHECK(close_connections() == 1);
+    CHECK(acre_root_get(heap, "none", &off) == -ENOENT);
+    CHECK(acre_fd(heap) == fd);
+    CHECK(sleeps(heap));
+    acre_close(heap);
+    return true;
+}
+
+static void a_connection_that_was_closed_is_exchanged_in_it(void **state)
+{
+    (void)state;
+    pid_t pid = child_start(closes_the_connection, NULL);
+    until(&shared->n_ready, 1);
+    gets_10_mib("b");
+    ends(pid);
+}
+
 /* ---- who does not read ---- */
 
 static void who_never_looks_neither_hurts_nor_is_hurt(void **state)
 {
     (void)state;
+    skip_with_little_space();
     struct acre_heap *heap = heap_open(&the_daemon, "h0");
     assert_true(acre_fd(heap) > 2);
     assert_int_equal(acre_dispatch(heap), 0); /* armed, and never again */
@@ -480,6 +534,7 @@ static void who_asks_and_never_reads_fills_its_own_socket(void **state)
 static void each_heap_has_a_bell_of_its_own(void **state)
 {
     (void)state;
+    skip_with_little_space();
     struct acre_heap *heaps[HEAPS];
     struct pollfd fds[HEAPS];
     char name[8];
@@ -601,6 +656,7 @@ static void the_callback_is_told_what_has_changed_and_may_allocate(void **state)
     assert_int_equal(now.max_bytes, 12 * MIB_1);
     assert_true(now.used_bytes > 0);
     assert_true(sleeps_once(heap, fd, 200));
+    assert_int_equal(acre_dispatch(heap), 0);
     assert_int_equal(told.n, 1);
     struct control_header *h = steal_control("a");
     if (h) {
@@ -621,9 +677,65 @@ static void the_callback_is_told_what_has_changed_and_may_allocate(void **state)
     acre_close(heap);
 }
 
+static void count_calls(struct acre_heap *heap, const struct acre_pressure *pressure, void *ctx)
+{
+    (void)heap;
+    (void)pressure;
+    ++*(unsigned *)ctx;
+}
+
+static void hears_each_single_event(const char *socket, unsigned n_rounds)
+{
+    pthread_t threads[2];
+    void *failed;
+    unsigned n = 0;
+    struct acre_heap *heap = heap_open_at(socket, "a");
+    assert_int_equal(acre_on_pressure(heap, count_calls, &n), 0);
+    int fd = acre_fd(heap);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, calls_all_the_time, heap), 0);
+    for (unsigned round = 1; round <= n_rounds; round++) {
+        reload(round % 2 ? CONFIG("12M") : CONFIG("16M"));
+        for (unsigned i = 0; n < round; i++) {
+            assert_true(i < 100);
+            assert_true(sleeps_once(heap, fd, 300));
+        }
+    }
+    shared->is_done = 1;
+    for (unsigned i = 0; i < 2; i++)
+        assert_true(pthread_join(threads[i], &failed) == 0 && !failed);
+    assert_int_equal(n, n_rounds);
+    acre_close(heap);
+}
+
+/* One ring each, which the threads' calls take. */
+static void a_single_event_is_heard_beside_threads_that_call(void **state)
+{
+    (void)state;
+    hears_each_single_event(the_daemon.socket, 20);
+}
+
+static bool dawdle(bool is_reply)
+{
+    if (is_reply)
+        pause_us((uint64_t)shared->slow_us);
+    return true;
+}
+
+/* Somebody has the lock nearly always, and for longer than anybody waits for it. */
+static void and_beside_threads_whose_calls_take_long(void **state)
+{
+    (void)state;
+    const char *socket = between_up(dawdle);
+    shared->slow_us = 10000;
+    hears_each_single_event(socket, 20);
+    between_down();
+}
+
 static void what_makes_no_sense_is_refused(void **state)
 {
     (void)state;
+    skip_with_little_space();
     struct acre_pressure now = {.size = sizeof(now) - 1};
     struct acre_options o = {
         .size = sizeof(o), .address = the_daemon.socket, .tenant = "a", .flags = ACRE_READ_ONLY};
@@ -659,10 +771,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(without_a_daemon_it_rings_once_a_second, up, nothing),
         TEST(a_forked_child_has_a_descriptor_of_its_own),
         TEST(closed_descriptors_are_replaced_and_strangers_left_alone),
+        TEST(a_connection_that_was_closed_is_exchanged_in_it),
         TEST(who_never_looks_neither_hurts_nor_is_hurt),
         TEST(who_asks_and_never_reads_fills_its_own_socket),
         TEST(each_heap_has_a_bell_of_its_own),
         TEST(the_callback_is_told_what_has_changed_and_may_allocate),
+        TEST(a_single_event_is_heard_beside_threads_that_call),
+        TEST(and_beside_threads_whose_calls_take_long),
         TEST(what_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
