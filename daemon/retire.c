@@ -27,8 +27,8 @@
  * KILLS. RETIRING and letting_go are in the books before a client is told, RETIRED before the slot
  * is empty for clients. Who maps what is not: the next daemon takes it that all do, and tells all.
  *
- * SLEEPERS. Who does not come by keeps what it maps, and nobody else waits for that: what has been
- * retiring for WANT_NS is not counted on any more.
+ * SLEEPERS are rung (event.c). Who does not come by all the same keeps what it maps, and nobody else
+ * waits for that: what has been retiring for WANT_NS is not counted on any more.
  *
  * COST. While room is wanted: every PUMP_NS a walk over all segments of all tenants, one more for
  * each of the few for whom is chosen then, and 2 ms of search in one of the heaps that are
