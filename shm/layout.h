@@ -222,7 +222,7 @@ struct control_header {
     uint64_t over_bytes;            /* 184  so much more than it should has it, at that level */
     uint64_t high_bytes;            /* 192  where pressure begins */
     uint32_t weight;                /* 200  in what all want and nobody was promised */
-    uint32_t event_seq; /* 204  of times that any of this has changed in a way worth hearing */
+    uint32_t event_seq;     /* 204  of times that any of this has changed in a way worth hearing */
     uint8_t reserved[3888]; /* 208 */
 };
 static_assert(sizeof(struct control_header) == 4096, "layout");

@@ -252,7 +252,7 @@ enum acre_pressure_level {
     ACRE_PRESSURE_NONE = 0,
     ACRE_PRESSURE_HIGH = 1,  /* it, or a group above it, has more than its `high` (acre.conf) */
     ACRE_PRESSURE_SHARE = 2, /* others want memory, and it has more than its share */
-    ACRE_PRESSURE_MAX = 3,   /* it, or a group above it, has more than its `max`, which was lowered */
+    ACRE_PRESSURE_MAX = 3, /* it, or a group above it, has more than its `max`, which was lowered */
 };
 
 /* All of the tenant, of whose processes this one is. Bytes are those of segments. */
