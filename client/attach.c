@@ -33,7 +33,7 @@
 
 #define RECONNECT_WAIT_NS 20000000
 
-static uint64_t sock_cookie(int sock)
+uint64_t sock_cookie(int sock)
 {
     uint64_t cookie = 0;
     socklen_t n = sizeof(cookie);
@@ -41,30 +41,30 @@ static uint64_t sock_cookie(int sock)
     return getsockopt(sock, SOL_SOCKET, SO_COOKIE, &cookie, &n) == 0 ? cookie : 0;
 }
 
-static bool sock_is_ours(const struct process *p)
+bool sock_is_ours(const struct process *p)
 {
     return p->sock > 0 && sock_cookie(p->sock) == p->sock_cookie;
 }
 
-/* The socket is kept off the standard descriptors: 0 means "none" in wiped memory, and programs
- * reopen 0 to 2 blindly. */
-static int sock_raise(int sock)
+int fd_raise(int fd)
 {
-    if (sock > 2)
-        return sock;
-    int raised = fcntl(sock, F_DUPFD_CLOEXEC, 3);
-    close(sock);
+    if (fd > 2 || fd < 0)
+        return fd;
+    int raised = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    close(fd);
     return raised;
 }
 
 static void sock_adopt(struct acre_heap *heap, int sock)
 {
+    event_forget_sock(heap);
     heap->process->sock = heap->inherited_sock = sock;
     heap->process->sock_cookie = heap->inherited_cookie = sock_cookie(sock);
 }
 
 static void sock_drop(struct acre_heap *heap)
 {
+    event_forget_sock(heap);
     if (sock_is_ours(heap->process))
         close(heap->process->sock);
     heap->process->sock = 0;
@@ -92,13 +92,15 @@ static bool late_extend(struct process *p, const struct msg_run *run)
     return false;
 }
 
-/* A grant that comes after its call had timed out is ours all the same. */
+/* What comes without a call, or too late for it. A grant is ours all the same. */
 static void stale_reply(void *ctx, const struct msg_reply *reply)
 {
     struct process *p = ((struct acre_heap *)ctx)->process;
 
-    if (reply->error == 0 && reply->op == MSG_GROW && !reply->grow.slab &&
-        !late_extend(p, &reply->grow.run) && p->n_late < ARRAY_LEN(p->late))
+    if (reply->serial == 0)
+        event_heard(ctx);
+    else if (reply->error == 0 && reply->op == MSG_GROW && !reply->grow.slab &&
+             !late_extend(p, &reply->grow.run) && p->n_late < ARRAY_LEN(p->late))
         p->late[p->n_late++] = reply->grow.run;
 }
 
@@ -134,14 +136,15 @@ static int lock_until(pthread_mutex_t *lock, uint64_t deadline_ns)
 #endif
 }
 
-/* False: another thread has it, for as long as the caller waits. */
-static bool enter(struct acre_heap *heap, uint64_t deadline_ns, bool waits)
+/* False: another thread has it, for as long as the caller waits; 0: it does not wait. */
+static bool enter(struct acre_heap *heap, uint64_t deadline_ns, uint64_t wait_until_ns)
 {
     struct process *p = heap->process;
     int cancel_state;
 
     (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-    int r = waits ? lock_until(&p->conn_lock, deadline_ns) : pthread_mutex_trylock(&p->conn_lock);
+    int r = wait_until_ns > 0 ? lock_until(&p->conn_lock, wait_until_ns)
+                              : pthread_mutex_trylock(&p->conn_lock);
     if (r != 0) {
         (void)pthread_setcancelstate(cancel_state, NULL);
         return false;
@@ -153,22 +156,27 @@ static bool enter(struct acre_heap *heap, uint64_t deadline_ns, bool waits)
 
 int conn_enter(struct acre_heap *heap)
 {
-    if (enter(heap, deadline_from_now(heap), true))
+    uint64_t deadline_ns = deadline_from_now(heap);
+
+    if (enter(heap, deadline_ns, deadline_ns))
         return 0;
     return fail(ETIMEDOUT, "other threads waited for the daemon at %s for %d ms", heap->address,
                 heap->deadline_ms);
 }
 
-bool conn_try(struct acre_heap *heap)
+bool conn_try(struct acre_heap *heap, uint64_t wait_ns)
 {
-    return enter(heap, deadline_from_now(heap), false);
+    return enter(heap, deadline_from_now(heap), wait_ns > 0 ? wire_now_ns() + wait_ns : 0);
 }
 
 void conn_leave(struct acre_heap *heap)
 {
     int cancel_state = heap->process->cancel_state;
 
-    pthread_mutex_unlock(&heap->process->conn_lock);
+    do {
+        event_leaving(heap);
+        pthread_mutex_unlock(&heap->process->conn_lock);
+    } while (event_is_missed(heap) && pthread_mutex_trylock(&heap->process->conn_lock) == 0);
     (void)pthread_setcancelstate(cancel_state, NULL);
 }
 
@@ -189,7 +197,7 @@ static int connect_daemon(struct acre_heap *heap, uint64_t deadline_ns, int *ret
 
     if (r < 0)
         return fail(-r, "%s: %s%s%s", heap->address, acre_strerror(r), text[0] ? ": " : "", text);
-    *ret_sock = sock_raise(*ret_sock);
+    *ret_sock = fd_raise(*ret_sock);
     return *ret_sock < 0 ? fail(EMFILE, "no descriptor left for the daemon's socket") : 0;
 }
 
@@ -263,6 +271,7 @@ static int attach_on(struct acre_heap *heap, int sock, uint64_t deadline_ns, int
 static void drop_inherited(struct acre_heap *heap)
 {
     attach_drop_inherited(heap);
+    event_drop_inherited(heap);
     for (unsigned slot = 0; slot < HEAP_SLOTS; slot++) {
         buddy_free(heap->buddies[slot]);
         heap->buddies[slot] = NULL;
@@ -422,6 +431,30 @@ int conn_ensure(struct acre_heap *heap)
         recv(heap->process->sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
         sock_drop(heap); /* the daemon has hung up */
     return ensure_connected(heap, heap->process->deadline_ns);
+}
+
+/* False: there is no connection, or no more. */
+static bool take_all(struct acre_heap *heap)
+{
+    struct wire_call call = {.sock = heap->process->sock,
+                             .deadline_ns = heap->process->deadline_ns,
+                             .stale = stale_reply,
+                             .ctx = heap};
+    int r = sock_is_ours(heap->process) ? 0 : -ECONNRESET;
+
+    while (r == 0)
+        r = wire_take(&call);
+    if (r != -EAGAIN)
+        sock_drop(heap);
+    return r == -EAGAIN;
+}
+
+int conn_reach(struct acre_heap *heap)
+{
+    int saved_errno = errno, r = take_all(heap) ? 0 : resume(heap, heap->process->deadline_ns);
+
+    errno = saved_errno;
+    return r == -ECONNRESET ? -ECONNREFUSED : r;
 }
 
 /* The connection broke when the daemon had done it perhaps: does its answer now say that it had? Of

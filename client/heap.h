@@ -98,6 +98,25 @@ struct cache {
     struct free_block stacks[N_CLASSES][STACK_BLOCKS] __attribute__((aligned(64)));
 };
 
+/* Of acre_fd(); event.c. */
+struct bell {
+    int epoll, timer, anchor; /* epoll 0: there is none */
+    uint64_t anchor_cookie;
+};
+
+struct event {
+    _Atomic bool is_made;   /* the heap's bell is this process's own */
+    _Atomic bool is_missed; /* somebody came to listen while conn_lock was another's */
+    _Atomic uint32_t pressure_seen;
+    /* conn_lock */
+    bool is_listening; /* the socket is in the epoll instance */
+    bool is_armed;     /* the daemon will send an event on it */
+    bool is_wanted;    /* who leaves the lock rings */
+    acre_pressure_fn fn;
+    void *ctx;
+    struct acre_pressure told;
+};
+
 struct process {
     _Atomic uint64_t client; /* handle; 0: not attached */
     pthread_mutex_t conn_lock, pool_lock;
@@ -115,6 +134,7 @@ struct process {
     _Atomic uint64_t n_tickets;   /* numbers given; wait.c */
     uint32_t n_late; /* grants that came after their call, or could not be mapped (conn_lock) */
     struct msg_run late[16];
+    struct event event;
 };
 
 static_assert(sizeof(struct process) <= MIB(1), "usable from the start: arena_take()");
@@ -142,6 +162,7 @@ struct acre_heap {
     /* n_table | tags_off << 32; 0: not mapped, or inside a segment */
     _Atomic uint64_t slot_tables[HEAP_SLOTS];
     _Atomic uint64_t slot_bytes[HEAP_SLOTS]; /* mapped; stored last */
+    struct bell bell; /* a forked child's is its parent's until it makes its own */
 };
 
 struct tls_cache {
@@ -212,8 +233,8 @@ int look_ensure(struct acre_heap *heap);
 /* Takes conn_lock for requests that are over by one deadline, the wait for other threads included;
  * the thread cannot be cancelled meanwhile. 0 or -ETIMEDOUT. */
 int conn_enter(struct acre_heap *heap);
-/* The same without waiting. */
-bool conn_try(struct acre_heap *heap);
+/* The same; waits only so long for other threads. */
+bool conn_try(struct acre_heap *heap, uint64_t wait_ns);
 void conn_leave(struct acre_heap *heap);
 /* Connected afterwards, as far as can be told without asking; or a negative errno. conn_lock
  * held. */
@@ -222,6 +243,9 @@ int conn_ensure(struct acre_heap *heap);
  * transport or of the reply; sets the thread's last error. fd/ret_fd as wire_call(). */
 int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
               struct msg_reply *ret_reply, int *ret_fd);
+/* Takes what has come without a call, and connects anew if that is lost: one try. conn_lock held. 0
+ * or negative errno. */
+int conn_reach(struct acre_heap *heap);
 /* conn_enter, conn_call, conn_leave: for requests without descriptors. */
 int heap_call(struct acre_heap *heap, struct msg_request *req, struct msg_reply *ret_reply);
 /* Polite death: the life page goes, the daemon reaps, then the socket goes. Nothing if this process
@@ -229,6 +253,13 @@ int heap_call(struct acre_heap *heap, struct msg_request *req, struct msg_reply 
 void attach_detach(struct acre_heap *heap);
 /* Closes the socket that a forked child has from its parent. */
 void attach_drop_inherited(struct acre_heap *heap);
+
+/* 0: it is no socket. */
+uint64_t sock_cookie(int sock);
+bool sock_is_ours(const struct process *p);
+/* Descriptors are kept off the standard ones: 0 means "none" in wiped memory, and programs reopen 0
+ * to 2 blindly. -1 stays -1. */
+int fd_raise(int fd);
 
 /* ---- life.c ---- */
 /* New life page, mapped here and in no child; *ret_fd is the caller's. */
@@ -309,6 +340,21 @@ static inline void heed(struct acre_heap *heap, struct cache *cache)
                  atomic_load_explicit(&heap->process->retire_seen, memory_order_relaxed)))
         retire_look(heap);
 }
+
+/* ---- event.c: what becomes of the bell when others hold conn_lock ---- */
+/* The socket is about to be closed, or exchanged. */
+void event_forget_sock(struct acre_heap *heap);
+/* An event has come. */
+void event_heard(struct acre_heap *heap);
+/* The lock is about to be left. */
+void event_leaving(struct acre_heap *heap);
+static inline bool event_is_missed(const struct acre_heap *heap)
+{
+    return atomic_load(&heap->process->event.is_missed);
+}
+/* In a child: closes what is its parent's. */
+void event_drop_inherited(struct acre_heap *heap);
+void event_close(struct acre_heap *heap);
 
 /* ---- large.c ---- */
 /* Of a large block. */

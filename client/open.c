@@ -75,6 +75,7 @@ static void fork_child(void)
         heap->serial = serial_next();
         heap->arena_floor = 0;
         attach_drop_inherited(heap);
+        event_drop_inherited(heap);
     }
     misuse_fork_unlock();
     life_fork_unlock();
@@ -334,6 +335,7 @@ void acre_close(struct acre_heap *heap)
     if (--heap->n_opens == 0) {
         registry.heaps[heap->index] = NULL;
         attach_detach(heap);
+        event_close(heap);
         heap_destroy(heap);
     }
     pthread_mutex_unlock(&registry.lock);

@@ -106,7 +106,7 @@ void retire_look(struct acre_heap *heap)
 {
     int saved_errno = errno;
 
-    if (self_id(heap) != 0 && conn_try(heap)) { /* who has it looks later, or we do */
+    if (self_id(heap) != 0 && conn_try(heap, 0)) { /* who has it looks later, or we do */
         look_at_all(heap);
         conn_leave(heap);
     }
@@ -119,7 +119,9 @@ void pressure_yield(struct acre_heap *heap, struct cache *cache)
 {
     int saved_errno = errno;
 
-    cache->pressure_seen = __atomic_load_n(&heap->control->header.pressure_seq, __ATOMIC_ACQUIRE);
+    if (cache)
+        cache->pressure_seen =
+            __atomic_load_n(&heap->control->header.pressure_seq, __ATOMIC_ACQUIRE);
     (void)heap_trim(heap, false);
     errno = saved_errno;
 }

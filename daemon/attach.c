@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "daemon/event.h"
 #include "daemon/kept.h"
 #include "daemon/life.h"
 #include "daemon/own.h"
@@ -184,6 +185,7 @@ static void attach_again(struct core *core, struct session *s, struct attach *a,
     if (old) {
         session_abandon(old);
         old->client = NULL;
+        event_disarm(c);
     }
     if (c->pidfd < 0) /* the daemon before had one */
         client_watch(c, core->io.open_pidfd(s->peer));

@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 #include <time.h>
 
+#include "daemon/event.h"
 #include "daemon/kept.h"
 #include "daemon/retire.h"
 #include "daemon/tenant.h"
@@ -211,6 +212,7 @@ void client_remove(struct client *c)
     acre_assert(c->n_units == 0 && c->n_holdings == 0 && !c->is_asked && c->n_tickets == 0);
     acre_assert(t->clients.by_id[c->id] == c);
     retire_forget(c);
+    event_disarm(c);
     t->clients.by_id[c->id] = NULL;
     t->clients.n--;
     t->n_changes++;

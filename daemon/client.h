@@ -47,7 +47,10 @@ struct client {
     uint32_t n_holdings;
     struct ticket_list tickets;
     uint32_t n_tickets;
-    uint64_t shielded_ns; /* until then the search takes nothing of it; ticket.c */
+    uint64_t shielded_ns;            /* until then the search takes nothing of it; ticket.c */
+    TAILQ_ENTRY(client) in_watchers; /* of the tenant, while it is_armed; event.c */
+    bool is_armed;
+    uint32_t watch_seen;
 };
 
 TAILQ_HEAD(client_queue, client);

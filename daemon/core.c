@@ -6,6 +6,7 @@
 #include <sys/epoll.h>
 
 #include "daemon/decay.h"
+#include "daemon/event.h"
 #include "daemon/memory.h"
 #include "daemon/own.h"
 #include "daemon/prepare.h"
@@ -57,6 +58,7 @@ void core_forget_clients(struct tenant *t)
         if (!c)
             continue;
         ticket_forget_client(c);
+        event_disarm(c);
         user_drop(&t->core->users, c->uid, USER_LIVES);
         close_fd(&c->life_fd);
         close_fd(&c->pidfd);
@@ -188,6 +190,7 @@ uint64_t core_deadline(const struct core *core)
         bool is_due = t->search.is_hungry || t->n_to_wake > 0;
         deadline_ns = MIN(deadline_ns, is_due ? core->now_ns : reaper_deadline(t));
         deadline_ns = MIN(deadline_ns, ticket_deadline(t));
+        deadline_ns = MIN(deadline_ns, event_deadline(t));
     }
     return deadline_ns;
 }
@@ -243,6 +246,7 @@ void core_tick(struct core *core, uint64_t now_ns)
         } else if (t->n_to_wake > 0) {
             memory_wake_more(t);
         }
+        event_tick(t); /* last: of all that has happened in this turn */
     }
 }
 
@@ -286,6 +290,7 @@ void core_assert_valid(const struct core *core)
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         tenant_assert_valid(core->tenants[i]);
         ticket_assert_valid(core->tenants[i]);
+        event_assert_valid(core->tenants[i]);
         n_clients += core->tenants[i]->clients.n;
     }
     acre_assert(n_clients == core->n_clients);

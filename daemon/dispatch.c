@@ -19,6 +19,7 @@
 
 #include "daemon/admin.h"
 #include "daemon/attach.h"
+#include "daemon/event.h"
 #include "daemon/memory.h"
 #include "daemon/reaper.h"
 #include "daemon/records.h"
@@ -162,7 +163,7 @@ static bool takes_client(enum msg_op op)
 {
     return op == MSG_GROW || op == MSG_RELEASE || op == MSG_FREE_LARGE || op == MSG_ROOT ||
            op == MSG_PUBLISH_ALL || op == MSG_DETACH || op == MSG_RETIRE || op == MSG_WAIT ||
-           op == MSG_CANCEL;
+           op == MSG_CANCEL || op == MSG_WATCH;
 }
 
 static void do_memory(struct core *core, struct session *s, const struct msg_request *req)
@@ -189,6 +190,9 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
         break;
     case MSG_CANCEL:
         ticket_cancel(core, s, req);
+        break;
+    case MSG_WATCH:
+        event_watch(core, s, req);
         break;
     case MSG_PUBLISH_ALL:
         session_wait_publish(s);
@@ -306,6 +310,7 @@ void dispatch_hangup(struct core *core, struct session *s, uint64_t now_ns)
     session_stop_waiting(s);
     free(s->held);
     if (s->client) {
+        event_disarm(s->client);
         s->client->session = NULL;
         s->client->publishing = false;
         reaper_ring(s->client);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A connection. It is read only while its session waits for nothing and the last reply has gone
+ * A connection. It is read only while its session waits for nothing and what it was sent has gone
  * out: so a peer that does not read, or that asks faster than it is served, fills its own socket
  * and nothing else. Of a busy peer only the hang-up is watched.
  */
@@ -37,8 +37,9 @@ struct peer {
     int sock;
     int events; /* that are polled for */
     bool is_closing, is_receiving;
-    uint64_t turn;        /* server_meet() */
-    struct outgoing *out; /* a reply that did not fit */
+    uint64_t turn;             /* server_meet() */
+    struct outgoing *out;      /* what did not fit: a reply, an event, or */
+    struct outgoing *out_next; /* one of each, and no more; watch() */
     struct session session;
 };
 
@@ -62,12 +63,21 @@ static void watch(struct peer *p)
 
 /* ---- closing ---- */
 
+static void drop_outgoing(struct peer *p)
+{
+    struct outgoing *out = p->out;
+    p->out = p->out_next;
+    p->out_next = NULL;
+    free(out);
+}
+
 static void on_closed(uv_handle_t *handle)
 {
     struct peer *p = handle->data;
     struct server *server = p->server;
     server_close_connection(server, p->sock, peer_uid(p));
-    free(p->out);
+    while (p->out)
+        drop_outgoing(p);
     LIST_REMOVE(p, in_list);
     server_peer_gone(server, peer_uid(p));
     free(p);
@@ -85,15 +95,19 @@ void peer_close(struct peer *p)
 
 /* ---- sending ---- */
 
+/* Before the next request is read all of it has gone out: so there is no second reply, nor, of a
+ * bell that is armed by a request, a second event. */
 static void keep_outgoing(struct peer *p, const uint8_t *buf, size_t n)
 {
-    p->out = malloc(sizeof(*p->out) + n);
-    if (!p->out) {
+    struct outgoing *out = malloc(sizeof(*out) + n);
+    if (!out) {
         (void)shutdown(p->sock, SHUT_RDWR);
         return;
     }
-    p->out->n = n;
-    memcpy(p->out->bytes, buf, n);
+    acre_assert(p->out_next == NULL);
+    out->n = n;
+    memcpy(out->bytes, buf, n);
+    *(p->out ? &p->out_next : &p->out) = out;
 }
 
 void peer_io_reply(void *peer, const struct msg_reply *reply, int fd)
@@ -101,8 +115,8 @@ void peer_io_reply(void *peer, const struct msg_reply *reply, int fd)
     struct peer *p = peer;
     uint8_t buf[WIRE_PACKET_MAX];
     size_t n = codec_pack_reply(reply, buf);
-    acre_assert(p->out == NULL && !p->is_closing);
-    int r = wire_send(p->sock, buf, n, fd);
+    acre_assert(!p->is_closing);
+    int r = p->out ? -EAGAIN : wire_send(p->sock, buf, n, fd);
     /* A descriptor waits for nobody: its peer has left dozens of replies unread. */
     if (r == -EAGAIN && fd < 0)
         keep_outgoing(p, buf, n);
@@ -116,13 +130,14 @@ void peer_io_reply(void *peer, const struct msg_reply *reply, int fd)
 
 static void send_outgoing(struct peer *p)
 {
-    int r = wire_send(p->sock, p->out->bytes, p->out->n, -1);
-    if (r == -EAGAIN)
-        return;
-    if (r < 0)
-        (void)shutdown(p->sock, SHUT_RDWR);
-    free(p->out);
-    p->out = NULL;
+    while (p->out) {
+        int r = wire_send(p->sock, p->out->bytes, p->out->n, -1);
+        if (r == -EAGAIN)
+            return;
+        if (r < 0)
+            (void)shutdown(p->sock, SHUT_RDWR);
+        drop_outgoing(p);
+    }
 }
 
 void peer_io_close(void *peer)

@@ -21,6 +21,7 @@
  */
 #include "daemon/pressure.h"
 
+#include "daemon/event.h"
 #include "daemon/share.h"
 
 #define AGAIN_NS 1000000000ull
@@ -113,6 +114,7 @@ static void tell(struct tenant *t, const struct excess *e)
     t->pressure.heard_level = e->level;
     t->pressure.heard_bytes = e->bytes;
     t->pressure.heard_ns = t->core->now_ns;
+    event_ring(t);
 }
 
 uint64_t pressure_tell(struct core *core, bool is_scarce)

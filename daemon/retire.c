@@ -21,13 +21,14 @@
  * KILLS. RETIRING and letting_go are in the books before a client is told, RETIRED before the slot
  * is empty for clients. Who maps what is not: the next daemon takes it that all do, and tells all.
  *
- * SLEEPERS. Who does not come by keeps what it maps, and nobody else waits for that: what has been
- * retiring for LATE_NS is not counted on any more.
+ * SLEEPERS are rung (event.c). Who does not come by all the same keeps what it maps, and nobody else
+ * waits for that: what has been retiring for LATE_NS is not counted on any more.
  *
  * COST. A word and a bit per client and segment.
  */
 #include "daemon/retire.h"
 
+#include "daemon/event.h"
 #include "daemon/room.h"
 #include "daemon/session.h"
 #include "daemon/yield.h"
@@ -86,6 +87,7 @@ static void tell_all(struct tenant *t)
 {
     struct control_header *h = &t->control->header;
     __atomic_store_n(&h->retire_seq, h->retire_seq + 1, __ATOMIC_RELEASE);
+    event_ring(t);
 }
 
 static void count_retiring(struct tenant *t, const struct seg *seg, bool comes)

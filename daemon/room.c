@@ -26,6 +26,7 @@
  */
 #include "daemon/room.h"
 
+#include "daemon/event.h"
 #include "daemon/memory.h"
 #include "daemon/pressure.h"
 #include "daemon/retire.h"
@@ -211,6 +212,7 @@ static void press(struct tenant *t)
     t->room.pressed_until_ns = t->core->now_ns + WAIT_NS;
     t->room.round = search_begin(t);
     __atomic_store_n(&h->pressure_seq, h->pressure_seq + 1, __ATOMIC_RELEASE);
+    event_ring(t);
 }
 
 /* But for what is too little to be worth it. */

@@ -29,6 +29,7 @@
 
 #include "daemon/deposit.h"
 #include "daemon/kept.h"
+#include "daemon/event.h"
 #include "daemon/log.h"
 #include "daemon/machine.h"
 #include "daemon/own.h"
@@ -79,6 +80,7 @@ int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
     TAILQ_INIT(&t->attaches);
     TAILQ_INIT(&t->waiters);
     ticket_init(&t->tickets);
+    TAILQ_INIT(&t->watchers);
     TAILQ_INIT(&t->populates);
     t->control_fd = t->control_ro_fd = t->books_fd = -1;
     *ret_tenant = t;
@@ -139,12 +141,16 @@ void tenant_tell_limits(struct tenant *t)
     if (!t->is_open)
         return;
     struct control_header *h = &t->control->header;
+    bool is_new =
+        h->high_bytes != t->budget.limits.high_bytes || h->max_bytes != t->budget.limits.max_bytes;
     h->min_bytes = t->budget.limits.min_bytes;
     h->high_bytes = t->budget.limits.high_bytes;
     h->max_bytes = t->budget.limits.max_bytes;
     h->weight = t->budget.limits.weight;
     h->capacity_bytes = t->core->ledger.capacity_bytes;
     h->ready_bytes = t->ready_units * UNIT_BYTES;
+    if (is_new)
+        event_ring(t);
 }
 
 void tenant_set(struct tenant *t, const struct tenant_wish *wish)
@@ -153,7 +159,8 @@ void tenant_set(struct tenant *t, const struct tenant_wish *wish)
     budget_set(&t->budget, &wish->limits);
     t->ready_units = wish->ready_bytes / UNIT_BYTES;
     t->pages_wanted = wish->pages;
-    room_look_at(t->core, t->core->now_ns);
+    if (t->is_open || t->is_group)
+        room_look_at(t->core, t->core->now_ns);
     tenant_tell_limits(t);
 }
 
@@ -337,14 +344,16 @@ static bool run_fits(uint64_t n_units, uint32_t n, unsigned align_order)
     return round_up_u64(n_meta, 1ull << align_order) + n <= n_units;
 }
 
-/* As much again as there is; but a part only of what the tenant would have to share with others. */
-static uint64_t next_units(const struct tenant *t, bool is_scarce)
+/* As much again as there is; but a part only of what the tenant would have to share with others, if
+ * that is enough for some of what is asked: the last of a segment may be too little for another. */
+static uint64_t next_units(const struct tenant *t, uint64_t need, bool is_scarce)
 {
     uint64_t want = MAX(SEG_FIRST_UNITS, t->budget.charged_bytes / UNIT_BYTES);
     if (t->n_slots > HEAP_SLOTS / 2)
         return MIN(want, SLOT_UNITS);
     uint64_t part = share_at_least(&t->budget) / SEG_PARTS / UNIT_BYTES;
-    return MIN(MIN(want, SLOT_UNITS), MAX(part, is_scarce ? SEG_SCARCE_UNITS : SEG_FIRST_UNITS));
+    uint64_t least = is_scarce ? SEG_SCARCE_UNITS : MAX(SEG_FIRST_UNITS, 8 * need);
+    return MIN(MIN(want, SLOT_UNITS), MAX(part, least));
 }
 
 /* How large to make it, at least `need` units; 0: there is no room, or (*ret_is_shared) others
@@ -365,7 +374,7 @@ static uint64_t choose_units(struct tenant *t, uint64_t need, uint32_t n, unsign
     if (need > SLOT_UNITS)
         return need;
     cap_left = MIN(cap_left, share_left);
-    uint64_t want = MIN(next_units(t, is_scarce), MAX(cap_left / 2, SEG_FIRST_UNITS));
+    uint64_t want = MIN(next_units(t, need, is_scarce), MAX(cap_left / 2, SEG_FIRST_UNITS));
     want = MAX(want, need);
     want = MIN(MIN(want, max_left), cap_left);
     if (max_left - want < SEG_UNITS_MIN &&

@@ -127,6 +127,7 @@ struct tenant {
     uint32_t n_to_wake; /* of them, the first ones: to be tried in the next turns */
     bool is_waking;     /* one of them just now */
     struct tickets tickets;
+    struct client_queue watchers; /* bells to be rung; event.c */
 };
 
 /* "team/app" is in "team": what stands before the last slash. False: in no group. */

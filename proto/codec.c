@@ -78,6 +78,7 @@ union request_parts {
     Acre__Wire__Wait wait;
     Acre__Wire__Cancel cancel;
     Acre__Wire__Waiters waiters;
+    Acre__Wire__Watch watch;
 };
 
 struct runs_parts {
@@ -160,6 +161,11 @@ static void build_waiting_request(const struct msg_request *req, Acre__Wire__Req
         p->waiters = (Acre__Wire__Waiters)ACRE__WIRE__WAITERS__INIT;
         p->waiters.skip = req->waiters.skip;
         ret->waiters = &p->waiters;
+        break;
+    case MSG_WATCH:
+        p->watch = (Acre__Wire__Watch)ACRE__WIRE__WATCH__INIT;
+        p->watch.seen = req->watch.seen;
+        ret->watch = &p->watch;
         break;
     default:
         acre_assert(!"an op of who waits");
@@ -386,6 +392,9 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
     case MSG_WAITERS:
         ret->waiters.skip = pb->waiters->skip;
         return 0;
+    case MSG_WATCH:
+        ret->watch.seen = pb->watch->seen;
+        return 0;
     case MSG_PUBLISH_ALL:
     case MSG_DETACH:
     case MSG_STATUS:
@@ -455,6 +464,7 @@ union reply_parts {
         Acre__Wire__Waiter each_waiter[MSG_WAITERS_MAX];
         Acre__Wire__Waiter *every_waiter[MSG_WAITERS_MAX];
     };
+    Acre__Wire__Event event;
 };
 
 static void build_grow_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret,
@@ -636,6 +646,11 @@ static void build_reply(const struct msg_reply *reply, Acre__Wire__Reply *ret, u
     case MSG_WAITERS:
         build_waiters_reply(reply, ret, p);
         break;
+    case MSG_WATCH:
+        p->event = (Acre__Wire__Event)ACRE__WIRE__EVENT__INIT;
+        p->event.seq = reply->event.seq;
+        ret->event = &p->event;
+        break;
     default:
         acre_assert(!"an op whose reply says nothing");
     }
@@ -660,6 +675,7 @@ static const struct {
     {MSG_EXTENTS, ACRE__WIRE__REPLY__OP_EXTENTS},
     {MSG_HOLDERS, ACRE__WIRE__REPLY__OP_HOLDERS},
     {MSG_WAITERS, ACRE__WIRE__REPLY__OP_WAITERS},
+    {MSG_WATCH, ACRE__WIRE__REPLY__OP_EVENT},
 };
 
 static_assert((int)MSG_HELLO == (int)ACRE__WIRE__REQUEST__OP_HELLO, "op numbers");
@@ -671,6 +687,7 @@ static_assert((int)MSG_RETIRE == (int)ACRE__WIRE__REQUEST__OP_RETIRE, "op number
 static_assert((int)MSG_HOLDERS == (int)ACRE__WIRE__REQUEST__OP_HOLDERS, "op numbers");
 static_assert((int)MSG_WAIT == (int)ACRE__WIRE__REQUEST__OP_WAIT, "op numbers");
 static_assert((int)MSG_WAITERS == (int)ACRE__WIRE__REQUEST__OP_WAITERS, "op numbers");
+static_assert((int)MSG_WATCH == (int)ACRE__WIRE__REQUEST__OP_WATCH, "op numbers");
 
 static Acre__Wire__Reply__OpCase reply_case(enum msg_op op)
 {
@@ -693,7 +710,7 @@ size_t codec_pack_reply(const struct msg_reply *reply, uint8_t *buf)
     Acre__Wire__Reply pb = ACRE__WIRE__REPLY__INIT;
     union reply_parts parts;
 
-    acre_assert(reply->serial != 0);
+    acre_assert((reply->serial == 0) == (reply->op == MSG_WATCH));
     pb.serial = reply->serial;
     pb.error = reply->error;
     pb.ack_nonce = reply->ack_nonce;
@@ -853,6 +870,9 @@ static int take_reply(const Acre__Wire__Reply *pb, struct msg_reply *ret)
         return take_holders_reply(pb->holders, ret);
     case MSG_WAITERS:
         return take_waiters_reply(pb->waiters, ret);
+    case MSG_WATCH:
+        ret->event.seq = pb->event->seq;
+        return 0;
     default:
         return 0; /* an error, or "done" */
     }
@@ -875,6 +895,8 @@ int codec_unpack_reply(const uint8_t *buf, size_t n, struct msg_reply *ret)
     ret->error = pb->error;
     ret->ack_nonce = pb->ack_nonce;
     if (pb->error > 0 || take_string(ret->text, sizeof(ret->text), pb->text) < 0)
+        return -EPROTO;
+    if ((pb->serial == 0) != (pb->op_case == ACRE__WIRE__REPLY__OP_EVENT))
         return -EPROTO;
     int r = take_reply(pb, ret);
     if (r == 0)

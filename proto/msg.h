@@ -44,6 +44,7 @@ enum msg_op {
     MSG_WAIT = 21,
     MSG_CANCEL = 22,
     MSG_WAITERS = 23,
+    MSG_WATCH = 24, /* and of the reply without a request (serial 0): an event */
 };
 
 enum root_op { ROOT_GET = 0, ROOT_SET = 1, ROOT_CAS = 2, ROOT_DEL = 3 };
@@ -138,6 +139,9 @@ struct msg_request {
         struct {
             uint32_t skip;
         } waiters;
+        struct {
+            uint32_t seen;
+        } watch;
     };
 };
 
@@ -222,6 +226,9 @@ struct msg_reply {
             char wall[MSG_WALL_BYTES];
             struct msg_waiter all[MSG_WAITERS_MAX]; /* in the order of the queue */
         } waiters;
+        struct {
+            uint32_t seq;
+        } event;
     };
 };
 

@@ -312,16 +312,11 @@ static int send_until(int sock, const struct msg_request *req, int fd, uint64_t 
     }
 }
 
-static int recv_until(int sock, struct msg_reply *ret, int *ret_fd, uint64_t deadline_ns)
+static int recv_now(int sock, struct msg_reply *ret, int *ret_fd)
 {
     uint8_t buf[WIRE_PACKET_MAX];
     size_t n;
-    int fd, r;
-    do {
-        r = wait_for(sock, POLLIN, deadline_ns);
-        if (r == 0)
-            r = recv_one_fd(sock, buf, &n, &fd, MSG_DONTWAIT);
-    } while (r == -EAGAIN);
+    int fd, r = recv_one_fd(sock, buf, &n, &fd, MSG_DONTWAIT);
     if (r == -EMSGSIZE)
         return -EPROTO;
     if (r < 0)
@@ -333,6 +328,17 @@ static int recv_until(int sock, struct msg_reply *ret, int *ret_fd, uint64_t dea
         close_fd(&fd);
     else
         *ret_fd = fd;
+    return r;
+}
+
+static int recv_until(int sock, struct msg_reply *ret, int *ret_fd, uint64_t deadline_ns)
+{
+    int r;
+    do {
+        r = wait_for(sock, POLLIN, deadline_ns);
+        if (r == 0)
+            r = recv_now(sock, ret, ret_fd);
+    } while (r == -EAGAIN);
     return r;
 }
 
@@ -375,6 +381,19 @@ int wire_call(const struct wire_call *call, const struct msg_request *req, int f
         if (call->stale)
             call->stale(call->ctx, ret_reply);
     }
+    return r;
+}
+
+int wire_take(const struct wire_call *call)
+{
+    struct msg_reply reply;
+    int fd = -1, r = recv_now(call->sock, &reply, &fd);
+    if (r < 0)
+        return r;
+    close_fd(&fd);
+    r = acknowledge(call, &reply);
+    if (r == 0 && call->stale)
+        call->stale(call->ctx, &reply);
     return r;
 }
 

@@ -54,7 +54,8 @@ int wire_connect(const char *path, uint64_t deadline_ns, int *ret_sock);
 /*
  * One request and its reply, in the calling thread. fd >= 0 is sent along; *ret_fd is the reply's
  * descriptor (-1 none) and the caller's. Acks a descriptor by itself. Replies to earlier serials
- * (calls that timed out) go to `stale` (may be NULL), so that a late grant is not lost. 0: a reply
+ * (calls that timed out), so that a late grant is not lost, and events (serial 0) go to `stale` (may
+ * be NULL). 0: a reply
  * came, reply->error may still be set; -ETIMEDOUT; -ECONNRESET; -EPROTO.
  */
 struct wire_call {
@@ -65,6 +66,9 @@ struct wire_call {
 };
 int wire_call(const struct wire_call *call, const struct msg_request *req, int fd,
               struct msg_reply *ret_reply, int *ret_fd);
+/* Takes one packet that has come without a call: an event, or the reply to a call that timed out.
+ * It goes to `stale`. 0; -EAGAIN there is none; others as wire_call(). */
+int wire_take(const struct wire_call *call);
 
 /* wire_connect() and the Hello exchange. Errors of both; -EPROTONOSUPPORT another version or layout
  * (text, if not NULL, gets MSG_TEXT_BYTES: what the daemon said). */

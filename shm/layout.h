@@ -222,7 +222,8 @@ struct control_header {
     uint64_t over_bytes;            /* 184  so much more than it should has it, at that level */
     uint64_t high_bytes;            /* 192  where pressure begins */
     uint32_t weight;                /* 200  in what all want and nobody was promised */
-    uint8_t reserved[3892];         /* 204 */
+    uint32_t event_seq;     /* 204  of times that any of this has changed in a way worth hearing */
+    uint8_t reserved[3888]; /* 208 */
 };
 static_assert(sizeof(struct control_header) == 4096, "layout");
 static_assert(offsetof(struct control_header, granted_bytes) == 48, "layout");
@@ -230,7 +231,8 @@ static_assert(offsetof(struct control_header, tenant) == 72, "layout");
 static_assert(offsetof(struct control_header, ready_bytes) == 136, "layout");
 static_assert(offsetof(struct control_header, pages) == 152, "layout");
 static_assert(offsetof(struct control_header, retire_seq) == 164, "layout");
-static_assert(offsetof(struct control_header, reserved) == 204, "layout");
+static_assert(offsetof(struct control_header, event_seq) == 204, "layout");
+static_assert(offsetof(struct control_header, reserved) == 208, "layout");
 
 /* Why a tenant is to give memory back; daemon/share.c. */
 enum pressure_level {

@@ -26,7 +26,7 @@
  *
  * A call that needs the daemon waits for it at most `deadline_ms`, tries to reach it anew if the
  * connection breaks, and then fails with ETIMEDOUT or ECONNREFUSED; those are acre_open*(), the
- * root functions, acre_publish_all(), acre_trim(), and an allocation, acre_free() of a large block
+ * root functions, acre_publish_all(), acre_trim(), acre_dispatch(), and an allocation, acre_free() of a large block
  * or acre_pointer() that needs more memory, gives it back, or meets a new segment. All others never
  * leave the process. After a fork the child's first call that needs an identity attaches it.
  */
@@ -200,6 +200,89 @@ ACRE_API size_t acre_usable_size(struct acre_heap *heap, const void *block);
  * meet the daemon do the latter, too: so who is about to do nothing for long calls this one.
  * -ETIMEDOUT, -ECONNREFUSED. */
 ACRE_API int acre_trim(struct acre_heap *heap);
+
+/* ---- pressure: who sleeps is told --------------------------------------------------------- */
+
+/*
+ * Memory that a process holds and does not use is others' when they need it: whatever call comes by
+ * gives it back. A process that sleeps in poll() makes no call. It polls one descriptor more, for
+ * reading, and calls acre_dispatch() when it is readable; the same tells it that its tenant is under
+ * pressure, so that it can let go of what it uses (a cache, say) before an allocation fails.
+ *
+ *     struct pollfd fds[] = {{.fd = acre_fd(heap), .events = POLLIN}, ...};
+ *     while (poll(fds, n, -1) >= 0) {
+ *         if (fds[0].revents)
+ *             acre_dispatch(heap);
+ *         ...
+ *
+ * (The idea of sd_bus_get_fd() and sd_bus_process(), of wl_display_get_fd(), and, for what is told,
+ * of memory.events in cgroup v2. There is no thread of the library's, and no signal.)
+ */
+
+/*
+ * The descriptor: made by the first call, the library's (never closed, read, or changed by the
+ * application), and the same until acre_close(), whatever becomes of the daemon. It costs three
+ * descriptors of the process. It may be readable with nothing to do, as it is at first. One that was
+ * closed all the same is replaced by the next call. After fork() the child's own is another one,
+ * which it has to ask for; the parent's is closed in the child.
+ *   -EMFILE       this process has no descriptor left
+ *   -ENOMEM       the system has no memory for it
+ *   -EPERM        the heap is open with ACRE_READ_ONLY: it holds nothing; acre_pressure_now() works
+ *   -ETIMEDOUT    other threads' calls waited for the daemon that long
+ *   and after fork those of acre_open(): this process could not attach
+ */
+ACRE_API int acre_fd(struct acre_heap *heap);
+
+/*
+ * Takes what has come, gives back what this process does not use if others want it (memory that
+ * another thread's cache holds stays there until that thread comes by), calls the function of
+ * acre_on_pressure() if the pressure is another one, and makes the descriptor silent until there is
+ * something new. From any thread. Does not wait for another thread's call that takes long: where one is
+ * with the daemon, the descriptor is readable again after it. Works without acre_fd(), too, and then
+ * notices what has come by itself.
+ * Returns 1 if something was given back, or the function called; 0 if there was nothing to do; or
+ *   -ECONNREFUSED, -ETIMEDOUT  the daemon is away, or did not answer. The descriptor stays good, and
+ *                 is readable in a second, to try again; nothing else is to be done
+ *   -EPERM        the heap is open with ACRE_READ_ONLY
+ */
+ACRE_API int acre_dispatch(struct acre_heap *heap);
+
+/* Why the tenant is to give memory back; each is more urgent than the one before. */
+enum acre_pressure_level {
+    ACRE_PRESSURE_NONE = 0,
+    ACRE_PRESSURE_HIGH = 1,  /* it, or a group above it, has more than its `high` (acre.conf) */
+    ACRE_PRESSURE_SHARE = 2, /* others want memory, and it has more than its share */
+    ACRE_PRESSURE_MAX = 3, /* it, or a group above it, has more than its `max`, which was lowered */
+};
+
+/* All of the tenant, of whose processes this one is. Bytes are those of segments. */
+struct acre_pressure {
+    size_t size; /* sizeof(struct acre_pressure): it may grow */
+    enum acre_pressure_level level;
+    size_t over_bytes; /* so much more than it should has it, at that level */
+    size_t high_bytes; /* where pressure begins */
+    size_t max_bytes;
+    size_t used_bytes; /* charged to it now */
+};
+
+/* The pressure at this moment, each figure by itself, in *ret_pressure, whose `size` the caller has
+ * set. Reads a page that the daemon writes: asks nobody. -EINVAL NULL, or the size is too small. */
+ACRE_API int acre_pressure_now(struct acre_heap *heap, struct acre_pressure *ret_pressure);
+
+/* pressure: valid during the call. */
+typedef void (*acre_pressure_fn)(struct acre_heap *heap, const struct acre_pressure *pressure,
+                                 void *ctx);
+
+/*
+ * From now on fn is called when level, over_bytes, or a limit has changed since it was last called:
+ * by acre_dispatch() alone, in its thread, with no lock held, so that it may do anything with the
+ * heap but close it. The first time it is called if there is any pressure. Changes in quick
+ * succession may be one call. One function a heap and process, the last one set; NULL: none. A
+ * forked child has none.
+ * -ETIMEDOUT other threads' calls waited for the daemon that long; -EPERM the heap is open with
+ * ACRE_READ_ONLY.
+ */
+ACRE_API int acre_on_pressure(struct acre_heap *heap, acre_pressure_fn fn, void *ctx);
 
 /* ---- names of blocks ------------------------------------------------------------------------ */
 

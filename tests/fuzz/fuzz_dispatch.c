@@ -181,6 +181,9 @@ static void make_request(struct script *s, struct msg_request *req)
     case MSG_WAITERS:
         req->waiters.skip = (uint32_t)script_number(s);
         break;
+    case MSG_WATCH:
+        req->watch.seen = (uint32_t)script_number(s);
+        break;
     default:
         break;
     }
@@ -189,7 +192,7 @@ static void make_request(struct script *s, struct msg_request *req)
 static void do_request(struct script *s)
 {
     struct peer *p = a_peer(s);
-    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_WAITERS - 1))};
+    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_WATCH - 1))};
     make_request(s, &req);
     peers_ask(p, &req);
 }

@@ -119,6 +119,7 @@ void peers_connect(struct peer *p, uid_t uid)
     p->fake.is_open = true;
     p->fake.told_to_close = false;
     p->n_sent = p->n_seen = p->fake.n_replies = 0;
+    p->n_watches = p->fake.n_events = 0;
     dispatch_accept(&world.core, &p->fake.session, &p->fake, &creds);
 }
 
@@ -131,6 +132,7 @@ void peers_send(struct peer *p, const uint8_t *packet, size_t n)
     p->present = -1;
     p->n_sent++;
     int error = codec_unpack_request(packet, n, &req);
+    p->n_watches += error == 0 && req.op == MSG_WATCH;
     dispatch_request(&world.core, &p->fake.session, &req, error, fd, world.now_ns);
 }
 
@@ -264,7 +266,7 @@ void peers_check(void)
         core_assert_valid(&world.core);
     for (uint32_t i = 0; i < PEERS; i++) {
         struct peer *p = &peers[i];
-        acre_assert(p->fake.n_replies <= p->n_sent);
+        acre_assert(p->fake.n_replies <= p->n_sent && p->fake.n_events <= p->n_watches);
         if (p->n_seen != p->fake.n_replies)
             check_reply(p);
         p->n_seen = p->fake.n_replies;

@@ -27,7 +27,7 @@ enum present {
 struct peer {
     struct fake fake;
     int present, held; /* or -1 */
-    unsigned n_sent, n_seen;
+    unsigned n_sent, n_seen, n_watches;
     uint32_t tenant; /* in world_names, that it attached to last */
     uint64_t off;    /* that it was granted last */
 };

@@ -345,6 +345,18 @@ static void step_cancel(void)
     ask(c->conn, false, &req, -1);
 }
 
+static void step_watch(void)
+{
+    struct client_twin *c = idle_client();
+    struct msg_request req = {.op = MSG_WATCH};
+    if (!c)
+        return;
+    req.watch.seen = world_tenant(c->tenant)->control->header.event_seq - twin_below(2);
+    c->pending = MSG_WATCH;
+    c->conn->n_watches++;
+    ask(c->conn, false, &req, -1);
+}
+
 /* By CAS, as a client does: a unit that the daemon has taken back meanwhile is not its own. */
 static bool take_units(const struct client_twin *c, const struct block *b)
 {
@@ -619,7 +631,7 @@ static const struct {
     {60, step_free},        {25, step_publish},     {30, step_give},       {80, step_root},
     {15, step_publish_all}, {8, step_map},          {4, step_look},        {4, step_drop},
     {50, step_tick},        {400, sim_step_job},    {2, step_daemon_dies}, {1, step_all_die},
-    {60, step_wait},        {6, step_cancel},
+    {60, step_wait},        {6, step_cancel},       {20, step_watch},
 };
 
 void sim_step(void)

@@ -275,7 +275,8 @@ static void on_reply(struct client_twin *c, enum msg_op op, const struct msg_rep
             on_grow(c, reply);
         break;
     case MSG_CANCEL:
-        twin_assert(reply->error == 0, "cancel: %s", reply->text);
+    case MSG_WATCH:
+        twin_assert(reply->error == 0, "op %d: %s", op, reply->text);
         break;
     case MSG_RELEASE:
         twin_assert(reply->error == 0, "what was cut is not taken back: %s", reply->text);
@@ -316,6 +317,8 @@ static void settle_conn(struct conn *conn)
 {
     struct fake *f = &conn->fake;
     struct client_twin *c = conn->client;
+    twin_assert(f->n_events <= conn->n_watches, "%u events to %u bells", f->n_events,
+                conn->n_watches);
     if (f->n_replies <= conn->n_seen)
         return;
     conn->n_seen = f->n_replies;

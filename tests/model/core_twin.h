@@ -42,7 +42,8 @@ struct conn {
     struct client_twin *client; /* NULL: a stray, or of an administrator */
     bool is_used;
     unsigned n_seen; /* replies */
-    enum msg_op op;  /* of an administrator */
+    unsigned n_watches;
+    enum msg_op op; /* of an administrator */
     uint32_t tenant;
 };
 

@@ -12,7 +12,7 @@
 struct fake {
     struct session session;
     bool is_open, told_to_close;
-    unsigned n_replies;
+    unsigned n_replies, n_events;
     struct msg_reply reply;
     int fd; /* that came with the last reply */
     int life_fd;

@@ -175,16 +175,34 @@ static void test_waiters_that_cannot_be_meant_do_not_decode(void **state)
 static void test_requests_without_content_are_not_empty_packets(void **state)
 {
     (void)state;
-    static const enum msg_op ops[] = {MSG_PUBLISH_ALL, MSG_DETACH,  MSG_STATUS,  MSG_FREE_LARGE,
-                                      MSG_MAP_SEGMENT, MSG_TENANTS, MSG_LOOK,    MSG_TENANT_DROP,
-                                      MSG_EXTENTS,     MSG_HOLDERS, MSG_UPGRADE, MSG_RELOAD,
-                                      MSG_RETIRE,      MSG_WAIT,    MSG_CANCEL,  MSG_WAITERS};
+    static const enum msg_op ops[] = {
+        MSG_PUBLISH_ALL, MSG_DETACH,      MSG_STATUS,  MSG_FREE_LARGE, MSG_MAP_SEGMENT, MSG_TENANTS,
+        MSG_LOOK,        MSG_TENANT_DROP, MSG_EXTENTS, MSG_HOLDERS,    MSG_UPGRADE,     MSG_RELOAD,
+        MSG_RETIRE,      MSG_WAIT,        MSG_CANCEL,  MSG_WAITERS,    MSG_WATCH};
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
         struct msg_request req = {.serial = 1, .op = ops[i]};
         request_back(&req);
     }
     struct msg_request ack = {.serial = 0, .op = MSG_ACK};
     request_back(&ack);
+}
+
+static void test_an_event_is_the_reply_without_a_serial(void **state)
+{
+    (void)state;
+    struct msg_request req = {.serial = 3, .op = MSG_WATCH, .watch = {UINT32_MAX}};
+    assert_int_equal(request_back(&req).watch.seen, UINT32_MAX);
+    struct msg_reply event = {.op = MSG_WATCH}, got;
+    assert_int_equal(reply_back(&event).event.seq, 0);
+    event.event.seq = UINT32_MAX;
+    assert_int_equal(reply_back(&event).event.seq, UINT32_MAX);
+    /* serial = 5, Event {}; error = -1 and no serial */
+    static const uint8_t numbered[] = {0x08, 5, 0xaa, 0x01, 0};
+    assert_int_equal(codec_unpack_reply(numbered, sizeof(numbered), &got), -EPROTO);
+    assert_int_equal(codec_unpack_reply(numbered + 2, 3, &got), 0);
+    static const uint8_t nobodys[] = {0x10, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                      0xff, 0xff, 0xff, 0xff, 1};
+    assert_int_equal(codec_unpack_reply(nobodys, sizeof(nobodys), &got), -EPROTO);
 }
 
 static void test_replies_come_back_whole(void **state)
@@ -490,6 +508,7 @@ int main(void)
         cmocka_unit_test(test_a_string_that_is_too_long_does_not_decode),
         cmocka_unit_test(test_too_many_runs_do_not_decode),
         cmocka_unit_test(test_unknown_ops_and_serial_zero_do_not_decode),
+        cmocka_unit_test(test_an_event_is_the_reply_without_a_serial),
         cmocka_unit_test(test_unknown_fields_are_ignored),
         cmocka_unit_test(test_a_packet_of_thousands_of_fields_is_refused_by_the_arena),
         cmocka_unit_test(test_random_and_mutated_bytes_do_no_harm),

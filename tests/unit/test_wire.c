@@ -283,6 +283,50 @@ static void test_a_call_acknowledges_descriptors_and_hands_over_late_replies(voi
     close(sv[1]);
 }
 
+static void event_to(int sock)
+{
+    uint8_t buf[WIRE_PACKET_MAX];
+    struct msg_reply event = {.op = MSG_WATCH};
+    assert_int_equal(wire_send(sock, buf, codec_pack_reply(&event, buf), -1), 0);
+}
+
+static void count_events(void *ctx, const struct msg_reply *reply)
+{
+    *(unsigned *)ctx += reply->op == MSG_WATCH && reply->serial == 0;
+}
+
+static void test_events_come_between_replies_and_without_a_call(void **state)
+{
+    (void)state;
+    int sv[2], m = memfd_create("t", MFD_CLOEXEC);
+    unsigned n_events = 0;
+    pair(sv);
+    unsigned before = count_fds();
+    struct wire_call call = {sv[0], wire_now_ns() + SECOND, count_events, &n_events};
+    struct msg_request req = {.serial = 5, .op = MSG_MAP_SEGMENT};
+    struct msg_reply reply;
+    assert_int_equal(wire_take(&call), -EAGAIN);
+    event_to(sv[1]);
+    reply_to(sv[1], 5, 0, -1);
+    event_to(sv[1]);
+    assert_int_equal(wire_call(&call, &req, -1, &reply, NULL), 0);
+    assert_int_equal(reply.serial, 5);
+    assert_int_equal(n_events, 1);
+    assert_int_equal(next_request(sv[1], MSG_MAP_SEGMENT), 5);
+    assert_int_equal(wire_take(&call), 0);
+    assert_int_equal(n_events, 2);
+    reply_to(sv[1], 4, 44, m); /* to a call that timed out: its descriptor is acknowledged */
+    assert_int_equal(wire_take(&call), 0);
+    assert_int_equal(next_request(sv[1], MSG_ACK), 44);
+    assert_int_equal(wire_take(&call), -EAGAIN);
+    assert_int_equal(n_events, 2);
+    assert_int_equal(count_fds(), before);
+    close(sv[1]);
+    assert_int_equal(wire_take(&call), -ECONNRESET);
+    close(sv[0]);
+    close(m);
+}
+
 static void test_the_longest_replies_pass_through_a_call(void **state)
 {
     (void)state;
@@ -389,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_connecting_tells_nobody_from_somebody_else),
         cmocka_unit_test(test_a_full_backlog_is_a_timeout),
         cmocka_unit_test(test_a_call_acknowledges_descriptors_and_hands_over_late_replies),
+        cmocka_unit_test(test_events_come_between_replies_and_without_a_call),
         cmocka_unit_test(test_the_longest_replies_pass_through_a_call),
         cmocka_unit_test(test_a_call_ends_at_its_deadline_and_on_a_hang_up),
         cmocka_unit_test(test_hello_tells_ours_from_older_and_from_others),
