@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "daemon/config.h"
 #include "daemon/log.h"
 #include "daemon/own.h"
 #include "daemon/reload.h"
@@ -116,6 +117,95 @@ void admin_reload(struct core *core, struct session *s)
     s->wait = WAIT_RELOAD;
     s->is_reloading = false;
     reload_again(core);
+}
+
+/* A tenant's limits are set by whoever is above it. */
+static bool may_set(const struct core *core, const struct session *s, const struct tenant *t)
+{
+    char group[TENANT_NAME_BYTES];
+    const struct tenant *above =
+        tenant_group_name(t->name, group) ? core_find_tenant(core, group) : NULL;
+    return core_is_admin(core, &s->creds) ||
+           (above && tenant_allows(above, &s->creds, ACCESS_ADMIN));
+}
+
+static struct limits limits_asked(const struct tenant *t, const struct msg_request *req)
+{
+    struct limits l = t->budget.limits;
+    uint32_t which = req->tenant_set.which;
+    l.min_bytes = which & SET_MIN ? req->tenant_set.min_bytes : l.min_bytes;
+    l.high_bytes = which & SET_HIGH ? req->tenant_set.high_bytes : l.high_bytes;
+    l.max_bytes = which & SET_MAX ? req->tenant_set.max_bytes : l.max_bytes;
+    l.weight = which & SET_WEIGHT ? req->tenant_set.weight : l.weight;
+    return l;
+}
+
+/* NULL, or what is wrong: what the configuration would be refused for. */
+static const char *wrong_limits(const struct tenant *t, const struct limits *l)
+{
+    if (l->max_bytes < CONFIG_TENANT_BYTES_MIN || l->max_bytes > HEAP_BYTES)
+        return "its max is not between 64K and 256G";
+    if (l->min_bytes > l->max_bytes)
+        return "it has more min than its max";
+    if (l->high_bytes != HIGH_NONE &&
+        (l->high_bytes < l->min_bytes || l->high_bytes > l->max_bytes))
+        return "its high is not between its min and its max";
+    if (l->weight < 1 || l->weight > WEIGHT_MAX)
+        return "its weight is not between 1 and 10000";
+    if (t->ready_units * UNIT_BYTES > l->max_bytes)
+        return "it has more ready than its max";
+    if (t->owner_uid != NOBODY_UID && l->min_bytes > 0)
+        return "it is one of those for each user, which have no min";
+    return NULL;
+}
+
+/* NULL, or which promise could not be kept with these limits. */
+static const char *wrong_promises(struct tenant *t, const struct limits *limits)
+{
+    const struct limits before = t->budget.limits;
+    const char *why = NULL;
+    budget_set(&t->budget, limits);
+    for (const struct budget *b = &t->budget; b && !why; b = b->parent)
+        if (budget_promise(b) > b->limits.max_bytes)
+            why = b == &t->budget ? "those below it have more min in all than its max"
+                                  : "its group's tenants have more min in all than the group's max";
+    if (!why && limits->min_bytes > before.min_bytes &&
+        ledger_promised(&t->core->ledger) > t->core->ledger.capacity_bytes)
+        why = "the tenants have more min in all than the capacity";
+    budget_set(&t->budget, &before);
+    return why;
+}
+
+void admin_tenant_set(struct core *core, struct session *s, const struct msg_request *req)
+{
+    char what[TENANT_NAME_BYTES + 160], min[32], high[32], max[32];
+    struct tenant *t = session_find(core, s, req->tenant_set.tenant, ACCESS_LOOK);
+    if (!t)
+        return;
+    if (!may_set(core, s, t) || t->is_forgotten) {
+        session_fail(core, s, t->is_forgotten ? -ENOENT : -EACCES,
+                     t->is_forgotten
+                         ? "tenant \"%s\" is not in the configuration any more"
+                         : "you may not set the limits of tenant \"%s\": administrators "
+                           "of a group above it, or of acred, may",
+                     t->name);
+        return;
+    }
+    const struct limits limits = limits_asked(t, req);
+    const char *why = wrong_limits(t, &limits);
+    if (!why)
+        why = wrong_promises(t, &limits);
+    if (why) {
+        session_fail(core, s, -EINVAL, "tenant \"%s\" cannot have these limits: %s", t->name, why);
+        return;
+    }
+    (void)snprintf(what, sizeof(what), "sets tenant %s: min %s, high %s, max %s, weight %u",
+                   t->name, limit_text(min, limits.min_bytes), limit_text(high, limits.high_bytes),
+                   limit_text(max, limits.max_bytes), limits.weight);
+    audit(s, what);
+    tenant_set_limits(t, &limits);
+    core_changed(core);
+    session_ok(core, s);
 }
 
 void admin_tenant_drop(struct core *core, struct session *s, const struct msg_request *req)

@@ -11,6 +11,7 @@ void admin_tenants(struct core *core, struct session *session, const struct msg_
 void admin_look(struct core *core, struct session *session, const struct msg_request *req);
 void admin_upgrade(struct core *core, struct session *session);
 void admin_reload(struct core *core, struct session *session);
+void admin_tenant_set(struct core *core, struct session *session, const struct msg_request *req);
 void admin_tenant_drop(struct core *core, struct session *session, const struct msg_request *req);
 
 #endif

@@ -35,7 +35,11 @@ struct books_header {
     uint32_t heap_no;               /* 96  what the heap's kept descriptors are called by: kept.h */
     uint32_t pages;                 /* 100  enum pages_kind */
     uint32_t owner_plus_1;          /* 104  the user's whose own tenant it is (own.h); 0 nobody's */
-    uint8_t reserved[3988];         /* 108 */
+    uint32_t
+        set_weight; /* 108  != 0: limits other than the configured ones, with this weight. Stored
+                            last */
+    uint64_t set_min_bytes, set_high_bytes, set_max_bytes; /* 112 */
+    uint8_t reserved[3960];                                /* 136 */
 };
 static_assert(sizeof(struct books_header) == 4096, "books");
 

@@ -13,6 +13,7 @@
 
 #include "daemon/capacity.h"
 #include "daemon/own.h"
+#include "proto/bytes.h"
 
 #define CONFIG_BYTES_MAX MIB(1)
 
@@ -40,31 +41,6 @@ static void take_sentence(cfg_t *cfg, const char *fmt, va_list args)
                        "the file ends inside of a tenant");
 }
 
-int config_parse_bytes(const char *text, uint64_t *ret_bytes)
-{
-    static const char suffixes[] = "KMGT";
-    char *end;
-    if (!isdigit((unsigned char)text[0]))
-        return -EINVAL;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    if (errno != 0)
-        return -ERANGE;
-    const char *suffix = *end ? strchr(suffixes, toupper((unsigned char)*end)) : NULL;
-    unsigned shift = suffix ? 10 * (unsigned)(suffix - suffixes + 1) : 0;
-    end += suffix != NULL;
-    if (suffix && *end == 'i')
-        end++;
-    if (*end == 'B' && end[1] == 0)
-        end++;
-    if (*end != 0)
-        return -EINVAL;
-    if (n > UINT64_MAX >> shift)
-        return -ERANGE;
-    *ret_bytes = (uint64_t)n << shift;
-    return 0;
-}
-
 bool config_valid_name(const char *name)
 {
     size_t n = strlen(name);
@@ -85,7 +61,7 @@ static int check_bytes(cfg_t *cfg, cfg_opt_t *opt)
 {
     uint64_t bytes;
     const char *text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
-    if (config_parse_bytes(text, &bytes) < 0) {
+    if (bytes_parse(text, &bytes) < 0) {
         cfg_error(cfg, "%s = \"%s\" is no number of bytes (like \"64M\")", opt->name, text);
         return -1;
     }
@@ -101,9 +77,9 @@ static int check_sum(cfg_t *cfg)
 {
     uint64_t capacity_bytes = UINT64_MAX, sum_bytes = 0, bytes = 0;
     if (cfg_getstr(cfg, "capacity"))
-        (void)config_parse_bytes(cfg_getstr(cfg, "capacity"), &capacity_bytes);
+        (void)bytes_parse(cfg_getstr(cfg, "capacity"), &capacity_bytes);
     for (unsigned i = 0; i < cfg_size(cfg, "tenant"); i++) {
-        (void)config_parse_bytes(cfg_getstr(cfg_getnsec(cfg, "tenant", i), "ready"), &bytes);
+        (void)bytes_parse(cfg_getstr(cfg_getnsec(cfg, "tenant", i), "ready"), &bytes);
         sum_bytes += bytes;
     }
     if (sum_bytes <= capacity_bytes)
@@ -123,7 +99,7 @@ static int check_bytes_or_none(cfg_t *cfg, cfg_opt_t *opt)
 {
     uint64_t bytes;
     const char *text = cfg_opt_getnstr(opt, cfg_opt_size(opt) - 1);
-    return config_parse_bytes(text, &bytes) == 0 && bytes == 0 ? 0 : check_bytes(cfg, opt);
+    return bytes_parse(text, &bytes) == 0 && bytes == 0 ? 0 : check_bytes(cfg, opt);
 }
 
 static int check_weight(cfg_t *cfg, cfg_opt_t *opt)
@@ -205,8 +181,8 @@ static int check_pattern(cfg_t *cfg, cfg_t *sec)
 {
     uint64_t min_bytes = 0, ready_bytes = 0;
     unsigned n = 0;
-    (void)config_parse_bytes(cfg_getstr(sec, "min"), &min_bytes);
-    (void)config_parse_bytes(cfg_getstr(sec, "ready"), &ready_bytes);
+    (void)bytes_parse(cfg_getstr(sec, "min"), &min_bytes);
+    (void)bytes_parse(cfg_getstr(sec, "ready"), &ready_bytes);
     for (unsigned i = 0; i < cfg_size(cfg, "tenant"); i++)
         n += is_pattern(cfg_getnsec(cfg, "tenant", i));
     if (min_bytes > 0 || ready_bytes > 0)
@@ -241,9 +217,9 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
         return -1;
     }
     uint64_t min_bytes = 0, max_bytes = 0, ready_bytes = 0;
-    (void)config_parse_bytes(cfg_getstr(sec, "min"), &min_bytes);
-    (void)config_parse_bytes(cfg_getstr(sec, "max"), &max_bytes);
-    (void)config_parse_bytes(cfg_getstr(sec, "ready"), &ready_bytes);
+    (void)bytes_parse(cfg_getstr(sec, "min"), &min_bytes);
+    (void)bytes_parse(cfg_getstr(sec, "max"), &max_bytes);
+    (void)bytes_parse(cfg_getstr(sec, "ready"), &ready_bytes);
     if (min_bytes > max_bytes || ready_bytes > max_bytes) {
         cfg_error(cfg, "tenant \"%s\" has more %s than its max", cfg_title(sec),
                   min_bytes > max_bytes ? "min" : "ready");
@@ -251,7 +227,7 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
     }
     uint64_t high_bytes = max_bytes;
     if (cfg_getstr(sec, "high"))
-        (void)config_parse_bytes(cfg_getstr(sec, "high"), &high_bytes);
+        (void)bytes_parse(cfg_getstr(sec, "high"), &high_bytes);
     if (high_bytes < min_bytes || high_bytes > max_bytes) {
         cfg_error(cfg, "tenant \"%s\" has a high that is not between its min and its max",
                   cfg_title(sec));
@@ -302,13 +278,13 @@ static int take_tenants(cfg_t *cfg, struct config *ret)
         struct config_tenant *t = &ret->tenants[ret->n_tenants++];
         strcpy(t->name, cfg_title(sec));
         t->line = (unsigned)sec->line;
-        (void)config_parse_bytes(cfg_getstr(sec, "min"), &t->wish.limits.min_bytes);
-        (void)config_parse_bytes(cfg_getstr(sec, "max"), &t->wish.limits.max_bytes);
+        (void)bytes_parse(cfg_getstr(sec, "min"), &t->wish.limits.min_bytes);
+        (void)bytes_parse(cfg_getstr(sec, "max"), &t->wish.limits.max_bytes);
         t->wish.limits.high_bytes = HIGH_NONE;
         if (cfg_getstr(sec, "high"))
-            (void)config_parse_bytes(cfg_getstr(sec, "high"), &t->wish.limits.high_bytes);
+            (void)bytes_parse(cfg_getstr(sec, "high"), &t->wish.limits.high_bytes);
         t->wish.limits.weight = (uint32_t)cfg_getint(sec, "weight");
-        (void)config_parse_bytes(cfg_getstr(sec, "ready"), &t->wish.ready_bytes);
+        (void)bytes_parse(cfg_getstr(sec, "ready"), &t->wish.ready_bytes);
         t->wish.pages = strcmp(cfg_getstr(sec, "pages"), "thp") == 0 ? PAGES_THP : PAGES_4K;
         int r = take_access(sec, &t->access);
         if (r < 0)
@@ -489,7 +465,7 @@ int config_read(struct config *ret, const char *path, char *text, size_t n_text)
     set_checks(cfg);
     int r = parse_file(cfg, path, text, n_text);
     if (r == 0 && cfg_getstr(cfg, "capacity"))
-        (void)config_parse_bytes(cfg_getstr(cfg, "capacity"), &ret->capacity_bytes);
+        (void)bytes_parse(cfg_getstr(cfg, "capacity"), &ret->capacity_bytes);
     if (r == 0)
         r = take_list(cfg, "admin_users", "admin_groups", &ret->admins);
     if (r == 0)

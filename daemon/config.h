@@ -42,8 +42,6 @@ struct config_tenant *config_find(const struct config *config, const char *name)
  * but a sixteenth, which the kernel and the daemon need. -ENOMEM. */
 int config_complete(struct config *config, uint64_t memory_bytes);
 
-/* "64M", "4GiB", "65536": bytes. -EINVAL, -ERANGE. */
-int config_parse_bytes(const char *text, uint64_t *ret_bytes);
 /* 1 to 63 of [A-Za-z0-9._-/], no dot at the start and nothing empty between slashes. */
 bool config_valid_name(const char *name);
 

@@ -235,6 +235,8 @@ static void do_request(struct core *core, struct session *s, const struct msg_re
         admin_upgrade(core, s);
     } else if (req->op == MSG_RELOAD) {
         admin_reload(core, s);
+    } else if (req->op == MSG_TENANT_SET) {
+        admin_tenant_set(core, s, req);
     } else {
         admin_tenant_drop(core, s, req);
     }

@@ -41,6 +41,14 @@ static uint64_t minus(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
+const char *limit_text(char ret[32], uint64_t bytes)
+{
+    if (bytes == HIGH_NONE)
+        return "none";
+    (void)snprintf(ret, 32, "%" PRIu64 " KiB", bytes >> 10);
+    return ret;
+}
+
 void ledger_init(struct ledger *ledger, uint64_t capacity_bytes)
 {
     *ledger = (struct ledger){.capacity_bytes = capacity_bytes};

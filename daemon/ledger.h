@@ -58,6 +58,9 @@ struct ledger {
     uint64_t n_limits; /* changes of tree, min, max and capacity */
 };
 
+/* "1024 KiB", or "none" */
+const char *limit_text(char ret[32], uint64_t bytes);
+
 void ledger_init(struct ledger *ledger, uint64_t capacity_bytes);
 /* At any time: what is charged stays. */
 void ledger_set_capacity(struct ledger *ledger, uint64_t capacity_bytes);

@@ -18,6 +18,7 @@
 #include "proto/address.h"
 #include "proto/wire.h"
 #include "shm/segment.h"
+#include "proto/bytes.h"
 
 enum { OPT_USER = 256, OPT_BACKGROUND, OPT_IDLE, OPT_CAPACITY, OPT_CHECK };
 
@@ -75,7 +76,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "--idle takes a number of seconds, not \"%s\"", arg);
         break;
     case OPT_CAPACITY:
-        if (config_parse_bytes(arg, &a->config.capacity_bytes) < 0 ||
+        if (bytes_parse(arg, &a->config.capacity_bytes) < 0 ||
             a->config.capacity_bytes < CONFIG_TENANT_BYTES_MIN ||
             a->config.capacity_bytes > HEAP_BYTES)
             argp_error(state, "--capacity takes 64K to 256G, not \"%s\"", arg);

@@ -6,8 +6,10 @@
  *   SHARE   others want memory, and it uses more than its share (share.c);
  *   HIGH    it, or its group, has more than its high.
  *
- * The level and the bytes stand in the control page, always as of the last look. Of what a group
- * has too much, each below it has a part: as large as its part of what the group has.
+ * The level and the bytes that its clients should give stand in the control page, always as of the
+ * last look: the bytes less those of segments that are free as a whole, which are the daemon's
+ * business. Of what a group has too much, each below it has a part: as large as its part of what
+ * the group has.
  *
  * SHARES are not pursued to the last byte: segments are given back as a whole, and would go to and
  * fro. While anybody wants and has less than its share, those who have a SHARE_SLACKth too much
@@ -22,7 +24,9 @@
 #include "daemon/pressure.h"
 
 #include "daemon/event.h"
+#include "daemon/retire.h"
 #include "daemon/share.h"
+#include "daemon/yield.h"
 
 #define AGAIN_NS 1000000000ull
 
@@ -31,7 +35,8 @@ enum givers { GIVERS_NONE, GIVERS_LARGE, GIVERS_ALL };
 
 struct excess {
     enum pressure_level level;
-    uint64_t bytes;
+    uint64_t bytes;      /* of segments */
+    uint64_t over_bytes; /* but for those that are free already */
 };
 
 /* The tenant's part of what it and the groups above it have beyond a limit. */
@@ -82,13 +87,15 @@ static bool is_giver(const struct share *s, enum givers givers)
 static struct excess find_excess(const struct tenant *t, enum givers givers)
 {
     const struct share *s = &t->budget.share;
-    struct excess e = {PRESSURE_MAX, part_above(&t->budget, true)};
+    uint64_t free_bytes = yield_bytes(t, retire_could);
+    struct excess e = {PRESSURE_MAX, part_above(&t->budget, true), 0};
     if (e.bytes == 0 && is_giver(s, givers))
-        e = (struct excess){PRESSURE_SHARE, s->use_bytes - s->fair_bytes};
+        e = (struct excess){PRESSURE_SHARE, s->use_bytes - s->fair_bytes + free_bytes, 0};
     if (e.bytes == 0)
-        e = (struct excess){PRESSURE_HIGH, part_above(&t->budget, false)};
+        e = (struct excess){PRESSURE_HIGH, part_above(&t->budget, false), 0};
     if (e.bytes == 0)
         e.level = PRESSURE_NONE;
+    e.over_bytes = e.bytes - MIN(e.bytes, free_bytes);
     return e;
 }
 
@@ -97,7 +104,7 @@ static bool is_news(const struct tenant *t, const struct excess *e)
     const struct pressure *p = &t->pressure;
     if (e->level == PRESSURE_NONE)
         return p->heard_level != PRESSURE_NONE;
-    return e->level > p->heard_level || e->bytes > p->heard_bytes + p->heard_bytes / 4 ||
+    return e->level > p->heard_level || e->over_bytes > p->heard_bytes + p->heard_bytes / 4 ||
            t->core->now_ns >= p->heard_ns + AGAIN_NS;
 }
 
@@ -105,14 +112,14 @@ static void tell(struct tenant *t, const struct excess *e)
 {
     struct control_header *h = &t->control->header;
     t->pressure.level = e->level;
-    t->pressure.over_bytes = e->bytes;
-    __atomic_store_n(&h->over_bytes, e->bytes, __ATOMIC_RELAXED);
+    t->pressure.excess_bytes = e->bytes;
+    __atomic_store_n(&h->over_bytes, e->over_bytes, __ATOMIC_RELAXED);
     __atomic_store_n(&h->pressure, e->level, __ATOMIC_RELEASE);
     t->pressure.is_news = is_news(t, e);
     if (!t->pressure.is_news)
         return;
     t->pressure.heard_level = e->level;
-    t->pressure.heard_bytes = e->bytes;
+    t->pressure.heard_bytes = e->over_bytes;
     t->pressure.heard_ns = t->core->now_ns;
     event_ring(t);
 }

@@ -81,20 +81,12 @@ int reload_read(const struct config_source *source, enum reload_how how, struct 
 
 /* ---- what changes, for the log ---- */
 
-static const char *kib(char ret[32], uint64_t bytes)
-{
-    if (bytes == HIGH_NONE)
-        return "none";
-    (void)snprintf(ret, 32, "%" PRIu64 " KiB", bytes >> 10);
-    return ret;
-}
-
 static void say_bytes(const char *name, const char *what, uint64_t from_bytes, uint64_t to_bytes)
 {
     char from[32], to[32];
     if (from_bytes != to_bytes)
-        log_line(LOG_NOTICE, "tenant %s: %s %s, was %s", name, what, kib(to, to_bytes),
-                 kib(from, from_bytes));
+        log_line(LOG_NOTICE, "tenant %s: %s %s, was %s", name, what, limit_text(to, to_bytes),
+                 limit_text(from, from_bytes));
 }
 
 static void say_wish(const char *name, const struct tenant_wish *from, const struct tenant_wish *to)

@@ -108,6 +108,11 @@ static void set_retiring(struct tenant *t, struct seg *seg, bool is_retiring)
     tell_all(t);
 }
 
+bool retire_could(const struct seg *seg)
+{
+    return seg->is_kept && !seg->is_late && seg_n_free(seg) == seg_usable(seg);
+}
+
 void retire_begin(struct tenant *t, struct seg *seg)
 {
     acre_assert(retire_may(seg));

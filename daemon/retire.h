@@ -8,6 +8,8 @@
 
 /* Nobody has a unit of it, and it is not on its way already. */
 bool retire_may(const struct seg *seg);
+/* Or is: its bytes are as good as given back. */
+bool retire_could(const struct seg *seg);
 void retire_begin(struct tenant *tenant, struct seg *seg);
 /* It is used after all; nobody is letting go of it. */
 void retire_not(struct tenant *tenant, struct seg *seg);

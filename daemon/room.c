@@ -50,18 +50,6 @@ static bool demands(const struct tenant *t)
     return t->core->now_ns < t->room.demand_until_ns;
 }
 
-/* What it has, but for segments that could go at once. */
-static uint64_t use_of(const struct tenant *t)
-{
-    uint64_t bytes = t->budget.charged_bytes;
-    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
-        const struct seg *seg = t->segs[slot];
-        if (seg && seg->is_kept && !seg->is_late && seg_n_free(seg) == seg_usable(seg))
-            bytes -= seg->shape.size_bytes;
-    }
-    return bytes;
-}
-
 /* True: it was something else before. */
 static bool say(struct share *s, uint64_t use_bytes, uint64_t want_bytes, uint64_t need_bytes)
 {
@@ -80,7 +68,7 @@ static void find_shares(struct core *core)
     bool is_new = core->shared_limits != l->n_limits || core->shared_orphaned != l->orphaned_bytes;
     for (uint32_t i = 0; i < core->n_tenants; i++) {
         struct tenant *t = core->tenants[i];
-        uint64_t use_bytes = t->is_open ? use_of(t) : t->budget.charged_bytes;
+        uint64_t use_bytes = t->budget.charged_bytes - yield_bytes(t, retire_could);
         is_new |= say(&t->budget.share, use_bytes, demands(t) ? t->room.room_bytes : 0,
                       demands(t) ? t->room.need_bytes : 0);
     }
@@ -373,7 +361,7 @@ static void relieve(struct tenant *t)
         press(t);
     if (t->core->now_ns < t->room.pressed_until_ns)
         room_look_at(t->core, t->core->now_ns + PUMP_NS);
-    choose_own(t, t->pressure.over_bytes);
+    choose_own(t, t->pressure.excess_bytes);
 }
 
 /* Those above their limits; those above their shares, as long as others miss so much: each of these

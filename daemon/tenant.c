@@ -153,15 +153,54 @@ void tenant_tell_limits(struct tenant *t)
         event_ring(t);
 }
 
-void tenant_set(struct tenant *t, const struct tenant_wish *wish)
+/* Half a word is none: the weight says that there are others. */
+static void keep_limits(struct tenant *t, const struct limits *limits)
 {
-    budget_move(&t->budget, find_group(t->core, t->name));
-    budget_set(&t->budget, &wish->limits);
-    t->ready_units = wish->ready_bytes / UNIT_BYTES;
-    t->pages_wanted = wish->pages;
+    struct books_header *h = &t->books->header;
+    __atomic_store_n(&h->set_weight, 0, __ATOMIC_RELEASE);
+    if (!limits)
+        return;
+    h->set_min_bytes = limits->min_bytes;
+    h->set_high_bytes = limits->high_bytes;
+    h->set_max_bytes = limits->max_bytes;
+    __atomic_store_n(&h->set_weight, limits->weight, __ATOMIC_RELEASE);
+}
+
+static void change_limits(struct tenant *t, const struct limits *limits)
+{
+    budget_set(&t->budget, limits);
     if (t->is_open || t->is_group)
         room_look_at(t->core, t->core->now_ns);
     tenant_tell_limits(t);
+}
+
+void tenant_set(struct tenant *t, const struct tenant_wish *wish)
+{
+    budget_move(&t->budget, find_group(t->core, t->name));
+    t->ready_units = wish->ready_bytes / UNIT_BYTES;
+    t->pages_wanted = wish->pages;
+    if (t->is_open)
+        keep_limits(t, NULL);
+    change_limits(t, &wish->limits);
+}
+
+void tenant_set_limits(struct tenant *t, const struct limits *limits)
+{
+    if (t->is_open)
+        keep_limits(t, limits);
+    change_limits(t, limits);
+}
+
+/* Of an earlier daemon, whose configuration has been read again by this one. */
+static void restore_limits(struct tenant *t)
+{
+    const struct books_header *h = &t->books->header;
+    struct limits limits = {.min_bytes = h->set_min_bytes,
+                            .high_bytes = h->set_high_bytes,
+                            .max_bytes = h->set_max_bytes,
+                            .weight = h->set_weight};
+    if (limits.weight != 0 && limits.weight <= WEIGHT_MAX)
+        budget_set(&t->budget, &limits);
 }
 
 void tenant_let_in(struct tenant *t, struct access *access)
@@ -262,6 +301,7 @@ int tenant_open_kept(struct tenant *t, struct books *books, int books_fd, int co
     t->books = books;
     t->books_fd = books_fd;
     t->control_fd = control_fd;
+    restore_limits(t);
     begin(t);
     t->is_kept = true;
     return 0;
@@ -552,6 +592,8 @@ void tenant_free_slots(struct tenant *t, uint32_t slot)
     t->n_changes++;
     memset(&t->is_limbo[slot], false, b->n_slots);
     budget_refund(&t->budget, b->size_bytes);
+    if (t->pressure.level != PRESSURE_NONE)
+        room_look_at(t->core, t->core->now_ns);
     t->control->segment[slot].retire = SEGMENT_STAYS;
     __atomic_store_n(&t->control->segment[slot].size_bytes, 0, __ATOMIC_RELEASE);
     t->control->header.sealed_bytes = t->budget.charged_bytes;
@@ -624,6 +666,8 @@ void tenant_take_back(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t
     seg_store_plain(seg, unit, n, U_FREE, 0);
     tenant_assign(t, seg, unit, n, from, OWNER_NONE);
     seg_give(seg, unit, n);
+    if (t->pressure.level != PRESSURE_NONE && seg_n_free(seg) == seg_usable(seg))
+        room_look_at(t->core, t->core->now_ns);
 }
 
 /* ---- recount ---- */

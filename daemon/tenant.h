@@ -56,7 +56,8 @@ struct room {
 /* What it has too much; pressure.c. */
 struct pressure {
     enum pressure_level level, heard_level;
-    uint64_t over_bytes, heard_bytes;
+    uint64_t excess_bytes; /* that are charged beyond the limit */
+    uint64_t heard_bytes;  /* to be given, as it was told */
     uint64_t heard_ns;
     bool is_news; /* at the last look */
 };
@@ -136,8 +137,10 @@ bool tenant_group_name(const char *name, char ret_group[TENANT_NAME_BYTES]);
 /* Takes access: who may attach. -ENOMEM. */
 int tenant_new(struct tenant **ret_tenant, struct core *core, const char *name,
                const struct tenant_wish *wish, struct access_list *access);
-/* Other limits, at any time; pages from the next heap on. */
+/* As configured, at any time; pages from the next heap on. */
 void tenant_set(struct tenant *tenant, const struct tenant_wish *wish);
+/* Other limits than configured, until tenant_set(). */
+void tenant_set_limits(struct tenant *tenant, const struct limits *limits);
 /* In the heap's control page, where its clients read them; it may have no heap. */
 void tenant_tell_limits(struct tenant *tenant);
 /* Other access lists, which it takes. */

@@ -70,6 +70,7 @@ union request_parts {
     Acre__Wire__Tenants tenants;
     Acre__Wire__Look look;
     Acre__Wire__TenantDrop tenant_drop;
+    Acre__Wire__TenantSet tenant_set;
     Acre__Wire__Extents extents;
     Acre__Wire__Holders holders;
     Acre__Wire__Upgrade upgrade;
@@ -222,6 +223,19 @@ static void build_memory_request(const struct msg_request *req, Acre__Wire__Requ
     }
 }
 
+static void build_tenant_set(const struct msg_request *req, Acre__Wire__Request *ret,
+                             union request_parts *p)
+{
+    p->tenant_set = (Acre__Wire__TenantSet)ACRE__WIRE__TENANT_SET__INIT;
+    p->tenant_set.tenant = (char *)req->tenant_set.tenant;
+    p->tenant_set.which = req->tenant_set.which;
+    p->tenant_set.min_bytes = req->tenant_set.min_bytes;
+    p->tenant_set.high_bytes = req->tenant_set.high_bytes;
+    p->tenant_set.max_bytes = req->tenant_set.max_bytes;
+    p->tenant_set.weight = req->tenant_set.weight;
+    ret->tenant_set = &p->tenant_set;
+}
+
 static void build_admin_request(const struct msg_request *req, Acre__Wire__Request *ret,
                                 union request_parts *p)
 {
@@ -245,6 +259,9 @@ static void build_admin_request(const struct msg_request *req, Acre__Wire__Reque
         p->tenant_drop = (Acre__Wire__TenantDrop)ACRE__WIRE__TENANT_DROP__INIT;
         p->tenant_drop.tenant = (char *)req->tenant_drop.tenant;
         ret->tenant_drop = &p->tenant_drop;
+        break;
+    case MSG_TENANT_SET:
+        build_tenant_set(req, ret, p);
         break;
     case MSG_EXTENTS:
         p->extents = (Acre__Wire__Extents)ACRE__WIRE__EXTENTS__INIT;
@@ -281,7 +298,7 @@ size_t codec_pack_request(const struct msg_request *req, uint8_t *buf)
     pb.op_case = (Acre__Wire__Request__OpCase)req->op;
     if (req->op <= MSG_ATTACH || req->op == MSG_DETACH || req->op == MSG_ACK)
         build_session_request(req, &pb, &parts);
-    else if (req->op >= MSG_WAIT)
+    else if (req->op >= MSG_WAIT && req->op <= MSG_WATCH)
         build_waiting_request(req, &pb, &parts);
     else if (req->op >= MSG_STATUS && req->op != MSG_RETIRE)
         build_admin_request(req, &pb, &parts);
@@ -328,6 +345,16 @@ static int take_root(const Acre__Wire__Root *pb, struct msg_request *ret)
     return take_string(ret->root.name, sizeof(ret->root.name), pb->name);
 }
 
+static int take_tenant_set(const Acre__Wire__TenantSet *pb, struct msg_request *ret)
+{
+    ret->tenant_set.which = pb->which;
+    ret->tenant_set.min_bytes = pb->min_bytes;
+    ret->tenant_set.high_bytes = pb->high_bytes;
+    ret->tenant_set.max_bytes = pb->max_bytes;
+    ret->tenant_set.weight = pb->weight;
+    return take_string(ret->tenant_set.tenant, sizeof(ret->tenant_set.tenant), pb->tenant);
+}
+
 static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
 {
     switch ((enum msg_op)pb->op_case) {
@@ -370,6 +397,8 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
     case MSG_TENANT_DROP:
         return take_string(ret->tenant_drop.tenant, sizeof(ret->tenant_drop.tenant),
                            pb->tenant_drop->tenant);
+    case MSG_TENANT_SET:
+        return take_tenant_set(pb->tenant_set, ret);
     case MSG_EXTENTS:
         ret->extents.slot = pb->extents->slot;
         ret->extents.unit = pb->extents->unit;
@@ -688,6 +717,7 @@ static_assert((int)MSG_HOLDERS == (int)ACRE__WIRE__REQUEST__OP_HOLDERS, "op numb
 static_assert((int)MSG_WAIT == (int)ACRE__WIRE__REQUEST__OP_WAIT, "op numbers");
 static_assert((int)MSG_WAITERS == (int)ACRE__WIRE__REQUEST__OP_WAITERS, "op numbers");
 static_assert((int)MSG_WATCH == (int)ACRE__WIRE__REQUEST__OP_WATCH, "op numbers");
+static_assert((int)MSG_TENANT_SET == (int)ACRE__WIRE__REQUEST__OP_TENANT_SET, "op numbers");
 
 static Acre__Wire__Reply__OpCase reply_case(enum msg_op op)
 {

@@ -45,7 +45,14 @@ enum msg_op {
     MSG_CANCEL = 22,
     MSG_WAITERS = 23,
     MSG_WATCH = 24, /* and of the reply without a request (serial 0): an event */
+    MSG_TENANT_SET = 25,
 };
+
+#define SET_MIN    1u
+#define SET_HIGH   2u
+#define SET_MAX    4u
+#define SET_WEIGHT 8u
+#define SET_ALL    15u
 
 enum root_op { ROOT_GET = 0, ROOT_SET = 1, ROOT_CAS = 2, ROOT_DEL = 3 };
 
@@ -117,6 +124,12 @@ struct msg_request {
         struct {
             char tenant[TENANT_NAME_BYTES];
         } tenant_drop;
+        struct {
+            char tenant[TENANT_NAME_BYTES];
+            uint32_t which; /* SET_MIN and others */
+            uint64_t min_bytes, high_bytes, max_bytes;
+            uint32_t weight;
+        } tenant_set;
         struct {
             uint32_t slot, unit;
         } extents;

@@ -184,6 +184,14 @@ static void make_request(struct script *s, struct msg_request *req)
     case MSG_WATCH:
         req->watch.seen = (uint32_t)script_number(s);
         break;
+    case MSG_TENANT_SET:
+        strcpy(req->tenant_set.tenant, world_names[script_below(s, WORLD_TENANTS)]);
+        req->tenant_set.which = (uint32_t)script_number(s);
+        req->tenant_set.min_bytes = script_number(s);
+        req->tenant_set.high_bytes = script_number(s);
+        req->tenant_set.max_bytes = script_number(s);
+        req->tenant_set.weight = (uint32_t)script_number(s);
+        break;
     default:
         break;
     }
@@ -192,7 +200,7 @@ static void make_request(struct script *s, struct msg_request *req)
 static void do_request(struct script *s)
 {
     struct peer *p = a_peer(s);
-    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_WATCH - 1))};
+    struct msg_request req = {.op = (enum msg_op)(MSG_HELLO + script_below(s, MSG_TENANT_SET - 1))};
     make_request(s, &req);
     peers_ask(p, &req);
 }

@@ -4,6 +4,7 @@
 #include "tests/system/harness.h"
 
 #include <jansson.h>
+#include <poll.h>
 #include <sys/stat.h>
 
 #define MIB   (1u << 20)
@@ -172,6 +173,103 @@ static void a_max_is_lowered_and_raised_while_its_memory_is_used(void **state)
     acre_free(heap, large);
     give_all_back(heap, blocks, n);
     acre_close(heap);
+}
+
+static void limits_are_set_while_it_runs_until_the_configuration_is_read_again(void **state)
+{
+    static void *blocks[MANY];
+    (void)state;
+    const char *config = "capacity = \"256M\"\ntenant \"a\" { max = \"64M\" }\n"
+                         "tenant \"b\" { max = \"230M\" min = \"200M\" }\n";
+    daemon_up(&the_daemon, config);
+    struct acre_heap *heap = heap_open(&the_daemon, "a");
+    struct acre_pressure now = {.size = sizeof(now)};
+    int n = take(heap, blocks, 120);
+    expect_said(0, "tenant set a max=8M high=4M weight=7", 0, "a: max 8.0 MiB, has 32.0 MiB");
+    assert_int_equal(acre_pressure_now(heap, &now), 0);
+    assert_int_equal(now.max_bytes, 8 << 20);
+    assert_null(acre_alloc(heap, 40u << 20));
+    kill(daemon_worker(&the_daemon), SIGKILL); /* the next one knows */
+    expect_figure("a", "max_bytes", 8 << 20);
+    expect_figure("a", "high_bytes", 4 << 20);
+    expect_figure("a", "weight", 7);
+    expect_figure("a", "over_bytes", 24 << 20);
+    assert_int_equal(acre_pressure_now(heap, &now), 0);
+    assert_int_equal(now.level, ACRE_PRESSURE_MAX);
+    expect_said(0, "tenant set a min=60M", 1, "more min than its max");
+    expect_said(0, "tenant set a max=64M high=none min=60M", 1, "more min in all than the capacity");
+    expect_said(0, "tenant set a high=9M", 1, "not between its min and its max");
+    expect_said(0, "tenant set a max=9", 1, "not between 64K and 256G");
+    expect_said(0, "tenant set a max=much", 2, "no number of bytes");
+    expect_said(0, "tenant set a maximum=1M", 2, "is none of min=, high=, max=, weight=");
+    expect_said(0, "tenant set a weight=10001", 2, "not between 1 and 10000");
+    expect_said(0, "tenant set nobody weight=1", 1, "there is no tenant");
+    expect_figure("a", "max_bytes", 8 << 20);
+    configure(config);
+    expect_figure("a", "max_bytes", 64 << 20);
+    expect_figure("a", "weight", 100);
+    kill(daemon_worker(&the_daemon), SIGKILL);
+    expect_figure("a", "max_bytes", 64 << 20);
+    give_all_back(heap, blocks, n);
+    acre_close(heap);
+}
+
+static bool gives_back_what_is_too_much(void *arg)
+{
+    static void *blocks[MANY];
+    struct acre_pressure now = {.size = sizeof(now)};
+    struct acre_heap *heap;
+    _Atomic int *is_full = arg;
+    CHECK(acre_open(&heap, the_daemon.socket, "a") == 0);
+    int n = 0, fd = acre_fd(heap);
+    while (n < 120 && (blocks[n] = acre_alloc(heap, PIECE)))
+        n++;
+    *is_full = 1;
+    while (n > 0) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        CHECK(acre_pressure_now(heap, &now) == 0);
+        if (now.over_bytes > 0)
+            acre_free(heap, blocks[--n]);
+        else if (now.max_bytes < 64u << 20)
+            break;
+        if (n % 4 == 0 || now.over_bytes == 0)
+            CHECK(poll(&p, 1, 50) >= 0 && acre_dispatch(heap) >= 0 && acre_trim(heap) == 0);
+    }
+    CHECK(n > 0);
+    while (n > 0)
+        acre_free(heap, blocks[--n]);
+    acre_close(heap);
+    return true;
+}
+
+static void who_lowers_a_max_can_wait_for_what_is_above_it(void **state)
+{
+    (void)state;
+    daemon_up(&the_daemon, "capacity = \"256M\"\ntenant \"a\" { max = \"64M\" }\n");
+    _Atomic int *is_full = shared_page(sizeof(*is_full));
+    pid_t pid = child_start(gives_back_what_is_too_much, (void *)is_full);
+    while (!*is_full)
+        pause_us(10000);
+    expect_said(0, "tenant set a max=12M --wait", 0, "a: max 12.0 MiB, has ");
+    assert_true(figure("a", "sealed_bytes") <= 12 << 20);
+    assert_true(child_ok(pid));
+}
+
+static void limits_are_set_by_who_is_above(void **state)
+{
+    (void)state;
+    if (getuid() != 0)
+        skip(); /* cannot be others */
+    daemon_up(&the_daemon, "tenant \"team\" { max = \"64M\" admin_users = {\"4001\"} }\n"
+                           "tenant \"team/a\" { max = \"32M\" users = {\"4002\"} "
+                           "admin_users = {\"4002\"} }\n");
+    assert_int_equal(chmod(the_daemon.dir, 0755), 0);
+    expect_said(4001, "tenant set team/a max=16M", 0, "team/a: max 16.0 MiB");
+    expect_said(4001, "tenant set team max=16M", 1, "may not set the limits");
+    expect_said(4002, "tenant set team/a max=64M", 1, "may not set the limits");
+    expect_said(4003, "tenant set team/a max=64M", 1, "may not look at");
+    expect_said(0, "tenant set team max=20M", 0, "team: max 20.0 MiB");
+    expect_figure("team/a", "max_bytes", 16 << 20);
 }
 
 static void tenants_come_and_go_with_the_configuration(void **state)
@@ -377,6 +475,10 @@ int main(void)
         cmocka_unit_test_teardown(a_min_is_there_whatever_others_have_taken, each_down),
         cmocka_unit_test_teardown(a_group_shares_one_max, each_down),
         cmocka_unit_test_teardown(a_max_is_lowered_and_raised_while_its_memory_is_used, each_down),
+        cmocka_unit_test_teardown(
+            limits_are_set_while_it_runs_until_the_configuration_is_read_again, each_down),
+        cmocka_unit_test_teardown(who_lowers_a_max_can_wait_for_what_is_above_it, each_down),
+        cmocka_unit_test_teardown(limits_are_set_by_who_is_above, each_down),
         cmocka_unit_test_teardown(tenants_come_and_go_with_the_configuration, each_down),
         cmocka_unit_test_teardown(a_wrong_configuration_changes_nothing, each_down),
         cmocka_unit_test_teardown(who_reloads_is_told_when_it_is_done_or_why_not, each_down),

@@ -175,16 +175,35 @@ static void test_waiters_that_cannot_be_meant_do_not_decode(void **state)
 static void test_requests_without_content_are_not_empty_packets(void **state)
 {
     (void)state;
-    static const enum msg_op ops[] = {
-        MSG_PUBLISH_ALL, MSG_DETACH,      MSG_STATUS,  MSG_FREE_LARGE, MSG_MAP_SEGMENT, MSG_TENANTS,
-        MSG_LOOK,        MSG_TENANT_DROP, MSG_EXTENTS, MSG_HOLDERS,    MSG_UPGRADE,     MSG_RELOAD,
-        MSG_RETIRE,      MSG_WAIT,        MSG_CANCEL,  MSG_WAITERS,    MSG_WATCH};
+    static const enum msg_op ops[] = {MSG_PUBLISH_ALL, MSG_DETACH,    MSG_STATUS,  MSG_FREE_LARGE,
+                                      MSG_MAP_SEGMENT, MSG_TENANTS,   MSG_LOOK,    MSG_TENANT_DROP,
+                                      MSG_EXTENTS,     MSG_HOLDERS,   MSG_UPGRADE, MSG_RELOAD,
+                                      MSG_RETIRE,      MSG_WAIT,      MSG_CANCEL,  MSG_WAITERS,
+                                      MSG_WATCH,       MSG_TENANT_SET};
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
         struct msg_request req = {.serial = 1, .op = ops[i]};
         request_back(&req);
     }
     struct msg_request ack = {.serial = 0, .op = MSG_ACK};
     request_back(&ack);
+}
+
+static void test_limits_come_whole(void **state)
+{
+    (void)state;
+    struct msg_request req = {.serial = 3, .op = MSG_TENANT_SET, .tenant_set = {.which = SET_ALL}};
+    strcpy(req.tenant_set.tenant, "team/app");
+    req.tenant_set.min_bytes = 1;
+    req.tenant_set.high_bytes = UINT64_MAX;
+    req.tenant_set.max_bytes = 3;
+    req.tenant_set.weight = 4;
+    struct msg_request got = request_back(&req);
+    assert_string_equal(got.tenant_set.tenant, "team/app");
+    assert_int_equal(got.tenant_set.which, SET_ALL);
+    assert_int_equal(got.tenant_set.min_bytes, 1);
+    assert_true(got.tenant_set.high_bytes == UINT64_MAX);
+    assert_int_equal(got.tenant_set.max_bytes, 3);
+    assert_int_equal(got.tenant_set.weight, 4);
 }
 
 static void test_an_event_is_the_reply_without_a_serial(void **state)
@@ -508,6 +527,7 @@ int main(void)
         cmocka_unit_test(test_a_string_that_is_too_long_does_not_decode),
         cmocka_unit_test(test_too_many_runs_do_not_decode),
         cmocka_unit_test(test_unknown_ops_and_serial_zero_do_not_decode),
+        cmocka_unit_test(test_limits_come_whole),
         cmocka_unit_test(test_an_event_is_the_reply_without_a_serial),
         cmocka_unit_test(test_unknown_fields_are_ignored),
         cmocka_unit_test(test_a_packet_of_thousands_of_fields_is_refused_by_the_arena),

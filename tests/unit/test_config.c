@@ -10,6 +10,7 @@
 
 #include "daemon/config.h"
 #include "daemon/own.h"
+#include "proto/bytes.h"
 
 static char path[64], text[512];
 
@@ -68,7 +69,7 @@ static void test_sizes_have_suffixes_and_bounds(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         uint64_t bytes = 0;
-        assert_int_equal(config_parse_bytes(cases[i].text, &bytes), cases[i].r);
+        assert_int_equal(bytes_parse(cases[i].text, &bytes), cases[i].r);
         assert_int_equal(bytes, cases[i].bytes);
     }
 }

@@ -12,6 +12,7 @@
 #include "peer.h"
 #include "survey.h"
 #include "table.h"
+#include "tenant.h"
 #include "verify.h"
 #include "waiters.h"
 
@@ -22,9 +23,10 @@ enum exit_code { EXIT_WELL = 0, EXIT_FINDING = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON
 
 struct options {
     const char *socket, *only;
-    bool json;
+    bool json, waits;
     int n_words;
-    char *words[3];
+    char *words[7];         /* tenant set NAME, and four limits */
+    struct msg_request set; /* from these */
 };
 
 /* ---- findings ---- */
@@ -504,26 +506,6 @@ static int cmd_reload(struct peer *peer)
     return EXIT_WELL;
 }
 
-/* ---- tenant drop ---- */
-
-static int cmd_tenant_drop(struct peer *peer, const char *name)
-{
-    struct msg_request req = {.op = MSG_TENANT_DROP};
-    struct msg_reply reply;
-    char bytes[24];
-
-    if (strlen(name) >= sizeof(req.tenant_drop.tenant)) {
-        fprintf(stderr, "acrectl: a tenant's name has at most %zu bytes\n",
-                sizeof(req.tenant_drop.tenant) - 1);
-        return EXIT_USAGE;
-    }
-    strcpy(req.tenant_drop.tenant, name);
-    if (peer_call(peer, &req, &reply, NULL) < 0)
-        return complain(peer);
-    printf("%s: dropped, %s freed\n", name, table_bytes(bytes, reply.tenant_drop.freed_bytes));
-    return EXIT_WELL;
-}
-
 /* ---- command line ---- */
 
 const char *argp_program_version = "acrectl 0.1.0";
@@ -539,6 +521,9 @@ static const char doc[] =
     "  waiters [TENANT]  who waits for memory, in what order, and what is in the way\n"
     "  reload            reads the daemon's configuration again, whole or not at all\n"
     "  upgrade           replaces the running daemon by the program that is on disk now\n"
+    "  tenant set NAME KEY=VALUE...  changes min, high, max or weight of a tenant or a group, "
+    "until\n"
+    "                    the configuration is read again\n"
     "  tenant drop NAME  frees a heap that nobody is attached to\n\n"
     "Live bytes are usable bytes. LARGEST: the largest block that nobody has to give something "
     "back\n"
@@ -551,6 +536,7 @@ static const struct argp_option argp_options[] = {
      "The daemon's socket (default: $ACRE_SOCKET, else the system's, else this user's daemon)", 0},
     {"tenant", 't', "NAME", 0, "Only this tenant", 0},
     {"json", KEY_JSON, NULL, 0, "Print JSON", 0},
+    {"wait", 'w', NULL, 0, "tenant set: until the tenant has no more than its max", 0},
     {0},
 };
 
@@ -567,6 +553,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_JSON:
         options->json = true;
+        return 0;
+    case 'w':
+        options->waits = true;
         return 0;
     case ARGP_KEY_ARG:
         if (options->n_words == (int)ARRAY_LEN(options->words))
@@ -599,7 +588,8 @@ enum command {
     CMD_WAITERS,
     CMD_UPGRADE,
     CMD_RELOAD,
-    CMD_TENANT_DROP
+    CMD_TENANT_DROP,
+    CMD_TENANT_SET
 };
 
 static enum command command_of(const struct options *options)
@@ -610,6 +600,9 @@ static enum command command_of(const struct options *options)
     if (options->n_words == 3 && strcmp(options->words[0], "tenant") == 0 &&
         strcmp(options->words[1], "drop") == 0)
         return CMD_TENANT_DROP;
+    if (options->n_words > 3 && strcmp(options->words[0], "tenant") == 0 &&
+        strcmp(options->words[1], "set") == 0)
+        return CMD_TENANT_SET;
     if (options->n_words == 2 && strcmp(options->words[0], "check") == 0)
         return CMD_CHECK;
     if (options->n_words == 2 && strcmp(options->words[0], "waiters") == 0)
@@ -620,7 +613,7 @@ static enum command command_of(const struct options *options)
     return CMD_NONE;
 }
 
-static int run(struct peer *peer, const struct options *options, enum command command)
+static int run(struct peer *peer, struct options *options, enum command command)
 {
     switch (command) {
     case CMD_STATUS:
@@ -639,8 +632,10 @@ static int run(struct peer *peer, const struct options *options, enum command co
         return cmd_upgrade(peer);
     case CMD_RELOAD:
         return cmd_reload(peer);
+    case CMD_TENANT_SET:
+        return tenant_set(peer, &options->set, options->waits) < 0 ? complain(peer) : EXIT_WELL;
     default:
-        return cmd_tenant_drop(peer, options->words[2]);
+        return tenant_drop(peer, options->words[2]) < 0 ? complain(peer) : EXIT_WELL;
     }
 }
 
@@ -648,6 +643,7 @@ int main(int argc, char **argv)
 {
     struct options options = {.json = false};
     struct peer peer;
+    char why[MSG_TEXT_BYTES];
 
     (void)setlocale(LC_CTYPE, "");
     argp_err_exit_status = EXIT_USAGE;
@@ -657,6 +653,9 @@ int main(int argc, char **argv)
         return usage("%s", "a command is missing");
     if (command == CMD_NONE)
         return usage("there is no such command: %s", options.words[0]);
+    if (command == CMD_TENANT_SET &&
+        tenant_parse(&options.set, options.words + 2, options.n_words - 2, why) < 0)
+        return usage("%s", why);
 
     sizeclass_init();
     int code =

@@ -74,7 +74,8 @@ int peer_call(struct peer *peer, struct msg_request *req, struct msg_reply *ret_
     if (ret_reply->error != 0)
         return peer_fail(peer, ret_reply->error < 0 ? ret_reply->error : -EPROTO, "%s",
                          ret_reply->text[0] ? ret_reply->text : strerror(abs(ret_reply->error)));
-    enum msg_op expected = req->op == MSG_UPGRADE ? MSG_NONE : req->op; /* has nothing to tell */
+    bool is_silent = req->op == MSG_UPGRADE || req->op == MSG_TENANT_SET; /* nothing to tell */
+    enum msg_op expected = is_silent ? MSG_NONE : req->op;
     peer->is_broken = ret_reply->op != expected || (ret_fd && fd < 0);
     if (peer->is_broken)
         return peer_fail(peer, -EPROTO, "the daemon at %s answers something else", peer->path);
