@@ -631,11 +631,14 @@ static void the_callback_is_told_what_has_changed_and_may_allocate(void **state)
     assert_true(sleeps_once(heap, fd, 200));
     assert_int_equal(acre_dispatch(heap), 0);
     assert_int_equal(told.n, 1);
-    reload(CONFIG("12M\" high = \"1M")); /* it has a segment of 4 MiB */
+    void *block = acre_alloc(heap, 100); /* in a segment of 4 MiB */
+    assert_non_null(block);
+    reload(CONFIG("12M\" high = \"1M"));
     until_told(heap, fd, &told, 2);
     assert_int_equal(told.last.level, ACRE_PRESSURE_HIGH);
     assert_int_equal(told.last.high_bytes, MIB_1);
     assert_int_equal(told.last.over_bytes, told.last.used_bytes - MIB_1);
+    acre_free(heap, block);
     unsigned n = told.n;
     assert_int_equal(acre_on_pressure(heap, NULL, NULL), 0);
     reload(CONFIG("16M"));
