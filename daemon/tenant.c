@@ -179,6 +179,7 @@ void tenant_set(struct tenant *t, const struct tenant_wish *wish)
     budget_move(&t->budget, find_group(t->core, t->name));
     t->ready_units = wish->ready_bytes / UNIT_BYTES;
     t->pages_wanted = wish->pages;
+    t->has_set_limits = false;
     if (t->is_open)
         keep_limits(t, NULL);
     change_limits(t, &wish->limits);
@@ -186,6 +187,7 @@ void tenant_set(struct tenant *t, const struct tenant_wish *wish)
 
 void tenant_set_limits(struct tenant *t, const struct limits *limits)
 {
+    t->has_set_limits = true;
     if (t->is_open)
         keep_limits(t, limits);
     change_limits(t, limits);
@@ -199,7 +201,8 @@ static void restore_limits(struct tenant *t)
                             .high_bytes = h->set_high_bytes,
                             .max_bytes = h->set_max_bytes,
                             .weight = h->set_weight};
-    if (limits.weight != 0 && limits.weight <= WEIGHT_MAX)
+    t->has_set_limits = limits.weight != 0 && limits.weight <= WEIGHT_MAX;
+    if (t->has_set_limits)
         budget_set(&t->budget, &limits);
 }
 
@@ -256,6 +259,8 @@ static void begin(struct tenant *t)
     memset(t->is_limbo, 0, sizeof(t->is_limbo));
     t->tick_place = (struct orphan_place){0};
     t->is_open = true;
+    if (t->has_set_limits)
+        keep_limits(t, &t->budget.limits);
     tenant_tell_limits(t);
     tenant_set_owner(t, t->owner_uid);
 }
@@ -303,6 +308,7 @@ int tenant_open_kept(struct tenant *t, struct books *books, int books_fd, int co
     t->control_fd = control_fd;
     restore_limits(t);
     begin(t);
+    room_look_at(t->core, t->core->now_ns); /* what the page says of pressure is old */
     t->is_kept = true;
     return 0;
 }

@@ -77,9 +77,10 @@ struct tenant {
     struct core *core;
     struct budget budget;
     struct access access;
-    uid_t owner_uid;   /* whose own it is (own.h), or NOBODY_UID */
-    bool is_group;     /* others are below it: no heap of its own */
-    bool is_forgotten; /* by the configuration: who is there may stay */
+    uid_t owner_uid;     /* whose own it is (own.h), or NOBODY_UID */
+    bool is_group;       /* others are below it: no heap of its own */
+    bool has_set_limits; /* others than configured: tenant_set_limits() */
+    bool is_forgotten;   /* by the configuration: who is there may stay */
     uint64_t ready_units;
     enum pages_kind pages_wanted;
 

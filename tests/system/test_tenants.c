@@ -214,6 +214,24 @@ static void limits_are_set_while_it_runs_until_the_configuration_is_read_again(v
     acre_close(heap);
 }
 
+static void pressure_ends_with_its_reason_while_nobody_serves(void **state)
+{
+    (void)state;
+    daemon_up(&the_daemon, "tenant \"a\" { max = \"64M\" high = \"1M\" }\n");
+    struct acre_heap *heap = heap_open(&the_daemon, "a");
+    void *block = acre_alloc(heap, 100);
+    assert_non_null(block);
+    expect_figure("a", "over_bytes", 3 << 20);
+    write_down("tenant \"a\" { max = \"64M\" }\n");
+    kill(daemon_worker(&the_daemon), SIGKILL);
+    expect_figure("a", "over_bytes", 0);
+    write_down("tenant \"a\" { max = \"64M\" high = \"2M\" }\n");
+    kill(daemon_worker(&the_daemon), SIGKILL);
+    expect_figure("a", "over_bytes", 2 << 20);
+    acre_free(heap, block);
+    acre_close(heap);
+}
+
 static bool gives_back_what_is_too_much(void *arg)
 {
     static void *blocks[MANY];
@@ -477,6 +495,7 @@ int main(void)
         cmocka_unit_test_teardown(a_max_is_lowered_and_raised_while_its_memory_is_used, each_down),
         cmocka_unit_test_teardown(
             limits_are_set_while_it_runs_until_the_configuration_is_read_again, each_down),
+        cmocka_unit_test_teardown(pressure_ends_with_its_reason_while_nobody_serves, each_down),
         cmocka_unit_test_teardown(who_lowers_a_max_can_wait_for_what_is_above_it, each_down),
         cmocka_unit_test_teardown(limits_are_set_by_who_is_above, each_down),
         cmocka_unit_test_teardown(tenants_come_and_go_with_the_configuration, each_down),
