@@ -37,6 +37,30 @@ static int grow_run(struct fake *f, uint32_t n_units, struct block *ret)
     return 0;
 }
 
+static void give(struct fake *f, struct block b)
+{
+    struct msg_request req = {.op = MSG_RELEASE};
+    req.release.n_runs = 1;
+    req.release.runs[0] = (struct msg_run){seg_off(b.seg, b.unit), b.n_units};
+    assert_int_equal(ask(f, req), 0);
+}
+
+static void map(struct fake *f, uint32_t slot)
+{
+    struct msg_request req = {.op = MSG_MAP_SEGMENT, .map_segment = {.slot = slot}};
+    assert_int_equal(ask(f, req), 0);
+    close_fd(&f->fd);
+}
+
+/* All that is due within the time. */
+static void live(uint64_t ns)
+{
+    uint64_t end_ns = w.now_ns + ns, due_ns;
+    while ((due_ns = core_deadline(&w.core)) <= end_ns)
+        pass(due_ns > w.now_ns ? due_ns - w.now_ns : 0);
+    pass(end_ns - w.now_ns);
+}
+
 /* ---- promises ---- */
 
 static void promises_that_do_not_fit_are_served_while_there_is_room(void **state)
@@ -59,10 +83,79 @@ static void promises_that_do_not_fit_are_served_while_there_is_room(void **state
     finish();
 }
 
+/* ---- own segments ---- */
+
+/* Of a tenant with a segment of 8 MiB that is empty, and one client that wants all there is. */
+static void start_empty(struct fake *own, struct fake *sleeper, struct fake *other, uint64_t min)
+{
+    struct block b;
+    start_core(MIB(16));
+    w.tenant = add("own", (struct limits){.min_bytes = min, .max_bytes = MIB(16)});
+    add("other", (struct limits){.max_bytes = MIB(16)});
+    attach_to(own, "own");
+    attach_to(sleeper, "own");
+    assert_int_equal(grow_run(own, UNITS(8) - 20, &b), 0);
+    map(own, 0);
+    map(sleeper, 0);
+    give(own, b);
+    attach_to(other, "other");
+}
+
+static void take_all(struct fake *f)
+{
+    struct block b;
+    while (grow_run(f, 64, &b) == 0)
+        ;
+}
+
+static void what_a_sleeper_maps_is_still_its_tenants_to_use(void **state)
+{
+    (void)state;
+    struct fake own, sleeper, other;
+    struct block b;
+    start_empty(&own, &sleeper, &other, 0);
+    for (unsigned i = 0; i < 30; i++) {
+        take_all(&other);
+        live(SECOND / 10);
+    }
+    assert_true(w.tenant->segs[0]->is_late);
+    take_all(&other);
+    assert_int_equal(grow_run(&own, 64, &b), 0);
+    kill_it(&own);
+    kill_it(&sleeper);
+    kill_it(&other);
+    finish();
+}
+
+static void what_was_promised_is_had_out_of_a_larger_segment(void **state)
+{
+    (void)state;
+    struct fake own, sleeper, others[6];
+    struct block b;
+    char name[] = "a";
+    start_empty(&own, &sleeper, &others[0], MIB(2));
+    for (unsigned i = 1; i < ARRAY_LEN(others); i++, name[0]++) {
+        add(name, (struct limits){.max_bytes = MIB(16)});
+        attach_to(&others[i], name);
+    }
+    for (unsigned n = 0; n < 40; n++) {
+        (void)grow_run(&others[n % 6], 64, &b);
+        live(SECOND / 100);
+    }
+    assert_int_equal(grow_run(&own, 64, &b), 0);
+    kill_it(&own);
+    kill_it(&sleeper);
+    for (unsigned i = 0; i < ARRAY_LEN(others); i++)
+        kill_it(&others[i]);
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(promises_that_do_not_fit_are_served_while_there_is_room),
+        cmocka_unit_test(what_a_sleeper_maps_is_still_its_tenants_to_use),
+        cmocka_unit_test(what_was_promised_is_had_out_of_a_larger_segment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
