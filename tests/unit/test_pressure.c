@@ -52,6 +52,11 @@ static void map(struct fake *f, uint32_t slot)
     close_fd(&f->fd);
 }
 
+static int retire(struct fake *f, uint32_t slot, bool done)
+{
+    return ask(f, (struct msg_request){.op = MSG_RETIRE, .retire = {.slot = slot, .done = done}});
+}
+
 /* All that is due within the time. */
 static void live(uint64_t ns)
 {
@@ -59,6 +64,11 @@ static void live(uint64_t ns)
     while ((due_ns = core_deadline(&w.core)) <= end_ns)
         pass(due_ns > w.now_ns ? due_ns - w.now_ns : 0);
     pass(end_ns - w.now_ns);
+}
+
+static uint32_t level(const struct tenant *t)
+{
+    return t->control->header.pressure;
 }
 
 /* ---- promises ---- */
@@ -150,12 +160,77 @@ static void what_was_promised_is_had_out_of_a_larger_segment(void **state)
     finish();
 }
 
+/* ---- levels ---- */
+
+/* It lets go so long after it was told. */
+static void expect_no_level_after(uint64_t ns)
+{
+    struct fake f;
+    struct block a, b;
+    start_core(MIB(64));
+    w.tenant = add("t", (struct limits){.high_bytes = MIB(6), .max_bytes = MIB(32)});
+    attach_to(&f, "t");
+    assert_int_equal(grow_run(&f, UNITS(3), &a), 0);
+    assert_int_equal(grow_run(&f, UNITS(8), &b), 0);
+    uint32_t slot = b.seg->slot;
+    map(&f, slot);
+    live(5 * SECOND);
+    assert_int_equal(level(w.tenant), PRESSURE_HIGH);
+    give(&f, b);
+    live(10 * SECOND + ns);
+    assert_int_equal(retire(&f, slot, false), 0);
+    assert_int_equal(retire(&f, slot, true), 0);
+    live(10 * SECOND);
+    assert_true(w.tenant->budget.charged_bytes < MIB(6));
+    assert_int_equal(level(w.tenant), PRESSURE_NONE);
+    assert_int_equal(core_deadline(&w.core), UINT64_MAX);
+    kill_it(&f);
+    finish();
+}
+
+static void a_level_goes_when_its_cause_has_gone(void **state)
+{
+    (void)state;
+    for (uint64_t ns = 0; ns < SECOND; ns += SECOND / 10)
+        expect_no_level_after(ns);
+}
+
+static void whose_sibling_has_gone_has_no_level_any_more(void **state)
+{
+    (void)state;
+    struct fake f, s;
+    struct block b;
+    struct msg_request drop = {.op = MSG_TENANT_DROP};
+    start_core(MIB(64));
+    add("g", (struct limits){.high_bytes = MIB(8), .max_bytes = MIB(32)})->is_group = true;
+    w.tenant = add("g/t", (struct limits){.max_bytes = MIB(32)});
+    add("g/u", (struct limits){.max_bytes = MIB(32)});
+    attach_to(&f, "g/t");
+    attach_to(&s, "g/u");
+    assert_int_equal(grow_run(&f, UNITS(3), &b), 0);
+    assert_int_equal(grow_run(&s, UNITS(8), &b), 0);
+    live(5 * SECOND);
+    assert_int_equal(level(w.tenant), PRESSURE_HIGH);
+    kill_it(&s);
+    live(5 * SECOND);
+    connect_as(&s, 0);
+    strcpy(drop.tenant_drop.tenant, "g/u");
+    assert_int_equal(ask(&s, drop), 0);
+    live(5 * SECOND);
+    assert_int_equal(level(w.tenant), PRESSURE_NONE);
+    hang_up(&s);
+    kill_it(&f);
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(promises_that_do_not_fit_are_served_while_there_is_room),
         cmocka_unit_test(what_a_sleeper_maps_is_still_its_tenants_to_use),
         cmocka_unit_test(what_was_promised_is_had_out_of_a_larger_segment),
+        cmocka_unit_test(a_level_goes_when_its_cause_has_gone),
+        cmocka_unit_test(whose_sibling_has_gone_has_no_level_any_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
