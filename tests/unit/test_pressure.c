@@ -223,6 +223,23 @@ static void whose_sibling_has_gone_has_no_level_any_more(void **state)
     finish();
 }
 
+static void who_is_above_a_max_that_fell_with_the_capacity_is_told(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct block b;
+    start_core(MIB(64));
+    w.tenant = add("default", (struct limits){.max_bytes = MIB(64)});
+    w.core.capacity.is_of_default = true;
+    attach_to(&f, "default");
+    assert_int_equal(grow_run(&f, UNITS(8), &b), 0);
+    capacity_set(&w.core, MIB(4));
+    live(5 * SECOND);
+    assert_int_equal(level(w.tenant), PRESSURE_MAX);
+    kill_it(&f);
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +248,7 @@ int main(void)
         cmocka_unit_test(what_was_promised_is_had_out_of_a_larger_segment),
         cmocka_unit_test(a_level_goes_when_its_cause_has_gone),
         cmocka_unit_test(whose_sibling_has_gone_has_no_level_any_more),
+        cmocka_unit_test(who_is_above_a_max_that_fell_with_the_capacity_is_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
