@@ -240,6 +240,32 @@ static void who_is_above_a_max_that_fell_with_the_capacity_is_told(void **state)
     finish();
 }
 
+/* ---- sleep ---- */
+
+/* Which is ringing for one that does not hear. */
+static void who_has_let_go_is_not_rung_for_ever(void **state)
+{
+    (void)state;
+    struct fake own, sleeper, other;
+    unsigned n_rung = 0;
+    start_empty(&own, &sleeper, &other, 0);
+    take_all(&other);
+    live(SECOND / 10);
+    assert_int_equal(retire(&own, 0, false), 0);
+    assert_int_equal(retire(&own, 0, true), 0);
+    live(5 * SECOND); /* nobody wants anything any more */
+    for (unsigned i = 0; i < 60; i++) {
+        uint32_t seq = w.tenant->control->header.event_seq;
+        live(SECOND);
+        n_rung += w.tenant->control->header.event_seq != seq;
+    }
+    assert_true(n_rung < 10);
+    kill_it(&own);
+    kill_it(&sleeper);
+    kill_it(&other);
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -249,6 +275,7 @@ int main(void)
         cmocka_unit_test(a_level_goes_when_its_cause_has_gone),
         cmocka_unit_test(whose_sibling_has_gone_has_no_level_any_more),
         cmocka_unit_test(who_is_above_a_max_that_fell_with_the_capacity_is_told),
+        cmocka_unit_test(who_has_let_go_is_not_rung_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
