@@ -266,6 +266,32 @@ static void who_has_let_go_is_not_rung_for_ever(void **state)
     finish();
 }
 
+/* ---- what is said ---- */
+
+/* 16 MiB each of those who want more, and 32 that came later. */
+static void who_asks_for_too_large_a_piece_is_told_what_it_could_have(void **state)
+{
+    (void)state;
+    struct fake f[3];
+    struct block b;
+    char name[] = "a";
+    start_core(MIB(32));
+    for (; name[0] <= 'c'; name[0]++) {
+        add(name, (struct limits){.max_bytes = MIB(64)});
+        attach_to(&f[name[0] - 'a'], name);
+    }
+    for (unsigned i = 0; i < 64; i++)
+        (void)grow_run(&f[i % 2], 64, &b);
+    capacity_set(&w.core, MIB(64));
+    assert_int_equal(grow_run(&f[2], UNITS(30), &b), -ENOMEM);
+    assert_non_null(strstr(f[2].reply.text, "others want memory, too"));
+    assert_null(strstr(f[2].reply.text, " 0 KiB;"));
+    assert_int_equal(grow_run(&f[2], UNITS(18), &b), 0);
+    for (unsigned i = 0; i < 3; i++)
+        kill_it(&f[i]);
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -276,6 +302,7 @@ int main(void)
         cmocka_unit_test(whose_sibling_has_gone_has_no_level_any_more),
         cmocka_unit_test(who_is_above_a_max_that_fell_with_the_capacity_is_told),
         cmocka_unit_test(who_has_let_go_is_not_rung_for_ever),
+        cmocka_unit_test(who_asks_for_too_large_a_piece_is_told_what_it_could_have),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
