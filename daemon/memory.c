@@ -134,7 +134,7 @@ void memory_name_wall(const struct tenant *t, char *ret, size_t n)
     const struct budget *b = &t->budget;
     if (t->room.is_shared_out && b->share.is_too_large) { /* a share is of what it demands */
         (void)snprintf(ret, n, "others want memory, too, and leave it %" PRIu64 " KiB in all",
-                       b->share.reach_bytes / 1024);
+                       MIN(b->share.reach_bytes, b->limits.max_bytes) / 1024);
         return;
     }
     if (t->room.is_shared_out) {
