@@ -266,6 +266,37 @@ static void who_has_let_go_is_not_rung_for_ever(void **state)
     finish();
 }
 
+/* Of 24 MiB one has 16 and does not listen, one has less than its share, all of it in use. */
+static void who_has_nothing_to_give_is_not_kept_awake(void **state)
+{
+    (void)state;
+    struct fake f[3];
+    struct block b;
+    char name[] = "a";
+    unsigned n_rung = 0;
+    start_core(MIB(24));
+    for (; name[0] <= 'c'; name[0]++) {
+        add(name, (struct limits){.max_bytes = MIB(24)});
+        attach_to(&f[name[0] - 'a'], name);
+    }
+    while (w.core.ledger.charged_bytes < MIB(16))
+        assert_int_equal(grow_run(&f[0], 64, &b), 0);
+    assert_int_equal(grow_run(&f[1], UNITS(3), &b), 0);
+    w.tenant = core_find_tenant(&w.core, "b");
+    take_all(&f[2]);
+    for (unsigned i = 0; i < 1000; i++) {
+        uint32_t seq = w.tenant->control->header.event_seq;
+        assert_int_equal(grow_run(&f[2], 64, &b), -ENOMEM);
+        live(SECOND / 100);
+        n_rung += w.tenant->control->header.event_seq != seq;
+    }
+    assert_int_equal(level(w.tenant), PRESSURE_NONE);
+    assert_in_range(n_rung, 5, 20);
+    for (unsigned i = 0; i < 3; i++)
+        kill_it(&f[i]);
+    finish();
+}
+
 /* ---- what is said ---- */
 
 /* 16 MiB each of those who want more, and 32 that came later. */
@@ -302,6 +333,7 @@ int main(void)
         cmocka_unit_test(whose_sibling_has_gone_has_no_level_any_more),
         cmocka_unit_test(who_is_above_a_max_that_fell_with_the_capacity_is_told),
         cmocka_unit_test(who_has_let_go_is_not_rung_for_ever),
+        cmocka_unit_test(who_has_nothing_to_give_is_not_kept_awake),
         cmocka_unit_test(who_asks_for_too_large_a_piece_is_told_what_it_could_have),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
