@@ -297,6 +297,35 @@ static void who_has_nothing_to_give_is_not_kept_awake(void **state)
     finish();
 }
 
+/* One of them asks for much in vain and for little with success, in turns. */
+static void whose_level_comes_and_goes_is_not_kept_awake(void **state)
+{
+    (void)state;
+    struct fake f[2];
+    struct block b;
+    unsigned n_rung = 0;
+    start_core(MIB(24));
+    w.tenant = add("a", (struct limits){.max_bytes = MIB(24)});
+    add("b", (struct limits){.max_bytes = MIB(24)});
+    attach_to(&f[0], "a");
+    attach_to(&f[1], "b");
+    while (w.core.ledger.charged_bytes < MIB(18))
+        assert_int_equal(grow_run(&f[0], 64, &b), 0);
+    take_all(&f[1]);
+    for (unsigned i = 0; i < 1000; i++) {
+        uint32_t seq = w.tenant->control->header.event_seq;
+        assert_int_equal(grow_run(&f[1], 64, &b), -ENOMEM);
+        assert_int_equal(grow_run(&f[1], 1, &b), 0);
+        give(&f[1], b);
+        live(SECOND / 100);
+        n_rung += w.tenant->control->header.event_seq != seq;
+    }
+    assert_in_range(n_rung, 5, 40);
+    kill_it(&f[0]);
+    kill_it(&f[1]);
+    finish();
+}
+
 /* ---- what is said ---- */
 
 /* 16 MiB each of those who want more, and 32 that came later. */
@@ -334,6 +363,7 @@ int main(void)
         cmocka_unit_test(who_is_above_a_max_that_fell_with_the_capacity_is_told),
         cmocka_unit_test(who_has_let_go_is_not_rung_for_ever),
         cmocka_unit_test(who_has_nothing_to_give_is_not_kept_awake),
+        cmocka_unit_test(whose_level_comes_and_goes_is_not_kept_awake),
         cmocka_unit_test(who_asks_for_too_large_a_piece_is_told_what_it_could_have),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
