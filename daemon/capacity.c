@@ -28,7 +28,7 @@
 #include "daemon/log.h"
 #include "daemon/machine.h"
 #include "daemon/own.h"
-#include "daemon/tenant.h"
+#include "daemon/room.h"
 
 struct look {
     struct job job; /* first */
@@ -51,6 +51,8 @@ void capacity_set(struct core *core, uint64_t capacity_bytes)
         struct limits limits = all->budget.limits;
         limits.max_bytes = capacity_bytes;
         budget_set(&all->budget, &limits);
+        if (all->is_open)
+            room_look_at(core, core->now_ns);
     }
     for (uint32_t i = 0; i < core->n_tenants; i++)
         tenant_tell_limits(core->tenants[i]);

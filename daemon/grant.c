@@ -88,11 +88,19 @@ bool grant_needs(uint32_t n_units, uint32_t align_order, bool exact, uint32_t *r
     return true;
 }
 
+/* However large the segment is in which it lies. */
+static bool is_promised(const struct tenant *t, const struct want *want)
+{
+    const struct share *s = &t->budget.share;
+    return s->use_bytes + want->n_units * UNIT_BYTES <= s->promised_bytes;
+}
+
+/* What is late goes nowhere: it counts as used already (room.c). */
 static bool may_use_whole(struct tenant *t, const struct seg *seg, struct want *want)
 {
     if (want->use_left_bytes == 0)
         want->use_left_bytes = 1 + MIN(room_use_left(t, want->n_units * UNIT_BYTES), HEAP_BYTES);
-    return seg->shape.size_bytes < want->use_left_bytes;
+    return seg->is_late || seg->shape.size_bytes < want->use_left_bytes || is_promised(t, want);
 }
 
 static bool hold_from(struct tenant *t, struct seg *seg, struct want *want, unsigned order,

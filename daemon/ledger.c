@@ -24,7 +24,8 @@
  *   3. A charge leaves total + below <= max on the whole path up, and charged + held <= capacity.
  *      By induction: what is charged comes out of the own held first, and of what nobody holds
  *      then. Only limits that change at run time, and what an earlier daemon has charged, can break
- *      this; then nothing is left until memory has come back, and nothing is taken by force.
+ *      this. Then nothing is taken by force, and what is left is for those who were promised it and
+ *      come first, each up to its promise: or what is held for all of them would be nobody's.
  *   4. orphaned: bytes of dropped heaps that somebody may still have mapped. They are nobody's, and
  *      not free.
  *
@@ -181,10 +182,13 @@ uint64_t ledger_left(const struct ledger *ledger)
 
 uint64_t budget_capacity_left(const struct budget *budget)
 {
-    uint64_t beside_bytes = budget->below_bytes;
-    for (const struct budget *b = budget; b; b = b->parent)
+    uint64_t beside_bytes = budget->below_bytes, left_bytes = ledger_left(budget->ledger);
+    const struct budget *b = budget;
+    for (; b->parent; b = b->parent)
         beside_bytes += held_beside(b);
-    return minus(ledger_left(budget->ledger), beside_bytes);
+    uint64_t own_bytes = minus(b->held_bytes, beside_bytes); /* held for it, here or above */
+    beside_bytes += held_beside(b);
+    return MAX(minus(left_bytes, beside_bytes), MIN(own_bytes, left_bytes));
 }
 
 uint64_t budget_promise(const struct budget *budget)
@@ -208,11 +212,13 @@ uint64_t ledger_promised(const struct ledger *ledger)
 static uint64_t ceiling_of(struct budget *b)
 {
     uint64_t above_bytes = b->parent ? ceiling_of(b->parent) : b->ledger->capacity_bytes;
+    uint64_t beside_bytes = 0;
     const struct budget *c;
     LIST_FOREACH (c, siblings(b), beside)
         if (c != b)
-            above_bytes -= MIN(above_bytes, budget_promise(c));
-    return MIN(b->limits.max_bytes, above_bytes);
+            beside_bytes += budget_promise(c);
+    uint64_t own_bytes = MIN(budget_promise(b), above_bytes);
+    return MIN(b->limits.max_bytes, MAX(minus(above_bytes, beside_bytes), own_bytes));
 }
 
 /* A walk over all budgets for each of them: once for each change. */

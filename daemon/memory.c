@@ -132,6 +132,11 @@ void memory_name_wall(const struct tenant *t, char *ret, size_t n)
     uint64_t left_bytes = budget_left(&t->budget);
     uint64_t promised_bytes = ledger_left(ledger) - budget_capacity_left(&t->budget);
     const struct budget *b = &t->budget;
+    if (t->room.is_shared_out && b->share.is_too_large) { /* a share is of what it demands */
+        (void)snprintf(ret, n, "others want memory, too, and leave it %" PRIu64 " KiB in all",
+                       MIN(b->share.reach_bytes, b->limits.max_bytes) / 1024);
+        return;
+    }
     if (t->room.is_shared_out) {
         (void)snprintf(ret, n, "others want memory, too, and its share is %" PRIu64 " KiB",
                        t->budget.share.fair_bytes / 1024);

@@ -16,8 +16,9 @@
  * give; all who have too much do only if that does not suffice for those who have so much too little.
  *
  * WHO HEARS, AND WHEN: at once, when the level rises, or when there is a quarter more to give than
- * was said; else once in AGAIN_NS at most, as long as something happens there, and when it is over. So a tenant that does
- * what it is told hears once, and one that cannot is not kept awake.
+ * was said; else once in AGAIN_NS at most, as long as something happens there, and when it is over.
+ * So a tenant that does what it is told hears once, and one that cannot is not kept awake; nor by a
+ * level that comes and goes with each request of another's.
  *
  * COST. A look at each open tenant, and at the groups above it.
  */
@@ -25,6 +26,7 @@
 
 #include "daemon/event.h"
 #include "daemon/retire.h"
+#include "daemon/room.h"
 #include "daemon/share.h"
 #include "daemon/yield.h"
 
@@ -102,10 +104,11 @@ static struct excess find_excess(const struct tenant *t, enum givers givers)
 static bool is_news(const struct tenant *t, const struct excess *e)
 {
     const struct pressure *p = &t->pressure;
+    bool is_again = t->core->now_ns >= p->heard_ns + AGAIN_NS;
     if (e->level == PRESSURE_NONE)
-        return p->heard_level != PRESSURE_NONE;
+        return p->heard_level != PRESSURE_NONE && is_again;
     return e->level > p->heard_level || e->over_bytes > p->heard_bytes + p->heard_bytes / 4 ||
-           t->core->now_ns >= p->heard_ns + AGAIN_NS;
+           is_again;
 }
 
 static void tell(struct tenant *t, const struct excess *e)
@@ -116,6 +119,8 @@ static void tell(struct tenant *t, const struct excess *e)
     __atomic_store_n(&h->over_bytes, e->over_bytes, __ATOMIC_RELAXED);
     __atomic_store_n(&h->pressure, e->level, __ATOMIC_RELEASE);
     t->pressure.is_news = is_news(t, e);
+    if (!t->pressure.is_news && e->level != t->pressure.heard_level)
+        room_look_at(t->core, t->pressure.heard_ns + AGAIN_NS);
     if (!t->pressure.is_news)
         return;
     t->pressure.heard_level = e->level;

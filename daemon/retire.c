@@ -21,8 +21,9 @@
  * KILLS. RETIRING and letting_go are in the books before a client is told, RETIRED before the slot
  * is empty for clients. Who maps what is not: the next daemon takes it that all do, and tells all.
  *
- * SLEEPERS are rung (event.c). Who does not come by all the same keeps what it maps, and nobody else
- * waits for that: what has been retiring for LATE_NS is not counted on any more.
+ * SLEEPERS are rung (event.c), at each tick for RING_NS: those who have let go are woken, too. Who
+ * does not come by all the same keeps what it maps, and nobody else waits for that: what has been
+ * retiring for LATE_NS is not counted on any more.
  *
  * COST. A word and a bit per client and segment.
  */
@@ -36,6 +37,7 @@
 
 #define LATE_NS  1000000000ull
 #define AGAIN_NS 5000000ull
+#define RING_NS  10000000000ull
 
 /* ---- who maps what ---- */
 
@@ -83,10 +85,15 @@ bool retire_may(const struct seg *seg)
     return seg->is_known && seg->is_kept && !seg->is_retiring && seg_n_free(seg) == seg_usable(seg);
 }
 
-static void tell_all(struct tenant *t)
+static void count_up(struct tenant *t)
 {
     struct control_header *h = &t->control->header;
     __atomic_store_n(&h->retire_seq, h->retire_seq + 1, __ATOMIC_RELEASE);
+}
+
+static void tell_all(struct tenant *t)
+{
+    count_up(t);
     event_ring(t);
 }
 
@@ -233,10 +240,22 @@ bool retire_others_map(const struct tenant *t, const struct client *asking)
     return false;
 }
 
+/* Who has not come by then has been rung in vain. */
+static bool may_be_heard(const struct tenant *t)
+{
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot] && t->segs[slot]->is_retiring &&
+            t->core->now_ns < t->segs[slot]->retiring_since_ns + RING_NS)
+            return true;
+    return false;
+}
+
 void retire_tick(struct tenant *t)
 {
     if (t->n_retiring == 0)
         return;
-    tell_all(t);
+    count_up(t);
+    if (may_be_heard(t))
+        event_ring(t);
     room_look_at(t->core, t->core->now_ns);
 }

@@ -10,7 +10,8 @@
  * IDLE memory is for whoever wants it. Each tenant that could help is pressed: its clients give
  * back what is idle when they next come by (pressure_seq), what they have not cut is taken
  * (search.c), and of the segments that are empty then as many retire as are needed, the smallest
- * that suffices, or the largest first. What a tenant was promised stays its own.
+ * that suffices, or the largest first. What a tenant was promised stays its own. Who sleeps and has
+ * given nothing since it was rung is rung again after twice the time, up to WANT_NS.
  *
  * SHARES. Who wants room demands it for DEMAND_NS. As long as anybody demands, all are measured by
  * their shares (share.c): who has more is told so (pressure.c), and nobody is granted a segment, nor
@@ -192,6 +193,21 @@ static void choose_own(struct tenant *t, uint64_t over_bytes)
 
 static const struct client nobody;
 
+/* Who has nothing to give is not kept awake for it. */
+static void ring(struct tenant *t)
+{
+    struct room *r = &t->room;
+    uint64_t now_ns = t->core->now_ns;
+    if (r->n_rung_changes != t->n_changes || now_ns >= r->ring_at_ns + WANT_NS)
+        r->ring_wait_ns = WAIT_NS;
+    else if (now_ns < r->ring_at_ns)
+        return;
+    r->ring_at_ns = now_ns + r->ring_wait_ns;
+    r->ring_wait_ns = MIN(2 * r->ring_wait_ns, WANT_NS);
+    r->n_rung_changes = t->n_changes;
+    event_ring(t);
+}
+
 static void press(struct tenant *t)
 {
     struct control_header *h = &t->control->header;
@@ -200,7 +216,7 @@ static void press(struct tenant *t)
     t->room.pressed_until_ns = t->core->now_ns + WAIT_NS;
     t->room.round = search_begin(t);
     __atomic_store_n(&h->pressure_seq, h->pressure_seq + 1, __ATOMIC_RELEASE);
-    event_ring(t);
+    ring(t);
 }
 
 /* But for what is too little to be worth it. */

@@ -308,8 +308,9 @@ int tenant_open_kept(struct tenant *t, struct books *books, int books_fd, int co
     t->control_fd = control_fd;
     restore_limits(t);
     begin(t);
-    room_look_at(t->core, t->core->now_ns); /* what the page says of pressure is old */
     t->is_kept = true;
+    t->pressure.heard_level = t->control->header.pressure; /* and limits may be others now */
+    room_look_at(t->core, t->core->now_ns);
     return 0;
 }
 

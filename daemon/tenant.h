@@ -51,6 +51,9 @@ struct room {
     uint64_t wait_until_ns;    /* somebody may wait for it; 0: nobody does */
     uint64_t wait_again_ns;    /* nobody may again before */
     uint64_t press_again_ns;   /* nor are others pressed again before */
+    uint64_t ring_at_ns;       /* nor those rung before that have given nothing */
+    uint64_t ring_wait_ns;     /* twice as long each time, until it gives something: */
+    uint64_t n_rung_changes;   /* n_changes at the last ring */
 };
 
 /* What it has too much; pressure.c. */

@@ -9,7 +9,7 @@
 
 #include <fcntl.h>
 
-#include "daemon/tenant.h"
+#include "daemon/room.h"
 
 static bool nobody_maps(int fd)
 {
@@ -59,6 +59,7 @@ void zombie_bury(struct core *core, struct budget *budget, struct kept kept, int
         z->fd = own_fd;
     }
     core->zombies = z;
+    room_look_at(core, core->now_ns); /* others may have too much no more */
     if (nobody_maps(z->fd))
         refund(core, &core->zombies);
 }

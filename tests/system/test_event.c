@@ -269,6 +269,43 @@ static void after_a_restart_the_descriptor_is_good_as_before(void **state)
     ends(pid);
 }
 
+/* What was written there while nobody could be told. */
+static void restarts_with(const char *config)
+{
+    FILE *f = fopen(the_daemon.config, "w");
+    assert_non_null(f);
+    assert_true(fputs(config, f) >= 0 && fclose(f) == 0);
+    assert_int_equal(kill(daemon_worker(&the_daemon), SIGKILL), 0);
+}
+
+static void until_level(struct acre_heap *heap, enum acre_pressure_level level)
+{
+    struct acre_pressure now = {.size = sizeof(now)};
+    for (unsigned i = 0; i < 2000; i++) {
+        assert_int_equal(acre_pressure_now(heap, &now), 0);
+        if (now.level == level && (now.over_bytes > 0) == (level != ACRE_PRESSURE_NONE))
+            return;
+        pause_us(5000);
+    }
+    fail_msg("level %d, not %d, %llu bytes", (int)now.level, (int)level,
+             (unsigned long long)now.over_bytes);
+}
+
+static void after_a_restart_the_level_is_of_the_limits_of_then(void **state)
+{
+    (void)state;
+    struct acre_heap *heap = heap_open(&the_daemon, "a");
+    void *block = acre_alloc(heap, 3 * MIB_1);
+    assert_non_null(block);
+    until_level(heap, ACRE_PRESSURE_NONE);
+    restarts_with(CONFIG("16M\" high = \"1M"));
+    until_level(heap, ACRE_PRESSURE_HIGH);
+    restarts_with(CONFIG("16M"));
+    until_level(heap, ACRE_PRESSURE_NONE);
+    acre_free(heap, block);
+    acre_close(heap);
+}
+
 static void without_a_daemon_it_rings_once_a_second(void **state)
 {
     (void)state;
@@ -738,6 +775,7 @@ int main(void)
         TEST(what_another_threads_call_has_taken_is_not_lost),
         TEST(nobody_waits_in_dispatch_for_another_threads_call),
         TEST(after_a_restart_the_descriptor_is_good_as_before),
+        TEST(after_a_restart_the_level_is_of_the_limits_of_then),
         cmocka_unit_test_setup_teardown(without_a_daemon_it_rings_once_a_second, up, nothing),
         TEST(a_forked_child_has_a_descriptor_of_its_own),
         TEST(closed_descriptors_are_replaced_and_strangers_left_alone),
