@@ -34,7 +34,7 @@
 #include "daemon/yield.h"
 #include "daemon/zombie.h"
 
-#define LATE_NS  1000000000ull
+#define LATE_NS  200000000ull
 #define AGAIN_NS 5000000ull
 
 /* ---- who maps what ---- */
