@@ -17,6 +17,9 @@
  * was said; else once in AGAIN_NS at most, as long as something happens there, and when it is over. So a tenant that does
  * what it is told hears once, and one that cannot is not kept awake.
  *
+ * DEAF is who was told, and has given nothing for DEAF_NS. What it uses is not counted on (share.c),
+ * until it gives again; so others wait for it no longer than that.
+ *
  * COST. A look at each open tenant, and at the groups above it.
  */
 #include "daemon/pressure.h"
@@ -25,6 +28,7 @@
 #include "daemon/share.h"
 
 #define AGAIN_NS 1000000000ull
+#define DEAF_NS  200000000ull /* what a loop takes to come round, several times over */
 
 /* Of those above their shares. */
 enum givers { GIVERS_NONE, GIVERS_LARGE, GIVERS_ALL };
@@ -75,6 +79,8 @@ static enum givers find_givers(const struct core *core, uint64_t *ret_missing_by
 
 static bool is_giver(const struct share *s, enum givers givers)
 {
+    if (s->stuck_bytes > 0)
+        return givers != GIVERS_NONE && s->use_bytes > s->due_bytes;
     return givers == GIVERS_ALL ? s->use_bytes > s->fair_bytes
                                 : givers == GIVERS_LARGE && is_far_above(s);
 }
@@ -84,7 +90,7 @@ static struct excess find_excess(const struct tenant *t, enum givers givers)
     const struct share *s = &t->budget.share;
     struct excess e = {PRESSURE_MAX, part_above(&t->budget, true)};
     if (e.bytes == 0 && is_giver(s, givers))
-        e = (struct excess){PRESSURE_SHARE, s->use_bytes - s->fair_bytes};
+        e = (struct excess){PRESSURE_SHARE, s->use_bytes - MIN(s->fair_bytes, s->due_bytes)};
     if (e.bytes == 0)
         e = (struct excess){PRESSURE_HIGH, part_above(&t->budget, false)};
     if (e.bytes == 0)
@@ -101,9 +107,21 @@ static bool is_news(const struct tenant *t, const struct excess *e)
            t->core->now_ns >= p->heard_ns + AGAIN_NS;
 }
 
+static void note_giving(struct tenant *t, const struct excess *e)
+{
+    struct pressure *p = &t->pressure;
+    uint64_t granted_bytes = t->control->header.granted_bytes, now_ns = t->core->now_ns;
+    if (e->level < PRESSURE_SHARE || granted_bytes < p->least_bytes) {
+        p->gave_ns = now_ns;
+        p->least_bytes = granted_bytes;
+    }
+    p->is_deaf = now_ns >= p->gave_ns + DEAF_NS;
+}
+
 static void tell(struct tenant *t, const struct excess *e)
 {
     struct control_header *h = &t->control->header;
+    note_giving(t, e);
     t->pressure.level = e->level;
     t->pressure.over_bytes = e->bytes;
     __atomic_store_n(&h->over_bytes, e->bytes, __ATOMIC_RELAXED);

@@ -58,7 +58,10 @@ struct pressure {
     enum pressure_level level, heard_level;
     uint64_t over_bytes, heard_bytes;
     uint64_t heard_ns;
-    bool is_news; /* at the last look */
+    uint64_t gave_ns,
+        least_bytes; /* when its clients last gave units back, and what they had then */
+    bool is_deaf;    /* was told, and gives nothing */
+    bool is_news;    /* at the last look */
 };
 
 /* What the configuration says of a tenant, but for who may use it. */
