@@ -356,6 +356,17 @@ static bool give_back(struct acre_heap *heap)
     return is_pressed || lets_go;
 }
 
+/* What it frees is for others at once: this thread may sleep from now on. */
+static void call(struct acre_heap *heap, const struct news *news)
+{
+    news->fn(heap, &news->pressure, news->ctx);
+    if (news->pressure.level == ACRE_PRESSURE_NONE)
+        return;
+    pressure_yield(heap, cache_here(heap));
+    if (has_to_let_go(heap))
+        retire_look(heap);
+}
+
 int acre_dispatch(struct acre_heap *heap)
 {
     struct news news = {0};
@@ -372,7 +383,7 @@ int acre_dispatch(struct acre_heap *heap)
     if (r == 0)
         any = give_back(heap);
     if (news.fn)
-        news.fn(heap, &news.pressure, news.ctx);
+        call(heap, &news);
     errno = saved_errno;
     return r < 0 ? r : any || news.fn;
 }

@@ -347,13 +347,17 @@ static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align
     return request_units(heap, &req, n_units, ret_reply);
 }
 
-/* What came to the pool, or is a parked slab. */
+/* What came to the pool, or is a parked slab. Before it could be mapped here, its segment may have
+ * retired, and a smaller one come in its place. */
 static int accept_span(struct acre_heap *heap, const struct msg_reply *reply, uint32_t *ret_slab)
 {
+    const struct msg_run *run = &reply->grow.run;
+    if (pool_table_units(heap, run_unit(run), run->n_units) < run->n_units)
+        return fail(ENOMEM, "the daemon took the granted units back under pressure");
     map_prepared(heap, reply);
     if (reply->grow.slab && ret_slab)
-        *ret_slab = run_unit(&reply->grow.run);
-    else if (pool_put(heap, run_unit(&reply->grow.run), reply->grow.run.n_units) == 0)
+        *ret_slab = run_unit(run);
+    else if (pool_put(heap, run_unit(run), run->n_units) == 0)
         return fail(ENOMEM, "no private memory left for the unit pool");
     return 0;
 }

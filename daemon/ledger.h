@@ -23,8 +23,10 @@ struct share {
     uint64_t use_bytes;  /* said: charged to it itself, but for segments that are free as a whole */
     uint64_t want_bytes; /* said: beyond that */
     uint64_t need_bytes; /* said: so much of it in one piece */
+    uint64_t stuck_bytes;             /* said: of what it uses, what does not come back; mostly 0 */
     uint64_t fair_bytes, reach_bytes; /* the answers */
-    uint64_t promised_bytes, demand_bytes, floor_bytes;
+    uint64_t due_bytes;               /* fair_bytes, if nothing were stuck */
+    uint64_t promised_bytes, demand_bytes, floor_bytes, kept_bytes;
     uint64_t all_bytes; /* used by it and all below it */
     bool wants;         /* it, or one below it */
     bool is_too_large;  /* what it needs in one piece, for its share */

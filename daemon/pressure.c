@@ -20,6 +20,9 @@
  * So a tenant that does what it is told hears once, and one that cannot is not kept awake; nor by a
  * level that comes and goes with each request of another's.
  *
+ * DEAF is who was told, and has given nothing for DEAF_NS. What it uses is not counted on (share.c),
+ * until it gives again; so others wait for it no longer than that.
+ *
  * COST. A look at each open tenant, and at the groups above it.
  */
 #include "daemon/pressure.h"
@@ -31,6 +34,7 @@
 #include "daemon/yield.h"
 
 #define AGAIN_NS 1000000000ull
+#define DEAF_NS  200000000ull /* what a loop takes to come round, several times over */
 
 /* Of those above their shares. */
 enum givers { GIVERS_NONE, GIVERS_LARGE, GIVERS_ALL };
@@ -82,6 +86,8 @@ static enum givers find_givers(const struct core *core, uint64_t *ret_missing_by
 
 static bool is_giver(const struct share *s, enum givers givers)
 {
+    if (s->stuck_bytes > 0)
+        return givers != GIVERS_NONE && s->use_bytes > s->due_bytes;
     return givers == GIVERS_ALL ? s->use_bytes > s->fair_bytes
                                 : givers == GIVERS_LARGE && is_far_above(s);
 }
@@ -92,7 +98,8 @@ static struct excess find_excess(const struct tenant *t, enum givers givers)
     uint64_t free_bytes = yield_bytes(t, retire_could);
     struct excess e = {PRESSURE_MAX, part_above(&t->budget, true), 0};
     if (e.bytes == 0 && is_giver(s, givers))
-        e = (struct excess){PRESSURE_SHARE, s->use_bytes - s->fair_bytes + free_bytes, 0};
+        e = (struct excess){PRESSURE_SHARE,
+                            s->use_bytes - MIN(s->fair_bytes, s->due_bytes) + free_bytes, 0};
     if (e.bytes == 0)
         e = (struct excess){PRESSURE_HIGH, part_above(&t->budget, false), 0};
     if (e.bytes == 0)
@@ -111,9 +118,21 @@ static bool is_news(const struct tenant *t, const struct excess *e)
            is_again;
 }
 
+static void note_giving(struct tenant *t, const struct excess *e)
+{
+    struct pressure *p = &t->pressure;
+    uint64_t granted_bytes = t->control->header.granted_bytes, now_ns = t->core->now_ns;
+    if (e->level < PRESSURE_SHARE || granted_bytes < p->least_bytes) {
+        p->gave_ns = now_ns;
+        p->least_bytes = granted_bytes;
+    }
+    p->is_deaf = now_ns >= p->gave_ns + DEAF_NS;
+}
+
 static void tell(struct tenant *t, const struct excess *e)
 {
     struct control_header *h = &t->control->header;
+    note_giving(t, e);
     t->pressure.level = e->level;
     t->pressure.excess_bytes = e->bytes;
     __atomic_store_n(&h->over_bytes, e->over_bytes, __ATOMIC_RELAXED);

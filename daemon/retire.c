@@ -35,7 +35,7 @@
 #include "daemon/yield.h"
 #include "daemon/zombie.h"
 
-#define LATE_NS  1000000000ull
+#define LATE_NS  200000000ull
 #define AGAIN_NS 5000000ull
 #define RING_NS  10000000000ull
 

@@ -52,10 +52,13 @@ static bool demands(const struct tenant *t)
 }
 
 /* True: it was something else before. */
-static bool say(struct share *s, uint64_t use_bytes, uint64_t want_bytes, uint64_t need_bytes)
+static bool say(struct share *s, uint64_t use_bytes, uint64_t want_bytes, uint64_t need_bytes,
+                bool is_deaf)
 {
-    bool is_new =
-        s->use_bytes != use_bytes || s->want_bytes != want_bytes || s->need_bytes != need_bytes;
+    uint64_t stuck_bytes = is_deaf ? use_bytes : 0;
+    bool is_new = s->use_bytes != use_bytes || s->want_bytes != want_bytes ||
+                  s->need_bytes != need_bytes || s->stuck_bytes != stuck_bytes;
+    s->stuck_bytes = stuck_bytes;
     s->use_bytes = use_bytes;
     s->want_bytes = want_bytes;
     s->need_bytes = need_bytes;
@@ -71,7 +74,7 @@ static void find_shares(struct core *core)
         struct tenant *t = core->tenants[i];
         uint64_t use_bytes = t->budget.charged_bytes - yield_bytes(t, retire_could);
         is_new |= say(&t->budget.share, use_bytes, demands(t) ? t->room.room_bytes : 0,
-                      demands(t) ? t->room.need_bytes : 0);
+                      demands(t) ? t->room.need_bytes : 0, t->pressure.is_deaf);
     }
     core->shared_limits = l->n_limits;
     core->shared_orphaned = l->orphaned_bytes;

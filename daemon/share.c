@@ -14,6 +14,10 @@
  * taking from one that has less for its weight. Memory that lies idle is not demanded: who keeps
  * it has it only as long as nobody else wants it.
  *
+ * STUCK. Who was told to give, and gives nothing, may be asleep: what it has beyond its share is not
+ * there for others until it wakes. They share what can be given back: fair is the same with what is
+ * stuck as the least that its user gets. Its user is told what it owes all the same (due).
+ *
  * REACH. Nobody can be made to give back. So what may be granted now is the same, with what each
  * uses as the least that it gets: those who have less for their weight grow first, and what comes
  * back is not whoever's asks first.
@@ -25,7 +29,7 @@
  * INVARIANTS. Siblings' fair is in sum not more than what is above them has, unless promises alone
  * are; fair >= p; so with reach, and what is used. model.shares compares with a naive twin.
  *
- * COST. Two or three passes over all budgets, of some 30 steps for each list of siblings that is
+ * COST. Two to four passes over all budgets, of some 30 steps for each list of siblings that is
  * short.
  */
 #include "daemon/share.h"
@@ -33,7 +37,7 @@
 #define LEVEL_STEPS 64u
 
 /* Which least siblings get. */
-enum kind { KIND_FAIR, KIND_REACH };
+enum kind { KIND_FAIR, KIND_STUCK, KIND_REACH };
 
 static uint64_t minus(uint64_t a, uint64_t b)
 {
@@ -47,25 +51,36 @@ static uint64_t to_share(const struct ledger *ledger)
 
 /* ---- from the leaves up ---- */
 
-static void sum_up(struct budget *b)
+static uint64_t least(const struct share *s, enum kind kind)
+{
+    return kind == KIND_FAIR    ? s->promised_bytes
+           : kind == KIND_STUCK ? s->kept_bytes
+                                : s->floor_bytes;
+}
+
+/* Of those below it no more is demanded than they may have, but what they get at least. */
+static void sum_up(struct budget *b, enum kind kind)
 {
     struct share *s = &b->share;
     struct budget *c;
     s->wants = s->want_bytes > 0 && !s->is_too_large;
     s->promised_bytes = 0;
     s->all_bytes = s->floor_bytes = s->use_bytes;
+    s->kept_bytes = s->stuck_bytes;
     uint64_t demand_bytes = s->use_bytes + (s->wants ? s->want_bytes : 0);
     LIST_FOREACH (c, &b->children, beside) {
-        sum_up(c);
+        sum_up(c, kind);
         s->wants |= c->share.wants;
         s->all_bytes += c->share.all_bytes;
         s->promised_bytes += c->share.promised_bytes;
         s->floor_bytes += c->share.floor_bytes;
-        demand_bytes += c->share.demand_bytes;
+        s->kept_bytes += c->share.kept_bytes;
+        demand_bytes += MAX(c->share.demand_bytes, least(&c->share, kind));
     }
     s->promised_bytes = MAX(s->promised_bytes, minus(b->limits.min_bytes, b->haunted_bytes));
     s->demand_bytes = MAX(MIN(demand_bytes, b->limits.max_bytes), s->promised_bytes);
     s->floor_bytes = MAX(s->floor_bytes, s->promised_bytes);
+    s->kept_bytes = MAX(s->kept_bytes, s->promised_bytes);
 }
 
 /* ---- one list of siblings ---- */
@@ -74,7 +89,7 @@ static void sum_up(struct budget *b)
 static uint64_t at_level(const struct budget *b, enum kind kind, double level)
 {
     const struct share *s = &b->share;
-    uint64_t least_bytes = kind == KIND_FAIR ? s->promised_bytes : s->floor_bytes;
+    uint64_t least_bytes = least(s, kind);
     uint64_t most_bytes = MAX(s->demand_bytes, least_bytes);
     double more = level * b->limits.weight;
     if (level < 0 || more >= (double)most_bytes)
@@ -123,6 +138,8 @@ static void spread(struct budget_list *list, enum kind kind, uint64_t have_bytes
         struct share *s = &b->share;
         uint64_t bytes = at_level(b, kind, level);
         if (kind == KIND_FAIR)
+            s->fair_bytes = s->due_bytes = bytes;
+        else if (kind == KIND_STUCK)
             s->fair_bytes = bytes;
         else if (s->is_too_large)
             s->reach_bytes = bytes + spare_bytes;
@@ -182,20 +199,36 @@ static void forget_too_large(const struct budget_list *list)
     }
 }
 
+static bool is_any_stuck(const struct budget_list *list)
+{
+    const struct budget *b;
+    bool any = false;
+    LIST_FOREACH (b, list, beside)
+        any |= b->share.stuck_bytes > 0 || is_any_stuck(&b->children);
+    return any;
+}
+
 static void spread_all(struct ledger *ledger, enum kind kind)
 {
     struct budget *b;
     LIST_FOREACH (b, &ledger->roots, beside)
-        sum_up(b);
+        sum_up(b, kind);
     spread(&ledger->roots, kind, to_share(ledger), 0, false);
+}
+
+static void find_fair(struct ledger *ledger, enum kind kind)
+{
+    spread_all(ledger, kind);
+    if (find_too_large(&ledger->roots))
+        spread_all(ledger, kind);
 }
 
 void share_all(struct ledger *ledger)
 {
     forget_too_large(&ledger->roots);
-    spread_all(ledger, KIND_FAIR);
-    if (find_too_large(&ledger->roots))
-        spread_all(ledger, KIND_FAIR);
+    find_fair(ledger, KIND_FAIR);
+    if (is_any_stuck(&ledger->roots))
+        find_fair(ledger, KIND_STUCK);
     spread_all(ledger, KIND_REACH);
     reach_for_pieces(&ledger->roots);
 }

@@ -62,7 +62,10 @@ struct pressure {
     uint64_t excess_bytes; /* that are charged beyond the limit */
     uint64_t heard_bytes;  /* to be given, as it was told */
     uint64_t heard_ns;
-    bool is_news; /* at the last look */
+    uint64_t gave_ns,
+        least_bytes; /* when its clients last gave units back, and what they had then */
+    bool is_deaf;    /* was told, and gives nothing */
+    bool is_news;    /* at the last look */
 };
 
 /* What the configuration says of a tenant, but for who may use it. */

@@ -14,10 +14,12 @@
 #define SLACK     12u /* bytes that rounding may cost, at three levels */
 #define NO_PARENT UINT32_MAX
 
+enum { FAIR, STUCK, REACH };
+
 /* The twin's own idea of a budget. */
 struct twin {
     uint32_t parent;
-    uint64_t promised, floor, demand, all, fair, reach;
+    uint64_t promised, kept, floor, demand, all, fair, reach;
     bool wants, is_too_large, is_short;
 };
 
@@ -27,7 +29,7 @@ static struct {
     struct ledger ledger;
     struct budget budgets[BUDGETS];
     struct twin twins[BUDGETS];
-    uint64_t n_short, n_too_large, n_next, n_compared;
+    uint64_t n_short, n_too_large, n_next, n_stuck, n_compared;
 } m;
 
 static uint64_t below(uint64_t n)
@@ -56,7 +58,12 @@ static void must(bool cond, const char *what, uint32_t i)
 
 /* ---- the twin ---- */
 
-static void twin_sum(void)
+static uint64_t twin_least(const struct twin *t, int kind)
+{
+    return kind == FAIR ? t->promised : kind == STUCK ? t->kept : t->floor;
+}
+
+static void twin_sum(int kind)
 {
     for (uint32_t i = 0; i < m.n; i++) {
         const struct share *s = &m.budgets[i].share;
@@ -64,6 +71,7 @@ static void twin_sum(void)
         t->wants = s->want_bytes > 0 && !t->is_too_large;
         t->promised = 0;
         t->floor = t->all = s->use_bytes;
+        t->kept = s->stuck_bytes;
         t->demand = s->use_bytes + (t->wants ? s->want_bytes : 0);
     }
     for (uint32_t i = m.n; i-- > 0;) { /* children come after their parents */
@@ -72,56 +80,58 @@ static void twin_sum(void)
         t->promised = MAX(t->promised, l->min_bytes);
         t->demand = MAX(MIN(t->demand, l->max_bytes), t->promised);
         t->floor = MAX(t->floor, t->promised);
+        t->kept = MAX(t->kept, t->promised);
         if (t->parent == NO_PARENT)
             continue;
         struct twin *p = &m.twins[t->parent];
         p->promised += t->promised;
         p->floor += t->floor;
-        p->demand += t->demand;
+        p->kept += t->kept;
+        p->demand += MAX(t->demand, twin_least(t, kind));
         p->all += t->all;
         p->wants |= t->wants;
     }
 }
 
-static uint64_t *twin_value(uint32_t i, bool is_reach)
+static uint64_t *twin_value(uint32_t i, int kind)
 {
-    return is_reach ? &m.twins[i].reach : &m.twins[i].fair;
+    return kind == REACH ? &m.twins[i].reach : &m.twins[i].fair;
 }
 
 /* (value + 1 - promised) / weight: who is lowest after one byte more. */
-static double twin_level(uint32_t i, bool is_reach)
+static double twin_level(uint32_t i, int kind)
 {
-    double more = (double)*twin_value(i, is_reach) + 1 - (double)m.twins[i].promised;
+    double more = (double)*twin_value(i, kind) + 1 - (double)m.twins[i].promised;
     return more / m.budgets[i].limits.weight;
 }
 
-static void twin_spread(uint32_t parent, uint64_t have, bool is_reach, bool is_short)
+static void twin_spread(uint32_t parent, uint64_t have, int kind, bool is_short)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < m.n; i++)
         if (m.twins[i].parent == parent) {
-            *twin_value(i, is_reach) = is_reach ? m.twins[i].floor : m.twins[i].promised;
-            sum += *twin_value(i, is_reach);
+            *twin_value(i, kind) = twin_least(&m.twins[i], kind);
+            sum += *twin_value(i, kind);
         }
     bool any_short = sum > have; /* what is used and promised alone */
     for (; sum < have; sum++) {
         uint32_t next = NO_PARENT;
         for (uint32_t i = 0; i < m.n; i++)
-            if (m.twins[i].parent == parent && *twin_value(i, is_reach) < m.twins[i].demand &&
-                (next == NO_PARENT || twin_level(i, is_reach) < twin_level(next, is_reach)))
+            if (m.twins[i].parent == parent && *twin_value(i, kind) < m.twins[i].demand &&
+                (next == NO_PARENT || twin_level(i, kind) < twin_level(next, kind)))
                 next = i;
         if (next == NO_PARENT)
             break;
-        (*twin_value(next, is_reach))++;
+        (*twin_value(next, kind))++;
     }
     for (uint32_t i = 0; i < m.n; i++)
-        any_short |= m.twins[i].parent == parent && *twin_value(i, is_reach) < m.twins[i].demand;
+        any_short |= m.twins[i].parent == parent && *twin_value(i, kind) < m.twins[i].demand;
     for (uint32_t i = 0; i < m.n; i++) {
         if (m.twins[i].parent != parent)
             continue;
-        uint64_t value = *twin_value(i, is_reach), use = m.budgets[i].share.use_bytes;
+        uint64_t value = *twin_value(i, kind), use = m.budgets[i].share.use_bytes;
         m.twins[i].is_short = is_short || any_short;
-        twin_spread(i, value - MIN(value, use), is_reach, is_short || any_short);
+        twin_spread(i, value - MIN(value, use), kind, is_short || any_short);
     }
 }
 
@@ -152,17 +162,29 @@ static bool twin_is_next(uint32_t i)
     return t->wants && (t->parent == NO_PARENT || twin_is_next(t->parent));
 }
 
-static bool twin_all(void)
+static bool twin_find_fair(int kind)
 {
-    for (uint32_t i = 0; i < m.n; i++)
-        m.twins[i].is_too_large = false;
-    twin_sum();
-    twin_spread(NO_PARENT, m.have, false, false);
+    twin_sum(kind);
+    twin_spread(NO_PARENT, m.have, kind, false);
     if (!twin_find_too_large())
         return false;
-    twin_sum();
-    twin_spread(NO_PARENT, m.have, false, false);
-    twin_spread(NO_PARENT, m.have, true, false);
+    twin_sum(kind);
+    twin_spread(NO_PARENT, m.have, kind, false);
+    return true;
+}
+
+static bool twin_all(void)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < m.n; i++) {
+        m.twins[i].is_too_large = false;
+        any |= m.budgets[i].share.stuck_bytes > 0;
+    }
+    if (!twin_find_fair(FAIR) || (any && !twin_find_fair(STUCK)))
+        return false;
+    m.n_stuck += any;
+    twin_sum(REACH);
+    twin_spread(NO_PARENT, m.have, REACH, false);
     return true;
 }
 
@@ -181,6 +203,7 @@ static void make_budget(uint32_t i)
     if (below(5) == 0)
         return;
     b->share.use_bytes = below(3) ? below(400) : 0;
+    b->share.stuck_bytes = below(8) ? 0 : b->share.use_bytes;
     b->share.want_bytes = below(3) ? 1 + below(600) : 0;
     b->share.need_bytes = b->share.want_bytes > 0 && below(2) ? 1 + below(b->share.want_bytes) : 0;
 }
@@ -234,8 +257,10 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; i < n_worlds; i++)
         run_world();
     printf("%" PRIu64 " of %u worlds compared: %" PRIu64 " budgets short, %" PRIu64
-           " with too large a piece, %" PRIu64 " next in line\n",
-           m.n_compared, n_worlds, m.n_short, m.n_too_large, m.n_next);
-    acre_assert(m.n_compared > n_worlds / 2 && m.n_short > 0 && m.n_too_large > 0 && m.n_next > 0);
+           " with too large a piece, %" PRIu64 " next in line; %" PRIu64
+           " worlds with who does not give\n",
+           m.n_compared, n_worlds, m.n_short, m.n_too_large, m.n_next, m.n_stuck);
+    acre_assert(m.n_compared > n_worlds / 2 && m.n_short > 0 && m.n_too_large > 0 && m.n_next > 0 &&
+                m.n_stuck > 0);
     return 0;
 }
