@@ -10,6 +10,7 @@
 #define BLOCKS_A_TURN 16u
 #define TURN_MS       40 /* what the driver wants is no event */
 #define PAUSE_MS      20u
+#define GIVE_NS       60000000u /* what was given before has come back by then */
 #define NAP_US        10000u
 
 struct self {
@@ -18,6 +19,7 @@ struct self {
     struct fair_client *said;
     int fd;
     uint64_t rng, again_ns; /* not before: it was refused */
+    uint64_t gave_ns;
     uint64_t held_bytes;
     uint32_t n_blocks;
     struct {
@@ -46,6 +48,7 @@ static uint64_t part_of(const struct self *s, uint64_t bytes)
 
 static void give(struct self *s, const struct acre_pressure *pressure)
 {
+    s->gave_ns = fair_now_ns();
     uint64_t part_bytes = part_of(s, pressure->over_bytes), left_bytes = 0;
     if (part_bytes < s->held_bytes)
         left_bytes = s->held_bytes - part_bytes;
@@ -127,7 +130,8 @@ static bool turn(struct self *s)
     int r = p.revents ? acre_dispatch(s->heap) : 0;
     CHECK(r >= 0 || r == -ETIMEDOUT); /* it has 0.2 s for an answer, and tries again */
     s->said->n_unanswered += r < 0;
-    if (has_too_much(s)) /* yet: what it gave lay between what it has */
+    if (has_too_much(s) &&
+        fair_now_ns() >= s->gave_ns + GIVE_NS) /* yet: what it gave lay between what it has */
         give(s, &(struct acre_pressure){.over_bytes = pressure_of(s).over_bytes});
     if (s->said->is_to_sleep)
         sleep_deaf(s);
