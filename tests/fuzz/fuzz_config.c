@@ -27,7 +27,8 @@ static void check(struct config *c)
         const struct config_tenant *t = &c->tenants[i];
         acre_assert(config_valid_name(t->name));
         acre_assert(t->wish.limits.max_bytes >= CONFIG_TENANT_BYTES_MIN &&
-                    t->wish.limits.max_bytes <= HEAP_BYTES && t->wish.ready_bytes <= t->wish.limits.max_bytes);
+                    t->wish.limits.max_bytes <= HEAP_BYTES &&
+                    t->wish.ready_bytes <= t->wish.limits.max_bytes);
         for (uint32_t k = 0; k < i; k++)
             acre_assert(strcmp(t->name, c->tenants[k].name) != 0);
         ready_bytes += t->wish.ready_bytes;
