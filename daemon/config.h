@@ -37,8 +37,8 @@ void config_deinit(struct config *config);
 /* NULL: it says nothing of such a tenant. */
 struct config_tenant *config_find(const struct config *config, const char *name);
 
-/* Fills in what was not said: capacity is half of memory_bytes; no tenant, and none for each user: one "default" with all
- * of it, for root and the daemon's user. What was said is cut to what memory_bytes can back: all
+/* Fills in what was not said: capacity is half of memory_bytes; no tenant, and none for each user:
+ * one "default" with all of it, for root and the daemon's user. What was said is cut to what memory_bytes can back: all
  * but a sixteenth, which the kernel and the daemon need. -ENOMEM. */
 int config_complete(struct config *config, uint64_t memory_bytes);
 

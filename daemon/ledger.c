@@ -8,9 +8,9 @@
  * whole size counts, not what was granted.
  *
  * MAX is a wall for a budget and all below it. HIGH is none, but who is above it is asked to give
- * (pressure.c); WEIGHT divides what is scarce (share.c). MIN is a promise. What was lent from it could not be
- * had back from a client that sleeps (it may map the segment for ever), so it is never lent: what
- * of a min is not used is held back from all others,
+ * (pressure.c); WEIGHT divides what is scarce (share.c). MIN is a promise. What was lent from it
+ * could not be had back from a client that sleeps (it may map the segment for ever), so it is never
+ * lent: what of a min is not used is held back from all others,
  *
  *     held = max(min - total - haunted, sum of the children's held),
  *

@@ -23,8 +23,9 @@
  * back is not whoever's asks first.
  *
  * ONE PIECE. Who needs more in one piece than its share leaves, and a SHARE_SLACKth of it, cannot be
- * helped by its share. It demands nothing then, and may have what all the others leave. And a piece that its share has room
- * for, but its reach has not, is for the one who is furthest behind: has least for its weight.
+ * helped by its share. It demands nothing then, and may have what all the others leave. And a piece
+ * that its share has room for, but its reach has not, is for the one who is furthest behind: has
+ * least for its weight.
  *
  * INVARIANTS. Siblings' fair is in sum not more than what is above them has, unless promises alone
  * are; fair >= p; so with reach, and what is used. model.shares compares with a naive twin.
