@@ -376,8 +376,10 @@ static uint64_t pump_giving(struct core *core)
 /* It is above a limit of its own. */
 static void relieve(struct tenant *t)
 {
-    if (t->pressure.is_news)
+    if (t->pressure.is_news && t->room.pressed_changes_plus_1 != t->n_changes + 1) {
         press(t);
+        t->room.pressed_changes_plus_1 = t->n_changes + 1; /* in vain, if it stays so */
+    }
     if (t->core->now_ns < t->room.pressed_until_ns)
         room_look_at(t->core, t->core->now_ns + PUMP_NS);
     choose_own(t, t->pressure.excess_bytes);

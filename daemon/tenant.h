@@ -43,17 +43,19 @@ struct prepare {
 struct room {
     uint64_t pressed_until_ns; /* what is idle is for others */
     uint64_t round;            /* of the search for it */
-    uint64_t room_bytes;       /* wanted of others */
-    uint64_t need_bytes;       /* of that, in one piece */
-    bool is_shared_out;        /* the last that failed would have had what is others' share */
-    uint64_t wanted_until_ns;  /* idle memory is looked for; 0: not */
-    uint64_t demand_until_ns;  /* and its share counts */
-    uint64_t wait_until_ns;    /* somebody may wait for it; 0: nobody does */
-    uint64_t wait_again_ns;    /* nobody may again before */
-    uint64_t press_again_ns;   /* nor are others pressed again before */
-    uint64_t ring_at_ns;       /* nor those rung before that have given nothing */
-    uint64_t ring_wait_ns;     /* twice as long each time, until it gives something: */
-    uint64_t n_rung_changes;   /* n_changes at the last ring */
+    uint64_t
+        pressed_changes_plus_1; /* n_changes when it was pressed for its own limits; 0: never */
+    uint64_t room_bytes;        /* wanted of others */
+    uint64_t need_bytes;        /* of that, in one piece */
+    bool is_shared_out;         /* the last that failed would have had what is others' share */
+    uint64_t wanted_until_ns;   /* idle memory is looked for; 0: not */
+    uint64_t demand_until_ns;   /* and its share counts */
+    uint64_t wait_until_ns;     /* somebody may wait for it; 0: nobody does */
+    uint64_t wait_again_ns;     /* nobody may again before */
+    uint64_t press_again_ns;    /* nor are others pressed again before */
+    uint64_t ring_at_ns;        /* nor those rung before that have given nothing */
+    uint64_t ring_wait_ns;      /* twice as long each time, until it gives something: */
+    uint64_t n_rung_changes;    /* n_changes at the last ring */
 };
 
 /* What it has too much; pressure.c. */

@@ -137,6 +137,16 @@ static int longest_free_run(int fd, const struct segment_shape *shape, uint64_t 
     return 0;
 }
 
+/* Its pages go before its descriptor is of no use. */
+static bool has_gone(const struct look *l, uint32_t slot)
+{
+    struct control_segment s;
+    size_t off = offsetof(struct control, segment) + slot * sizeof(s);
+
+    return control_read(l, &s, sizeof(s), off) == 0 &&
+           (s.size_bytes == 0 || s.retire == SEGMENT_RETIRED);
+}
+
 static int count_segment(struct look *l, uint32_t slot)
 {
     struct msg_request req = {.op = MSG_MAP_SEGMENT, .map_segment = {.slot = slot}};
@@ -151,6 +161,8 @@ static int count_segment(struct look *l, uint32_t slot)
     if (r < 0)
         return r == -ENOENT ? 0 : r; /* it was only ready, and went meanwhile */
     r = segment_check(fd, slot, l->heap_id, &shape, &why);
+    if (r < 0 && has_gone(l, slot))
+        return 0;
     if (r < 0)
         return peer_fail(l->peer, r, "segment %u: %s", slot, why);
     uint64_t longest = 0;
