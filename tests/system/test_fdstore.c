@@ -17,7 +17,7 @@ static struct manager {
     char address[64];
     pthread_t thread;
     pthread_mutex_t lock;
-    unsigned n_kept, n_ready;
+    unsigned n_kept, n_ready, n_heard;
     struct {
         int fd;
         char name[64];
@@ -47,6 +47,7 @@ static void take(const char *text, int fd)
         (void)sscanf(at, "FDNAME=%63[^\n]", name);
     pthread_mutex_lock(&m.lock);
     m.n_ready += strstr(text, "READY=1") != NULL;
+    m.n_heard += strstr(text, "HEARD=1") != NULL;
     if (strstr(text, "FDSTOREREMOVE=1")) {
         forget(name);
     } else if (strstr(text, "FDSTORE=1") && fd >= 0 && m.n_kept < KEPT_MAX) {
@@ -81,6 +82,19 @@ static void *manage(void *arg)
     }
 }
 
+/* Before it looks at what it has, a manager hears what was already said: what a daemon sent just
+ * before it was killed too. */
+static void hear_all(void)
+{
+    struct sockaddr_un addr;
+    socklen_t len = sizeof(addr);
+    unsigned n_heard = __atomic_load_n(&m.n_heard, __ATOMIC_ACQUIRE);
+    assert_int_equal(getsockname(m.sock, (struct sockaddr *)&addr, &len), 0);
+    assert_int_equal(sendto(m.sock, "HEARD=1", 7, 0, (struct sockaddr *)&addr, len), 7);
+    while (__atomic_load_n(&m.n_heard, __ATOMIC_ACQUIRE) == n_heard)
+        usleep(100);
+}
+
 static void hand_over(void)
 {
     char names[KEPT_MAX * 32] = "", number[16];
@@ -101,6 +115,7 @@ static void hand_over(void)
 
 static pid_t start_only(void)
 {
+    hear_all();
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
@@ -114,6 +129,7 @@ static pid_t start_only(void)
 
 static pid_t start(void)
 {
+    hear_all();
     unsigned n_ready = m.n_ready;
     pid_t pid = start_only();
     while (__atomic_load_n(&m.n_ready, __ATOMIC_ACQUIRE) == n_ready)
@@ -152,6 +168,7 @@ static int down(void **state)
 static unsigned count_kept(char kind)
 {
     unsigned n = 0;
+    hear_all();
     pthread_mutex_lock(&m.lock);
     for (unsigned i = 0; i < m.n_kept; i++)
         n += m.kept[i].name[0] == kind;
@@ -222,13 +239,14 @@ static void books_of_another_version_are_left_alone(void **state)
     struct acre_heap *heap = open_with_text();
     assert_int_equal(kill(pid, SIGKILL), 0);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
+    hear_all();
     unsigned n_kept = m.n_kept;
     put_books_version(BOOKS_VERSION + 1);
     for (int i = 0; i < 2; i++) {
         pid = start_only();
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
-        usleep(50000); /* what it may have told the manager */
+        hear_all();
         assert_int_equal(m.n_kept, n_kept);
     }
     put_books_version(BOOKS_VERSION);
@@ -243,6 +261,7 @@ static void books_of_another_version_are_left_alone(void **state)
 static void a_users_own_daemon_leaves_the_manager_alone(void **state)
 {
     char user_socket[96];
+    hear_all();
     unsigned n_ready = m.n_ready, n_kept = m.n_kept;
     (void)state;
     snprintf(user_socket, sizeof(user_socket), "%s/user.sock", dir);
@@ -260,6 +279,7 @@ static void a_users_own_daemon_leaves_the_manager_alone(void **state)
     acre_close(heap);
     assert_int_equal(kill(pid, SIGTERM), 0);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
+    hear_all();
     assert_int_equal(m.n_ready, n_ready);
     assert_int_equal(m.n_kept, n_kept);
 }
