@@ -41,8 +41,8 @@ enum givers { GIVERS_NONE, GIVERS_LARGE, GIVERS_ALL };
 
 struct excess {
     enum pressure_level level;
-    uint64_t bytes;      /* of segments */
-    uint64_t over_bytes; /* but for those that are free already */
+    uint64_t limit_bytes; /* of segments, above its own limits */
+    uint64_t over_bytes;  /* above these and its share, but for segments that are free already */
 };
 
 /* The tenant's part of what it and the groups above it have beyond a limit. */
@@ -92,19 +92,26 @@ static bool is_giver(const struct share *s, enum givers givers)
                                 : givers == GIVERS_LARGE && is_far_above(s);
 }
 
+/* Beyond its share, and what is free besides: that is the daemon's. */
+static uint64_t above_share(const struct share *s, enum givers givers, uint64_t free_bytes)
+{
+    return is_giver(s, givers) ? s->use_bytes - MIN(s->fair_bytes, s->due_bytes) + free_bytes : 0;
+}
+
 static struct excess find_excess(const struct tenant *t, enum givers givers)
 {
-    const struct share *s = &t->budget.share;
     uint64_t free_bytes = yield_bytes(t, retire_could);
-    struct excess e = {PRESSURE_MAX, part_above(&t->budget, true), 0};
-    if (e.bytes == 0 && is_giver(s, givers))
-        e = (struct excess){PRESSURE_SHARE,
-                            s->use_bytes - MIN(s->fair_bytes, s->due_bytes) + free_bytes, 0};
-    if (e.bytes == 0)
-        e = (struct excess){PRESSURE_HIGH, part_above(&t->budget, false), 0};
-    if (e.bytes == 0)
-        e.level = PRESSURE_NONE;
-    e.over_bytes = e.bytes - MIN(e.bytes, free_bytes);
+    uint64_t max_bytes = part_above(&t->budget, true), high_bytes = part_above(&t->budget, false);
+    uint64_t share_bytes = above_share(&t->budget.share, givers, free_bytes);
+    struct excess e = {PRESSURE_NONE, MAX(max_bytes, high_bytes), 0};
+    if (max_bytes > 0)
+        e.level = PRESSURE_MAX;
+    else if (share_bytes > 0)
+        e.level = PRESSURE_SHARE;
+    else if (high_bytes > 0)
+        e.level = PRESSURE_HIGH;
+    e.over_bytes = MAX(e.limit_bytes, share_bytes);
+    e.over_bytes -= MIN(e.over_bytes, free_bytes);
     return e;
 }
 
@@ -122,7 +129,8 @@ static void note_giving(struct tenant *t, const struct excess *e)
 {
     struct pressure *p = &t->pressure;
     uint64_t granted_bytes = t->control->header.granted_bytes, now_ns = t->core->now_ns;
-    if (e->level < PRESSURE_SHARE || granted_bytes < p->least_bytes) {
+    bool was_told = p->level >= PRESSURE_SHARE;
+    if (!was_told || e->level < PRESSURE_SHARE || granted_bytes < p->least_bytes) {
         p->gave_ns = now_ns;
         p->least_bytes = granted_bytes;
     }
@@ -134,7 +142,7 @@ static void tell(struct tenant *t, const struct excess *e)
     struct control_header *h = &t->control->header;
     note_giving(t, e);
     t->pressure.level = e->level;
-    t->pressure.excess_bytes = e->bytes;
+    t->pressure.limit_bytes = e->limit_bytes;
     __atomic_store_n(&h->over_bytes, e->over_bytes, __ATOMIC_RELAXED);
     __atomic_store_n(&h->pressure, e->level, __ATOMIC_RELEASE);
     t->pressure.is_news = is_news(t, e);

@@ -382,7 +382,7 @@ static void relieve(struct tenant *t)
     }
     if (t->core->now_ns < t->room.pressed_until_ns)
         room_look_at(t->core, t->core->now_ns + PUMP_NS);
-    choose_own(t, t->pressure.excess_bytes);
+    choose_own(t, t->pressure.limit_bytes);
 }
 
 /* Those above their limits; those above their shares, as long as others miss so much: each of these
@@ -394,10 +394,9 @@ static void give_up(struct core *core, uint64_t missing_bytes)
         uint64_t has_bytes = t->budget.charged_bytes, fair_bytes = t->budget.share.fair_bytes;
         if (!t->is_open)
             continue;
-        if (t->pressure.level == PRESSURE_HIGH || t->pressure.level == PRESSURE_MAX)
+        if (t->pressure.limit_bytes > 0)
             relieve(t);
-        else if (has_bytes > fair_bytes &&
-                 core->yielding_bytes + core->retiring_bytes < missing_bytes)
+        if (has_bytes > fair_bytes && core->yielding_bytes + core->retiring_bytes < missing_bytes)
             choose_own(t, has_bytes - fair_bytes);
     }
 }

@@ -61,8 +61,8 @@ struct room {
 /* What it has too much; pressure.c. */
 struct pressure {
     enum pressure_level level, heard_level;
-    uint64_t excess_bytes; /* that are charged beyond the limit */
-    uint64_t heard_bytes;  /* to be given, as it was told */
+    uint64_t limit_bytes; /* that are charged beyond its own limits */
+    uint64_t heard_bytes; /* to be given, as it was told */
     uint64_t heard_ns;
     uint64_t gave_ns,
         least_bytes; /* when its clients last gave units back, and what they had then */

@@ -243,6 +243,28 @@ static void who_is_above_a_max_that_fell_with_the_capacity_is_told(void **state)
 /* ---- sleep ---- */
 
 /* Which is ringing for one that does not hear. */
+static void who_is_a_little_above_its_max_and_far_above_its_share_gives_its_share(void **state)
+{
+    (void)state;
+    struct fake f, other;
+    struct block b;
+    start_core(MIB(32));
+    struct tenant *t = add("a", (struct limits){.max_bytes = MIB(32)});
+    add("b", (struct limits){.max_bytes = MIB(32)});
+    attach_to(&f, "a");
+    attach_to(&other, "b");
+    take_all(&f);
+    uint64_t has_bytes = t->budget.charged_bytes;
+    tenant_set_limits(t, &(struct limits){.max_bytes = has_bytes - UNIT_BYTES});
+    assert_int_equal(grow_run(&other, 16, &b), -ENOMEM);
+    assert_int_equal(level(t), PRESSURE_MAX);
+    assert_false(t->pressure.is_deaf); /* it is told now */
+    assert_int_equal(t->control->header.over_bytes, MIB(4));
+    kill_it(&f);
+    kill_it(&other);
+    finish();
+}
+
 static void who_has_let_go_is_not_rung_for_ever(void **state)
 {
     (void)state;
@@ -361,6 +383,7 @@ int main(void)
         cmocka_unit_test(a_level_goes_when_its_cause_has_gone),
         cmocka_unit_test(whose_sibling_has_gone_has_no_level_any_more),
         cmocka_unit_test(who_is_above_a_max_that_fell_with_the_capacity_is_told),
+        cmocka_unit_test(who_is_a_little_above_its_max_and_far_above_its_share_gives_its_share),
         cmocka_unit_test(who_has_let_go_is_not_rung_for_ever),
         cmocka_unit_test(who_has_nothing_to_give_is_not_kept_awake),
         cmocka_unit_test(whose_level_comes_and_goes_is_not_kept_awake),
