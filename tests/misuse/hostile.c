@@ -218,9 +218,11 @@ void hostile_become_nobody(const struct hostile_orders *orders)
 
 pid_t hostile_fork(void)
 {
-    pid_t pid = fork();
+    pid_t parent = getpid(), pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != parent) /* killed before it was asked for: stopped, this would stay */
+            _exit(1);
         alarm(5);
     }
     return pid;

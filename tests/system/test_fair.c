@@ -16,10 +16,12 @@
  *      clients map who sleep;
  * The share is what a naive twin (fair_twin.c) finds for what each has and wants then.
  *
- * Deaths are in the first tenth of a second, so that as much of it as can be is left to settle. No
- * time is asserted: a second in which some client has hardly had a turn is not compared, and that
- * may not be so of most. And as the machine may be busy elsewhere for a part of a second, one share
- * and a hundredth of all may miss 4 or 5.
+ * Deaths are in the first tenth of a second, so that as much of it as can be is left to settle.
+ *
+ * The suite asserts no time: a machine that is busy elsewhere may take more than a second, and then
+ * all is left as it is for up to PATIENCE seconds, until each has its share. With SECONDS the second
+ * counts: but for one share and a hundredth of all, 4 and 5 hold after it, and a second in which some
+ * client has hardly had a turn is not compared, which may not be so of most.
  *
  * system-fair [TENANTS [SECONDS]]
  */
@@ -35,6 +37,7 @@
 #define LOOK_US     3000u
 #define TURNS_MIN   12u /* of some 25 */
 #define DEVIATION   0.05
+#define PATIENCE    20u /* seconds */
 #define SAID_MAX    400u
 
 struct fair fair;
@@ -52,12 +55,13 @@ static struct {
     uint64_t rng;
     uint32_t n_rounds, round, n_jobs;
     struct job jobs[FAIR_TENANTS_MAX * FAIR_CLIENTS];
+    bool is_strict;
     uint32_t limits_seq;
     pid_t reload; /* 0: none */
     unsigned n_said;
     double worst_below, worst_above;
     uint64_t worst_idle;
-    uint64_t n_missed, n_deaths, n_compared, n_short, n_asleep, n_lowered, n_slow;
+    uint64_t n_missed, n_deaths, n_compared, n_short, n_asleep, n_lowered, n_slow, n_late;
 } m;
 
 static uint64_t below(uint64_t n)
@@ -362,40 +366,46 @@ static void say_what_is_wrong(const struct fair_tenant *t, const char *what)
         n->floor / 1024);
 }
 
-static void compare_one(const struct fair_tenant *t)
+/* As a part of its share; NULL: it is right. */
+static const char *deviation(const struct fair_node *n, double *ret_part)
 {
-    const struct fair_node *n = t->node;
     double part = (n->has - n->share) / (n->share > 1 ? n->share : 1);
     bool is_below = n->wants && n->has + FAIR_SLACK_BYTES < n->share;
     bool is_above = n->has > n->share + FAIR_SLACK_BYTES;
-    m.n_compared++;
-    m.n_short += n->wants;
-    m.n_asleep += t->asleep_bytes > 0;
-    if (n->wants && n->has + FAIR_SLACK_BYTES < (double)n->min_bytes) {
-        say_what_is_wrong(t, "less than its min");
-        fair.n_failed++;
-    }
-    if (is_below)
-        m.worst_below = -part > m.worst_below ? -part : m.worst_below;
-    if (is_above)
-        m.worst_above = part > m.worst_above ? part : m.worst_above;
-    if ((is_below && -part > DEVIATION) || (is_above && part > DEVIATION)) {
-        say_what_is_wrong(t, is_below ? "too little" : "too much");
-        m.n_missed++;
-    }
+    *ret_part = is_below || is_above ? part : 0;
+    if (n->wants && n->has + FAIR_SLACK_BYTES < (double)n->min_bytes)
+        return "less than its min";
+    return *ret_part < -DEVIATION ? "too little" : *ret_part > DEVIATION ? "too much" : NULL;
 }
 
-static void compare(void)
+static void count(const struct fair_tenant *t, double part)
 {
-    if (was_slow()) {
-        m.n_slow++;
-        return;
-    }
+    m.n_compared++;
+    m.n_short += t->node->wants;
+    m.n_asleep += t->asleep_bytes > 0;
+    m.worst_below = -part > m.worst_below ? -part : m.worst_below;
+    m.worst_above = part > m.worst_above ? part : m.worst_above;
+}
+
+/* How many shares are missed. */
+static uint64_t compare(bool is_first)
+{
+    uint64_t n_missed = 0;
+    double part;
     for (uint32_t i = 0; i < fair.n_tenants; i++)
         see(&fair.tenants[i]);
     fair_twin();
-    for (uint32_t i = 0; i < fair.n_tenants; i++)
-        compare_one(&fair.tenants[i]);
+    for (uint32_t i = 0; i < fair.n_tenants; i++) {
+        const struct fair_tenant *t = &fair.tenants[i];
+        const char *what = deviation(t->node, &part);
+        if (is_first)
+            count(t, part);
+        if (what)
+            say_what_is_wrong(t, what);
+        fair.n_failed += what && m.is_strict && t->node->has < (double)t->node->min_bytes;
+        n_missed += what != NULL;
+    }
+    return n_missed;
 }
 
 /* ---- all ---- */
@@ -428,6 +438,25 @@ static void spend_round(uint64_t until_ns)
     }
 }
 
+/* What holds a second after the change, and in the end. */
+static void settle(uint64_t *until_ns)
+{
+    bool is_slow = was_slow();
+    uint64_t n_missed = is_slow ? 0 : compare(true);
+    m.n_slow += is_slow;
+    m.n_missed += n_missed;
+    for (unsigned i = 0; !m.is_strict && (is_slow || n_missed > 0); i++) {
+        if (i == PATIENCE) {
+            fair_fail("it does not settle");
+            return;
+        }
+        spend_round(*until_ns += ROUND_NS);
+        is_slow = was_slow();
+        n_missed = compare(false);
+        m.n_late++;
+    }
+}
+
 static void end_all(void)
 {
     for (uint32_t i = 0; i < m.n_jobs; i++)
@@ -455,13 +484,14 @@ static void say_all(double cpu_s)
     }
     printf("%u tenants, %u processes, %u s: at worst %.1f %% too little, %.1f %% too much; %" PRIu64
            " of %" PRIu64 " shares missed by more than a 20th, %" PRIu64 " were short, %" PRIu64
-           " had a sleeper; %" PRIu64 " of %u s too slow to compare; %" PRIu64
-           " moments seen; %" PRIu64 " deaths, %" PRIu64 " refusals, %" PRIu64
-           " blocks given back, %" PRIu64 " dispatches without an answer in time, %" PRIu64
+           " had a sleeper; %" PRIu64 " of %u s too slow to compare, %" PRIu64
+           " s waited for what was late; %" PRIu64 " moments seen; %" PRIu64 " deaths, %" PRIu64
+           " refusals, %" PRIu64 " blocks given back, %" PRIu64
+           " dispatches without an answer in time, %" PRIu64
            " max lowered below use; the daemon was busy for %.2f s\n",
            fair.n_tenants, m.n_jobs, m.n_rounds, 100 * m.worst_below, 100 * m.worst_above,
-           m.n_missed, m.n_compared, m.n_short, m.n_asleep, m.n_slow, m.n_rounds, fair_n_watched(),
-           m.n_deaths, n_refused, n_given, n_unanswered, m.n_lowered, cpu_s);
+           m.n_missed, m.n_compared, m.n_short, m.n_asleep, m.n_slow, m.n_rounds, m.n_late,
+           fair_n_watched(), m.n_deaths, n_refused, n_given, n_unanswered, m.n_lowered, cpu_s);
 }
 
 static void each_has_its_share_a_second_after_every_change(void **state)
@@ -477,15 +507,15 @@ static void each_has_its_share_a_second_after_every_change(void **state)
     for (m.round = 0; m.round < m.n_rounds; m.round++) {
         change(until_ns);
         spend_round(until_ns += ROUND_NS);
-        compare();
+        settle(&until_ns);
         end_reload(0);
     }
     say_all(cpu_seconds(worker) - cpu_s);
     end_all();
     assert_int_equal(fair.n_failed, 0);
-    assert_true(m.n_missed <= 1 + m.n_compared / 100);
-    assert_true(m.n_slow <= m.n_rounds / 2);
-    assert_true(m.n_short > m.n_compared / 10 && fair_n_watched() > 0);
+    assert_true(!m.is_strict || m.n_missed <= 1 + m.n_compared / 100);
+    assert_true(!m.is_strict || m.n_slow <= m.n_rounds / 2);
+    assert_true(m.n_short >= m.n_compared / 10 && fair_n_watched() > 0);
 }
 
 int main(int argc, char **argv)
@@ -495,11 +525,12 @@ int main(int argc, char **argv)
     };
     char seconds[16];
     fair.n_tenants = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 20;
+    m.is_strict = argc > 2;
     m.n_rounds = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 6;
     if (fair.n_tenants < 2 || fair.n_tenants > FAIR_TENANTS_MAX || m.n_rounds == 0)
         return 2;
     m.rng = test_seed(5);
-    (void)snprintf(seconds, sizeof(seconds), "%u", m.n_rounds + 240);
+    (void)snprintf(seconds, sizeof(seconds), "%u", m.n_rounds * PATIENCE + 240);
     (void)setenv("ACRE_TEST_CHILD_SECONDS", seconds, 0);
     make_tenants();
     char *config = first_config();
