@@ -19,9 +19,10 @@
  * Deaths are in the first tenth of a second, so that as much of it as can be is left to settle.
  *
  * The suite asserts no time: a machine that is busy elsewhere may take more than a second, and then
- * all is left as it is for up to PATIENCE seconds, until each has its share. With SECONDS the second
- * counts: but for one share and a hundredth of all, 4 and 5 hold after it, and a second in which some
- * client has hardly had a turn is not compared, which may not be so of most.
+ * all is left as it is for up to PATIENCE seconds, until each has its share; but for one and a
+ * twentieth of them, as what a tenant has in blocks may lie in too many segments for one to go. With
+ * SECONDS the second counts: but for one share and a hundredth of all, 4 and 5 hold after it, and a
+ * second in which some client has hardly had a turn is not compared, which may not be so of most.
  *
  * system-fair [TENANTS [SECONDS]]
  */
@@ -117,6 +118,8 @@ static void choose_min(struct fair_node *n)
     uint64_t spare_bytes = fair.capacity_bytes / 4 - promises(), bytes = below(2 * SHARE_BYTES);
     if (below(4) == 0)
         n->min_bytes = bytes < spare_bytes ? bytes : spare_bytes;
+    if (n->min_bytes < 64 << 10) /* the least a configuration may say */
+        n->min_bytes = 0;
 }
 
 static void choose_limits(struct fair_tenant *t)
@@ -438,6 +441,14 @@ static void spend_round(uint64_t until_ns)
     }
 }
 
+static void show_status(void)
+{
+    char command[256];
+    snprintf(command, sizeof(command), "%s status --socket %s", getenv("ACRECTL"),
+             the_daemon.socket);
+    (void)!system(command);
+}
+
 /* What holds a second after the change, and in the end. */
 static void settle(uint64_t *until_ns)
 {
@@ -447,7 +458,9 @@ static void settle(uint64_t *until_ns)
     m.n_missed += n_missed;
     for (unsigned i = 0; !m.is_strict && (is_slow || n_missed > 0); i++) {
         if (i == PATIENCE) {
-            fair_fail("it does not settle");
+            say("it does not settle");
+            show_status();
+            fair.n_failed += is_slow || n_missed > 1 + fair.n_tenants / 20;
             return;
         }
         spend_round(*until_ns += ROUND_NS);
