@@ -34,10 +34,10 @@ struct fair_node {
     uint64_t min_bytes, max_bytes;
     uint32_t weight;
     /* What there is at one moment: for the twin. */
-    double has, floor, demand; /* floor: what it cannot give back */
+    double has, demand, asleep; /* asleep: what it cannot give back */
     bool wants;
     /* The twin's. */
-    double promised, share;
+    double promised, floor, share;
 };
 
 struct fair_tenant {

@@ -37,6 +37,7 @@ static void sum_up(void)
     for (uint32_t i = fair.n_groups; i < n_nodes(); i++) {
         struct fair_node *n = &fair.nodes[i], *g = n->group;
         n->promised = 0;
+        n->floor = n->asleep;
         tidy(n);
         if (!g)
             continue;
@@ -76,10 +77,23 @@ static void spread(const struct fair_node *group, double have)
             fair.nodes[i].share = at_level(&fair.nodes[i], low);
 }
 
+/* Below a max that was lowered, promises do not help where others' sleepers are. */
+static void leave_what_is_there(struct fair_node *n)
+{
+    double room = (double)n->group->max_bytes;
+    for (uint32_t i = fair.n_groups; i < n_nodes(); i++)
+        if (&fair.nodes[i] != n && fair.nodes[i].group == n->group)
+            room -= fair.nodes[i].asleep;
+    n->share = min_of(n->share, max_of(room, n->asleep));
+}
+
 void fair_twin(void)
 {
     sum_up();
     spread(NULL, (double)fair.capacity_bytes);
     for (uint32_t i = 0; i < fair.n_groups; i++)
         spread(&fair.nodes[i], fair.nodes[i].share);
+    for (uint32_t i = fair.n_groups; i < n_nodes(); i++)
+        if (fair.nodes[i].group)
+            leave_what_is_there(&fair.nodes[i]);
 }
