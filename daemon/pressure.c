@@ -42,7 +42,7 @@ enum givers { GIVERS_NONE, GIVERS_LARGE, GIVERS_ALL };
 struct excess {
     enum pressure_level level;
     uint64_t limit_bytes; /* of segments, above its own limits */
-    uint64_t over_bytes;  /* above these and its share, but for segments that are free already */
+    uint64_t over_bytes;  /* above what the level is of, but for segments that are free already */
 };
 
 /* The tenant's part of what it and the groups above it have beyond a limit. */
@@ -103,14 +103,14 @@ static struct excess find_excess(const struct tenant *t, enum givers givers)
     uint64_t free_bytes = yield_bytes(t, retire_could);
     uint64_t max_bytes = part_above(&t->budget, true), high_bytes = part_above(&t->budget, false);
     uint64_t share_bytes = above_share(&t->budget.share, givers, free_bytes);
-    struct excess e = {PRESSURE_NONE, MAX(max_bytes, high_bytes), 0};
+    struct excess e = {PRESSURE_NONE, max_bytes > 0 ? max_bytes : high_bytes, 0};
     if (max_bytes > 0)
         e.level = PRESSURE_MAX;
     else if (share_bytes > 0)
         e.level = PRESSURE_SHARE;
     else if (high_bytes > 0)
         e.level = PRESSURE_HIGH;
-    e.over_bytes = MAX(e.limit_bytes, share_bytes);
+    e.over_bytes = e.level == PRESSURE_HIGH ? high_bytes : MAX(max_bytes, share_bytes);
     e.over_bytes -= MIN(e.over_bytes, free_bytes);
     return e;
 }
