@@ -20,6 +20,7 @@
 #include "daemon/kept.h"
 #include "daemon/memory.h"
 #include "daemon/prepare.h"
+#include "daemon/segments.h"
 
 struct deposit_job {
     struct job job;
@@ -54,7 +55,7 @@ static void deposit_done(struct core *core, struct job *job)
     t->n_jobs--;
     t->n_depositing--;
     if (j->error == 0)
-        tenant_enter_seg(t, j->seg);
+        segments_enter(t, j->seg);
     else
         t->deposit_error = j->error;
     free(j);

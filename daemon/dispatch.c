@@ -25,6 +25,7 @@
 #include "daemon/records.h"
 #include "daemon/retire.h"
 #include "daemon/roots.h"
+#include "daemon/segments.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
 #include "daemon/ticket.h"
@@ -103,7 +104,7 @@ static void do_root(struct core *core, struct session *s, struct tenant *t,
 
 static void tell_seg(struct client *c, struct seg *seg)
 {
-    tenant_tell_seg(c->tenant, seg);
+    segments_tell(c->tenant, seg);
     retire_mapped(c, seg);
 }
 

@@ -34,6 +34,7 @@
 #include "daemon/retire.h"
 #include "daemon/room.h"
 #include "daemon/search.h"
+#include "daemon/segments.h"
 #include "daemon/yield.h"
 
 #define GROW_FIRST_UNITS 4u
@@ -178,8 +179,8 @@ static int make_new(struct tenant *t, const struct client *c, const struct want 
     if (t->n_unkept > 0)
         deposit_again(t);
     else
-        r = tenant_add_seg(t, n, align, &seg);
-    uint64_t n_units = tenant_units_for(n, align);
+        r = segments_add(t, n, align, &seg);
+    uint64_t n_units = segments_units_for(n, align);
     t->room.is_shared_out = r == -EDQUOT;
     if ((r == -ENOMEM || r == -ENOSPC) && yield_room(t, n_units))
         return -EINPROGRESS;

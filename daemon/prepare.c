@@ -39,6 +39,7 @@
 #include "daemon/grant.h"
 #include "daemon/log.h"
 #include "daemon/memory.h"
+#include "daemon/segments.h"
 #include "daemon/yield.h"
 
 #define RUNS_MAX        32u
@@ -181,8 +182,8 @@ static bool make_seg(struct tenant *t)
     uint32_t n = (uint32_t)MIN(t->ready_units - n_free, piece);
     if (t->pages == PAGES_THP)
         n = (uint32_t)round_up_u64(n, HUGE_UNITS);
-    int r = tenant_add_seg(t, n, 0, &seg);
-    for (; r == -ENOMEM && n > 1; r = tenant_add_seg(t, n, 0, &seg))
+    int r = segments_add(t, n, 0, &seg);
+    for (; r == -ENOMEM && n > 1; r = segments_add(t, n, 0, &seg))
         n /= 2;
     return r == 0;
 }

@@ -40,6 +40,7 @@
 #include "daemon/own.h"
 #include "daemon/reaper.h"
 #include "daemon/retire.h"
+#include "daemon/segments.h"
 #include "daemon/tenant.h"
 #include "daemon/zombie.h"
 #include "shm/sizeclass.h"
@@ -180,8 +181,8 @@ static int restore_segs(struct tenant *t, struct store_items *items)
         int fd = kept_take(items, kept);
         int r = fd < 0 ? -EIO
                 : t->books->segment[slot].retire == SEGMENT_RETIRED
-                    ? tenant_restore_limbo(t, slot, fd)
-                    : tenant_restore_seg(t, slot, fd);
+                    ? segments_restore_limbo(t, slot, fd)
+                    : segments_restore(t, slot, fd);
         if (r < 0) {
             if (r == -EPROTO)
                 bury(t->core, kept, fd);

@@ -165,10 +165,6 @@ int tenant_open(struct tenant *tenant);
 /* The heap that these books, which are mapped, and this control segment tell of; all three are its
  * own on success. Without segments and clients yet: restore.c. */
 int tenant_open_kept(struct tenant *tenant, struct books *books, int books_fd, int control_fd);
-/* The segment of which the books tell at this slot; fd is its own on success. */
-int tenant_restore_seg(struct tenant *tenant, uint32_t slot, int fd);
-/* One that has been retired: it is charged as long as somebody maps it. fd is taken. */
-int tenant_restore_limbo(struct tenant *tenant, uint32_t slot, int fd);
 /* Units whose owner the books tell: free ones, or a run of a restored client's or the orphans'. */
 void tenant_restore_units(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n,
                           tag_t owner);
@@ -185,28 +181,6 @@ static inline uint64_t seg_off(const struct seg *seg, uint32_t unit)
 {
     return (uint64_t)seg->slot << SLOT_SHIFT | (uint64_t)unit << UNIT_SHIFT;
 }
-
-/*
- * A new segment in which a run of n units aligned to 2^align_order fits, and which is being kept
- * (deposit.h). -ENOMEM: max or
- * capacity leaves no room; -EDQUOT: others want it, too, and are to have it; -ENOSPC: no slot;
- * -EMFILE and others: the system refused.
- */
-int tenant_add_seg(struct tenant *tenant, uint32_t n, unsigned align_order, struct seg **ret_seg);
-
-/* Units that tenant_add_seg() needs for that at least; more than HEAP_UNITS: it cannot be had. */
-uint64_t tenant_units_for(uint32_t n, unsigned align_order);
-/* Are there slots in a row for so many? */
-bool tenant_has_slots(const struct tenant *tenant, uint64_t n_units);
-/* It is kept: from now on it is in the books, and may be granted from. */
-void tenant_enter_seg(struct tenant *tenant, struct seg *seg);
-/* A client is about to hear of it. */
-void tenant_tell_seg(const struct tenant *tenant, struct seg *seg);
-/* A segment that no client maps goes; its descriptor is the caller's. Has no client known it, then
- * its charge is nobody's. Else the tenant stays charged, the slot taken and *ret_kept kept, until
- * tenant_free_slots(). */
-int tenant_drop_seg(struct tenant *tenant, struct seg *seg, struct kept *ret_kept);
-void tenant_free_slots(struct tenant *tenant, uint32_t slot);
 
 /* Units were granted, came back, or changed their pages: one tick marks what is dirty then, the
  * next one finds it stale. After that nothing happens by itself. */

@@ -45,6 +45,7 @@
 #include "daemon/memory.h"
 #include "daemon/room.h"
 #include "daemon/search.h"
+#include "daemon/segments.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
 #include "shm/sizeclass.h"
@@ -328,7 +329,7 @@ static bool can_never_fit(const struct ticket *tk, char ret[MSG_TEXT_BYTES])
         never(ret, MSG_TEXT_BYTES, t, HEAP_UNITS, 0);
         return true;
     }
-    uint64_t need_units = tenant_units_for(n, align_order);
+    uint64_t need_units = segments_units_for(n, align_order);
     if (fits_some_seg(t, n, align_order) ||
         (need_units <= HEAP_UNITS && need_units * UNIT_BYTES <= ceiling_bytes))
         return false;

@@ -14,7 +14,7 @@
  * charge comes back, and who waits tries again. A tenant whose pages are being made or punched, or
  * whose segments are being kept just now yields when that job is done. Who has yielded takes for
  * `ready` no more than is left for others then (prepare.c): so a tenant that grows takes ready memory
- * away once for each segment, of which there are log2 of its size and 16 to its share (tenant.c).
+ * away once for each segment, of which there are log2 of its size and 16 to its share (segments.c).
  *
  * COST. All slots of all tenants, once for each segment that goes; only where else the answer was
  * no.
@@ -25,6 +25,7 @@
 
 #include "daemon/memory.h"
 #include "daemon/prepare.h"
+#include "daemon/segments.h"
 #include "daemon/zombie.h"
 
 struct yield_job {
@@ -57,7 +58,7 @@ bool yield_send_away(struct tenant *t, struct seg *seg)
         return false;
     *j = (struct yield_job){
         .job = {yield_work, yield_done}, .budget = &t->budget, .size_bytes = seg->shape.size_bytes};
-    j->fd = tenant_drop_seg(t, seg, &j->kept);
+    j->fd = segments_drop(t, seg, &j->kept);
     t->core->yielding_bytes += j->size_bytes;
     t->prepare.has_yielded = true; /* or it would have as much ready again */
     core_submit(t->core, &j->job);
@@ -165,7 +166,7 @@ static bool is_coming(const struct core *core, const struct tenant *to)
 static void yield_below_walls(struct tenant *t, uint64_t n_units)
 {
     uint64_t need = n_units * UNIT_BYTES, left;
-    while ((left = budget_left(&t->budget)) < need || !tenant_has_slots(t, n_units))
+    while ((left = budget_left(&t->budget)) < need || !segments_have_slots(t, n_units))
         if (!yield_best(t, may_yield_to_itself, need - MIN(need, left)))
             break;
     while ((left = budget_left(&t->budget)) < need)

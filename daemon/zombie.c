@@ -10,6 +10,7 @@
 #include <fcntl.h>
 
 #include "daemon/room.h"
+#include "daemon/segments.h"
 
 static bool nobody_maps(int fd)
 {
@@ -36,7 +37,7 @@ static void refund(struct core *core, struct zombie **at)
     struct tenant *t = find_heap(core, z->kept);
     *at = z->next;
     if (t)
-        tenant_free_slots(t, z->kept.slot); /* the books first: what they tell of must be kept */
+        segments_free_slots(t, z->kept.slot); /* the books first: what they tell of must be kept */
     else if (z->budget)
         budget_refund_orphaned(z->budget, z->size_bytes);
     else

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 
 #include "daemon/reload.h"
+#include "daemon/segments.h"
 #include "daemon/tenant.h"
 #include "tests/unit/drive.h"
 #include "tests/unit/fake_core.h"
@@ -214,7 +215,7 @@ static void grow(struct user *u, const struct tenant *t)
     m.n_refused++;
     uint32_t span = req.grow.exact ? n : 1u << log2_ceil_u64(n);
     must(!was_promised(t,
-                       tenant_units_for(span, req.grow.exact ? 0 : log2_ceil_u64(n)) * UNIT_BYTES),
+                       segments_units_for(span, req.grow.exact ? 0 : log2_ceil_u64(n)) * UNIT_BYTES),
          "a promise was not kept", t);
 }
 
