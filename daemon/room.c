@@ -87,10 +87,10 @@ static bool is_scarce(const struct core *core)
     return core->now_ns < core->scarce_until_ns;
 }
 
-/* For more than it needs: not for each block anew. */
+/* For more than it needs: not for each block anew, and to have its share after a few times. */
 static uint64_t room_for(const struct tenant *to, uint64_t need_bytes)
 {
-    return MAX(MAX(need_bytes, ROOM_MIN), to->budget.charged_bytes / 4);
+    return MAX(MAX(need_bytes, ROOM_MIN), to->budget.charged_bytes);
 }
 
 static bool others_want(const struct tenant *t)
@@ -108,7 +108,7 @@ static bool find_reach(struct tenant *t, uint64_t need_bytes)
     struct room saved = t->room;
     if (!others_want(t))
         return false;
-    if (!demands(t) || saved.need_bytes < need_bytes) {
+    if (!demands(t) || saved.need_bytes != need_bytes) {
         t->room.demand_until_ns = t->core->now_ns + 1;
         t->room.room_bytes = MAX(saved.room_bytes, room_for(t, need_bytes));
         t->room.need_bytes = need_bytes;
