@@ -22,6 +22,7 @@
 #include "daemon/dispatch.h"
 #include "daemon/reload.h"
 #include "daemon/tenant.h"
+#include "tests/random.h"
 #include "tests/unit/drive.h"
 #include "tests/unit/fake_core.h"
 
@@ -56,10 +57,7 @@ static struct {
 
 static uint64_t below(uint64_t n)
 {
-    m.rng ^= m.rng << 13;
-    m.rng ^= m.rng >> 7;
-    m.rng ^= m.rng << 17;
-    return m.rng % n;
+    return rnd(&m.rng) % n;
 }
 
 /* ---- who they are ---- */
@@ -296,7 +294,7 @@ int main(int argc, char **argv)
     printf("seed %" PRIu64 "\n", seed);
     acre_assert(m.n > 0 && m.n <= TENANTS_MAX);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
-    m.rng = seed * 0x9e3779b97f4a7c15ull + 1;
+    m.rng = rnd_seeded(seed);
     begin();
     for (uint32_t i = 0; i < n_steps; i++) {
         if (i % ROUND_STEPS == 0)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "daemon/share.h"
+#include "tests/random.h"
 
 #define BUDGETS   12u
 #define SLACK     12u /* bytes that rounding may cost, at three levels */
@@ -34,10 +35,7 @@ static struct {
 
 static uint64_t below(uint64_t n)
 {
-    m.rng ^= m.rng << 13;
-    m.rng ^= m.rng >> 7;
-    m.rng ^= m.rng << 17;
-    return m.rng % n;
+    return rnd(&m.rng) % n;
 }
 
 static void must(bool cond, const char *what, uint32_t i)
@@ -253,7 +251,7 @@ int main(int argc, char **argv)
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     uint32_t n_worlds = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 20000;
     printf("seed %" PRIu64 "\n", seed);
-    m.rng = seed * 0x9e3779b97f4a7c15ull + 1;
+    m.rng = rnd_seeded(seed);
     for (uint32_t i = 0; i < n_worlds; i++)
         run_world();
     printf("%" PRIu64 " of %u worlds compared: %" PRIu64 " budgets short, %" PRIu64

@@ -20,6 +20,7 @@
 #include "daemon/reload.h"
 #include "daemon/segments.h"
 #include "daemon/tenant.h"
+#include "tests/random.h"
 #include "tests/unit/drive.h"
 #include "tests/unit/fake_core.h"
 
@@ -46,10 +47,7 @@ static struct {
 
 static uint64_t below(uint64_t n)
 {
-    m.rng ^= m.rng << 13;
-    m.rng ^= m.rng >> 7;
-    m.rng ^= m.rng << 17;
-    return m.rng % n;
+    return rnd(&m.rng) % n;
 }
 
 static void must(bool cond, const char *what, const struct tenant *t)
@@ -214,8 +212,8 @@ static void grow(struct user *u, const struct tenant *t)
     must(u->fake.reply.error == -ENOMEM, "a Grow fails for another reason", t);
     m.n_refused++;
     uint32_t span = req.grow.exact ? n : 1u << log2_ceil_u64(n);
-    must(!was_promised(t,
-                       segments_units_for(span, req.grow.exact ? 0 : log2_ceil_u64(n)) * UNIT_BYTES),
+    must(!was_promised(t, segments_units_for(span, req.grow.exact ? 0 : log2_ceil_u64(n)) *
+                              UNIT_BYTES),
          "a promise was not kept", t);
 }
 
@@ -307,7 +305,7 @@ int main(int argc, char **argv)
     printf("seed %" PRIu64 "\n", seed);
     m.n_tenants = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : TENANTS_MAX - GROUPS;
     acre_assert(m.n_tenants > 0 && m.n_tenants <= TENANTS_MAX - GROUPS);
-    m.rng = seed * 0x9e3779b97f4a7c15ull + 1;
+    m.rng = rnd_seeded(seed);
     srand((unsigned)seed);
     keep_quiet();
     begin();

@@ -21,6 +21,8 @@
 
 #include <acre.h>
 
+#include "tests/random.h"
+
 struct daemon {
     pid_t pid;
     char dir[64], socket[96], config[96];
@@ -108,14 +110,6 @@ void pattern_fill(void *block, size_t bytes, uint64_t key);
 bool pattern_is_whole(const void *block, size_t bytes);
 #define PATTERN 0x9e3779b97f4a7c15ull
 
-/* xorshift: seeded, the same everywhere. */
-static inline uint64_t rnd(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
 /* $ACRE_TEST_SEED, else the default; printed so that a failure can be repeated. */
 uint64_t test_seed(uint64_t fallback);
 

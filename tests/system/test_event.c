@@ -154,9 +154,8 @@ static bool sleeps_on_it_twice(void *arg)
     return true;
 }
 
-static void and_gives_it_back_again(void **state)
+static void gives_twice(void)
 {
-    (void)state;
     pid_t pid = child_start(sleeps_on_it_twice, NULL);
     for (int round = 1; round <= 2; round++) {
         until(&shared->n_ready, round);
@@ -164,6 +163,12 @@ static void and_gives_it_back_again(void **state)
         shared->is_done = round;
     }
     assert_true(child_ok(pid));
+}
+
+static void and_gives_it_back_again(void **state)
+{
+    (void)state;
+    gives_twice();
 }
 
 static void the_descriptor_is_silent_while_nothing_happens(void **state)
@@ -208,13 +213,18 @@ static bool sleeps_beside_a_thread_that_calls(void *arg)
     return true;
 }
 
-static void what_another_threads_call_has_taken_is_not_lost(void **state)
+static void gives_to_another(bool (*sleeper)(void *arg))
 {
-    (void)state;
-    pid_t pid = child_start(sleeps_beside_a_thread_that_calls, NULL);
+    pid_t pid = child_start(sleeper, NULL);
     until(&shared->n_ready, 1);
     gets_10_mib("b");
     ends(pid);
+}
+
+static void what_another_threads_call_has_taken_is_not_lost(void **state)
+{
+    (void)state;
+    gives_to_another(sleeps_beside_a_thread_that_calls);
 }
 
 static void *waits_for_its_block(void *arg)
@@ -416,10 +426,7 @@ static bool closes_what_it_does_not_know(void *arg)
 static void closed_descriptors_are_replaced_and_strangers_left_alone(void **state)
 {
     (void)state;
-    pid_t pid = child_start(closes_what_it_does_not_know, NULL);
-    until(&shared->n_ready, 1);
-    gets_10_mib("b");
-    ends(pid);
+    gives_to_another(closes_what_it_does_not_know);
 }
 
 /* Of the library's sockets to the daemon. */
@@ -456,10 +463,7 @@ static bool closes_the_connection(void *arg)
 static void a_connection_that_was_closed_is_exchanged_in_it(void **state)
 {
     (void)state;
-    pid_t pid = child_start(closes_the_connection, NULL);
-    until(&shared->n_ready, 1);
-    gets_10_mib("b");
-    ends(pid);
+    gives_to_another(closes_the_connection);
 }
 
 /* ---- who does not read ---- */
@@ -472,13 +476,7 @@ static void who_never_looks_neither_hurts_nor_is_hurt(void **state)
     assert_true(acre_fd(heap) > 2);
     assert_int_equal(acre_dispatch(heap), 0); /* armed, and never again */
     void *mine = acre_alloc(heap, 100);
-    pid_t pid = child_start(sleeps_on_it_twice, NULL);
-    for (int round = 1; round <= 2; round++) {
-        until(&shared->n_ready, round);
-        gets_10_mib("b");
-        shared->is_done = round;
-    }
-    assert_true(child_ok(pid));
+    gives_twice();
     acre_off off;
     for (unsigned i = 0; i < 10; i++)
         assert_int_equal(acre_root_get(heap, "none", &off), -ENOENT);
