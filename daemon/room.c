@@ -290,10 +290,12 @@ static void want(struct tenant *t, uint64_t need_bytes, uint64_t most_bytes)
     room_look_at(t->core, t->core->now_ns + PUMP_NS);
 }
 
-static void share_out(struct core *core)
+/* Returns what those who want and have less than their share miss. */
+static uint64_t share_out(struct core *core)
 {
-    find_shares(core);
-    (void)pressure_tell(core, true);
+    if (is_scarce(core))
+        find_shares(core);
+    return pressure_tell(core, is_scarce(core));
 }
 
 bool room_wanted(const struct client *asking, uint64_t n_units)
@@ -305,7 +307,7 @@ bool room_wanted(const struct client *asking, uint64_t n_units)
     if (to->core->is_stopping || need_bytes > most_bytes)
         return false;
     want(to, need_bytes, most_bytes);
-    share_out(to->core);
+    (void)share_out(to->core);
     choose_for(to);
     bool may_come = press_others(to) || retire_others_map(to, asking) || limbo_bytes(to) > 0;
     if (r->wait_until_ns == 0 && may_come && now_ns >= r->wait_again_ns) {
@@ -406,9 +408,7 @@ void room_pump(struct core *core)
     uint32_t n_wanting = 0, next = core->room_next;
     core->room_at_ns = UINT64_MAX;
     uint64_t n_bytes = pump_giving(core);
-    if (is_scarce(core))
-        find_shares(core);
-    give_up(core, pressure_tell(core, is_scarce(core)));
+    give_up(core, share_out(core));
     if (is_scarce(core))
         room_look_at(core, core->now_ns + PUMP_NS);
     for (uint32_t i = 0; i < core->n_tenants; i++) {
