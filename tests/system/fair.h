@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fair.h - what the parts of test_fair.c tell each other: tenants and their limits, the clients at
- * work on them (fair_crew.c), the naive twin (fair_twin.c), and the observer (fair_watch.c). */
+ * work on them (fair_crew.c), and the observer (fair_watch.c). */
 #ifndef ACRE_TESTS_FAIR_H
 #define ACRE_TESTS_FAIR_H
 
@@ -10,6 +10,8 @@
 
 #include "shm/layout.h"
 #include "tests/system/harness.h"
+#include "tests/unit/fair_share.h"
+#include "tests/unit/fair_share.h"
 
 #define FAIR_TENANTS_MAX 200u
 #define FAIR_GROUPS_MAX  10u
@@ -25,19 +27,6 @@ struct fair_client {
     /* Said by it. */
     _Atomic bool is_ready, is_asleep;
     _Atomic uint64_t held_bytes, n_turns, n_refused, n_given, n_unanswered;
-};
-
-/* A tenant, or a group. */
-struct fair_node {
-    char name[40];
-    struct fair_node *group; /* NULL: none */
-    uint64_t min_bytes, max_bytes;
-    uint32_t weight;
-    /* What there is at one moment: for the twin. */
-    double has, demand, asleep; /* asleep: what it cannot give back */
-    bool wants;
-    /* The twin's. */
-    double promised, floor, share;
 };
 
 struct fair_tenant {
@@ -68,9 +57,6 @@ struct fair_work {
     uint64_t seed;
 };
 bool fair_work(void *arg);
-
-/* All shares, from what all have and want. */
-void fair_twin(void);
 
 /* From now on the observer looks; all tenants have had a client. */
 void fair_watch_begin(void);

@@ -14,7 +14,7 @@
  *   4. nobody who wants more has less than its share by more than a 20th;
  *   5. nobody has more than its share by more than a 20th, but what it cannot give back, as what
  *      clients map who sleep;
- * The share is what a naive twin (fair_twin.c) finds for what each has and wants then.
+ * The share is what a naive twin (fair_share.h) finds for what each has and wants then.
  *
  * Deaths are in the first tenth of a second, so that as much of it as can be is left to settle.
  *
@@ -27,6 +27,7 @@
  * system-fair [TENANTS [SECONDS]]
  */
 #include "tests/system/fair.h"
+#include "tests/unit/fair_share.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -397,7 +398,8 @@ static uint64_t compare(bool is_first)
     double part;
     for (uint32_t i = 0; i < fair.n_tenants; i++)
         see(&fair.tenants[i]);
-    fair_twin();
+    fair_share(&(struct fair_world){(double)fair.capacity_bytes, fair.nodes, fair.n_groups,
+                                    fair.n_groups + fair.n_tenants});
     for (uint32_t i = 0; i < fair.n_tenants; i++) {
         const struct fair_tenant *t = &fair.tenants[i];
         const char *what = deviation(t->node, &part);
