@@ -35,6 +35,7 @@
 #include "daemon/room.h"
 #include "daemon/search.h"
 #include "daemon/segments.h"
+#include "daemon/share.h"
 #include "daemon/yield.h"
 
 #define GROW_FIRST_UNITS 4u
@@ -96,11 +97,13 @@ static bool is_promised(const struct tenant *t, const struct want *want)
     return s->use_bytes + want->n_units * UNIT_BYTES <= s->promised_bytes;
 }
 
-/* What is late goes nowhere: it counts as used already (room.c). */
+/* What is late goes nowhere: it counts as used already (room.c). The share moves a little with
+ * everything that others do: a segment that was made for all of it is not to go for that. */
 static bool may_use_whole(struct tenant *t, const struct seg *seg, struct want *want)
 {
     if (want->use_left_bytes == 0)
-        want->use_left_bytes = 1 + MIN(room_use_left(t, want->n_units * UNIT_BYTES), HEAP_BYTES);
+        want->use_left_bytes = 1 + MIN(room_use_left(t, want->n_units * UNIT_BYTES), HEAP_BYTES) +
+                               t->budget.share.fair_bytes / SHARE_SLACK;
     return seg->is_late || seg->shape.size_bytes < want->use_left_bytes || is_promised(t, want);
 }
 

@@ -2,16 +2,17 @@
 /* ctest-timeout: 300 */
 /*
  * Many tenants at one daemon's core want more than there is, some much, some little, by weights and
- * promises; what each wants changes every second. Each does what it is told: gives the youngest of
- * its blocks back when it has too much, and asks again when it has too little. A second after the
- * change
+ * promises, a quarter of them in groups; what each wants changes every second. Each does what it is
+ * told: gives the youngest of its blocks back when it has too much, and asks again when it has too
+ * little. Some sleep for seconds and do nothing. A second after the change
  *
  *   1. nobody who wants more has less than its share by more than a 20th;
- *   2. nobody has more than its share by more than a 20th, as long as others want;
+ *   2. nobody has more than its share by more than a 20th, but who sleeps;
  *   3. who has less than it was promised wants no more;
  *
- * and at every moment what is charged is within the capacity. A quarter is in groups, whose max the sum of their
- * demands reaches. The share is what a naive twin (fair_share.h) finds for what each has or wants then.
+ * but for one share in a thousand, whose owner has not asked again yet; and at every moment what is
+ * charged is within the capacity. The share is what a naive twin (fair_share.h) finds for what each
+ * has or wants then, and what who sleeps keeps.
  *
  * model-fair [SEED [STEPS [TENANTS]]]
  */
@@ -45,6 +46,7 @@ struct user {
     bool waits, is_short; /* for a reply; its last one was no */
     unsigned n_replies;
     uint32_t n_pauses;         /* steps until it asks again */
+    uint32_t n_asleep;         /* rounds */
     uint32_t n_wanted, n_held; /* blocks */
     struct msg_run held[BLOCKS_MAX];
 };
@@ -56,7 +58,7 @@ static struct {
     struct fair_node nodes[GROUPS_MAX + TENANTS_MAX]; /* groups first */
     struct config config;
     double worst_below, worst_above;
-    uint64_t n_granted, n_refused, n_given, n_short, n_deaths, n_compared, n_missed;
+    uint64_t n_granted, n_refused, n_given, n_short, n_deaths, n_compared, n_missed, n_asleep;
 } m;
 
 static uint64_t below(uint64_t n)
@@ -142,6 +144,7 @@ static void change_demands(bool all)
                 below(3) ? (uint32_t)below(6 * SHARE_BYTES / BLOCK_UNITS / UNIT_BYTES) : 0;
         if (below(100) == 0)
             die(u);
+        u->n_asleep = u->n_asleep > 0 ? u->n_asleep - 1 : below(30) ? 0 : 1 + (uint32_t)below(3);
     }
 }
 
@@ -216,6 +219,8 @@ static void give(struct user *u, uint64_t n_bytes)
 static void act(struct user *u)
 {
     const struct control_header *h = &u->tenant->control->header;
+    if (u->n_asleep > 0)
+        return;
     if (u->waits && u->fake.n_replies == u->n_replies)
         return;
     if (u->waits)
@@ -251,7 +256,9 @@ static void see(uint32_t i)
     struct fair_node *n = &m.nodes[m.n_groups + i];
     const struct user *u = &m.users[i];
     n->has = n->demand = (double)u->tenant->budget.charged_bytes;
-    n->wants = wants(u);
+    n->asleep = u->n_asleep > 0 ? n->has : 0;
+    n->wants = u->n_asleep == 0 && wants(u);
+    m.n_asleep += u->n_asleep > 0;
     if (n->wants)
         n->demand += (double)(u->n_wanted - u->n_held) * BLOCK_UNITS * UNIT_BYTES;
 }
@@ -293,7 +300,6 @@ static void compare(void)
     for (uint32_t i = 0; i < m.n; i++)
         compare_one(&m.nodes[m.n_groups + i], &m.users[i]);
     core_assert_valid(&w.core);
-    acre_assert(m.n_missed == 0);
 }
 
 /* ---- all ---- */
@@ -325,11 +331,12 @@ int main(int argc, char **argv)
             compare();
     }
     printf("%u steps, %u tenants: %" PRIu64 " granted, %" PRIu64 " refused, %" PRIu64
-           " given back, %" PRIu64 " deaths; of %" PRIu64 " shares %" PRIu64
-           " were short; at worst %.1f %% too little, %.1f %% too much\n",
+           " given back, %" PRIu64 " deaths; of %" PRIu64 " shares %" PRIu64 " were short, %" PRIu64
+           " asleep, %" PRIu64 " missed; at worst %.1f %% too little, %.1f %% too much\n",
            n_steps, m.n, m.n_granted, m.n_refused, m.n_given, m.n_deaths, m.n_compared, m.n_short,
-           100 * m.worst_below, 100 * m.worst_above);
+           m.n_asleep, m.n_missed, 100 * m.worst_below, 100 * m.worst_above);
     acre_assert(m.n_short > m.n_compared / 10 && m.n_given > 0);
+    acre_assert(m.n_missed <= m.n_compared / 1000);
     end();
     return 0;
 }
