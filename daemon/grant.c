@@ -101,10 +101,13 @@ static bool is_promised(const struct tenant *t, const struct want *want)
  * everything that others do: a segment that was made for all of it is not to go for that. */
 static bool may_use_whole(struct tenant *t, const struct seg *seg, struct want *want)
 {
-    if (want->use_left_bytes == 0)
-        want->use_left_bytes = 1 + MIN(room_use_left(t, want->n_units * UNIT_BYTES), HEAP_BYTES) +
-                               t->budget.share.fair_bytes / SHARE_SLACK;
-    return seg->is_late || seg->shape.size_bytes < want->use_left_bytes || is_promised(t, want);
+    uint64_t size_bytes = seg->shape.size_bytes;
+    if (want->use_left_bytes == 0) {
+        uint64_t left_bytes = room_use_left(t, want->n_units * UNIT_BYTES);
+        want->use_left_bytes = 1 + MIN(left_bytes, HEAP_BYTES);
+    }
+    return seg->is_late || size_bytes - size_bytes / SHARE_SLACK < want->use_left_bytes ||
+           is_promised(t, want);
 }
 
 static bool hold_from(struct tenant *t, struct seg *seg, struct want *want, unsigned order,

@@ -36,8 +36,8 @@
 #define AGAIN_NS 1000000000ull
 #define DEAF_NS  200000000ull /* what a loop takes to come round, several times over */
 
-/* Of those above their shares. */
-enum givers { GIVERS_NONE, GIVERS_LARGE, GIVERS_ALL };
+/* Of those above their shares: none, who is deaf, who is far above, or all. */
+enum givers { GIVERS_NONE, GIVERS_DEAF, GIVERS_LARGE, GIVERS_ALL };
 
 struct excess {
     enum pressure_level level;
@@ -80,7 +80,7 @@ static enum givers find_givers(const struct core *core, uint64_t *ret_missing_by
     }
     *ret_missing_bytes = missing_bytes;
     if (missing_bytes == 0)
-        return GIVERS_NONE;
+        return GIVERS_DEAF; /* for whose sake nobody misses anything */
     return far_above_bytes >= much_missing_bytes ? GIVERS_LARGE : GIVERS_ALL;
 }
 

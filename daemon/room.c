@@ -87,10 +87,19 @@ static bool is_scarce(const struct core *core)
     return core->now_ns < core->scarce_until_ns;
 }
 
+/* But for what is too little to be worth it. */
+static bool has_its_share(const struct tenant *t)
+{
+    const struct share *s = &t->budget.share;
+    return s->use_bytes + s->fair_bytes / SHARE_SLACK >= s->fair_bytes;
+}
+
 /* For more than it needs: not for each block anew, and to have its share after a few times. */
 static uint64_t room_for(const struct tenant *to, uint64_t need_bytes)
 {
-    return MAX(MAX(need_bytes, ROOM_MIN), to->budget.charged_bytes);
+    uint64_t has_bytes = to->budget.charged_bytes;
+    uint64_t more_bytes = demands(to) && !has_its_share(to) ? has_bytes : has_bytes / 4;
+    return MAX(MAX(need_bytes, ROOM_MIN), more_bytes);
 }
 
 static bool others_want(const struct tenant *t)
@@ -220,13 +229,6 @@ static void press(struct tenant *t)
     t->room.round = search_begin(t);
     __atomic_store_n(&h->pressure_seq, h->pressure_seq + 1, __ATOMIC_RELEASE);
     ring(t);
-}
-
-/* But for what is too little to be worth it. */
-static bool has_its_share(const struct tenant *t)
-{
-    const struct share *s = &t->budget.share;
-    return s->use_bytes + s->fair_bytes / SHARE_SLACK >= s->fair_bytes;
 }
 
 /* Its own tenant's clients are not pressed: what they have not cut has been taken already. False:

@@ -243,9 +243,9 @@ static void who_is_above_a_max_that_fell_with_the_capacity_is_told(void **state)
 /* ---- sleep ---- */
 
 /* Which is ringing for one that does not hear. */
-static void who_is_a_little_above_its_max_and_far_above_its_share_gives_its_share(void **state)
+/* A little above its max for so long, before another wants its share. */
+static void expect_told_of_share_after(uint64_t ns)
 {
-    (void)state;
     struct fake f, other;
     struct block b;
     start_core(MIB(32));
@@ -254,14 +254,75 @@ static void who_is_a_little_above_its_max_and_far_above_its_share_gives_its_shar
     attach_to(&f, "a");
     attach_to(&other, "b");
     take_all(&f);
-    uint64_t has_bytes = t->budget.charged_bytes;
-    tenant_set_limits(t, &(struct limits){.max_bytes = has_bytes - UNIT_BYTES});
+    tenant_set_limits(t, &(struct limits){.max_bytes = t->budget.charged_bytes - UNIT_BYTES});
+    live(ns);
     assert_int_equal(grow_run(&other, 16, &b), -ENOMEM);
-    assert_int_equal(level(t), PRESSURE_MAX);
-    assert_false(t->pressure.is_deaf); /* it is told now */
-    assert_int_equal(t->control->header.over_bytes, MIB(4));
+    assert_int_equal(t->pressure.is_deaf, ns > 0);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(level(t), PRESSURE_MAX);
+        assert_int_equal(t->control->header.over_bytes, MIB(4));
+        live(SECOND / 100);
+        (void)grow_run(&other, 16, &b);
+    }
     kill_it(&f);
     kill_it(&other);
+    finish();
+}
+
+static void who_is_a_little_above_its_max_and_far_above_its_share_gives_its_share(void **state)
+{
+    (void)state;
+    expect_told_of_share_after(0);
+}
+
+static void who_has_long_been_deaf_is_told_all_the_same(void **state)
+{
+    (void)state;
+    expect_told_of_share_after(SECOND);
+}
+
+#define CROWD  16u
+#define BLOCKS 240u /* of 1 MiB */
+
+/* Gives back an eighth of its blocks, and takes as many, as far as it can. */
+static unsigned turn_over(struct fake *f, struct block *blocks, unsigned n, unsigned round)
+{
+    unsigned part = n / 8, from = round * part % (n - part), to = from;
+    for (unsigned i = 0; i < part; i++)
+        give(f, blocks[from + i]);
+    while (to < from + part && grow_run(f, UNITS(1), &blocks[to]) == 0)
+        to++;
+    memmove(&blocks[to], &blocks[from + part], (n - from - part) * sizeof(blocks[0]));
+    return n - (from + part - to);
+}
+
+static void a_large_cache_that_turns_over_does_not_keep_what_another_is_short_of(void **state)
+{
+    static struct fake f[CROWD];
+    static struct block blocks[BLOCKS];
+    struct block b;
+    char name[] = "a";
+    unsigned n = 0;
+    (void)state;
+    start_core(MIB(256));
+    for (unsigned i = 0; i < CROWD; i++, name[0]++) {
+        add(name, (struct limits){.max_bytes = MIB(256)});
+        attach_to(&f[i], name);
+        if (i > 0)
+            assert_int_equal(grow_run(&f[i], 16, &b), 0);
+    }
+    while (n < BLOCKS && grow_run(&f[0], UNITS(1), &blocks[n]) == 0)
+        n++;
+    assert_true(n > BLOCKS / 2);
+    for (unsigned round = 0; round < 200; round++) {
+        while (grow_run(&f[1], UNITS(1), &b) == 0)
+            ;
+        n = turn_over(&f[0], blocks, n, round);
+        live(SECOND / 200);
+    }
+    assert_true(core_find_tenant(&w.core, "b")->budget.charged_bytes > MIB(40));
+    for (unsigned i = 0; i < CROWD; i++)
+        kill_it(&f[i]);
     finish();
 }
 
@@ -384,6 +445,8 @@ int main(void)
         cmocka_unit_test(whose_sibling_has_gone_has_no_level_any_more),
         cmocka_unit_test(who_is_above_a_max_that_fell_with_the_capacity_is_told),
         cmocka_unit_test(who_is_a_little_above_its_max_and_far_above_its_share_gives_its_share),
+        cmocka_unit_test(who_has_long_been_deaf_is_told_all_the_same),
+        cmocka_unit_test(a_large_cache_that_turns_over_does_not_keep_what_another_is_short_of),
         cmocka_unit_test(who_has_let_go_is_not_rung_for_ever),
         cmocka_unit_test(who_has_nothing_to_give_is_not_kept_awake),
         cmocka_unit_test(whose_level_comes_and_goes_is_not_kept_awake),
