@@ -10,8 +10,7 @@
  *   2. nobody has more than its share by more than a 20th, but who sleeps;
  *   3. who has less than it was promised wants no more;
  *
- * but for one share in a thousand, whose owner has not asked again yet; and at every moment what is
- * charged is within the capacity. The share is what a naive twin (fair_share.h) finds for what each
+ * but for one share in a thousand; and at every moment what is charged is within the capacity. The share is what a naive twin (fair_share.h) finds for what each
  * has or wants then, and what who sleeps keeps.
  *
  * model-fair [SEED [STEPS [TENANTS]]]
@@ -276,14 +275,10 @@ static void say(const struct fair_node *n, const struct user *u)
 
 static void compare_one(const struct fair_node *n, const struct user *u)
 {
-    double part = (n->has - n->share) / (n->share > 1 ? n->share : 1);
-    bool is_below = n->wants && n->has + SLACK_BYTES < n->share;
-    bool is_above = n->has > n->share + SLACK_BYTES;
-    if (is_below)
-        m.worst_below = MAX(m.worst_below, -part);
-    if (is_above)
-        m.worst_above = MAX(m.worst_above, part);
-    if ((is_below || is_above) && (part < -0.05 || part > 0.05)) {
+    double part = fair_deviation(n, SLACK_BYTES);
+    m.worst_below = MAX(m.worst_below, -part);
+    m.worst_above = MAX(m.worst_above, part);
+    if (fair_is_missed(part)) {
         say(n, u);
         m.n_missed++;
     }

@@ -38,7 +38,6 @@
 #define DEATHS_NS   (ROUND_NS / 10)
 #define LOOK_US     3000u
 #define TURNS_MIN   12u /* of some 25 */
-#define DEVIATION   0.05
 #define PATIENCE    20u /* seconds */
 #define SAID_MAX    400u
 
@@ -370,16 +369,12 @@ static void say_what_is_wrong(const struct fair_tenant *t, const char *what)
         n->asleep / 1024);
 }
 
-/* As a part of its share; NULL: it is right. */
-static const char *deviation(const struct fair_node *n, double *ret_part)
+/* NULL: it is right. */
+static const char *what_is_wrong(const struct fair_node *n, double part)
 {
-    double part = (n->has - n->share) / (n->share > 1 ? n->share : 1);
-    bool is_below = n->wants && n->has + FAIR_SLACK_BYTES < n->share;
-    bool is_above = n->has > n->share + FAIR_SLACK_BYTES;
-    *ret_part = is_below || is_above ? part : 0;
-    if (is_below && n->has + FAIR_SLACK_BYTES < (double)n->min_bytes)
+    if (part < 0 && n->has + FAIR_SLACK_BYTES < (double)n->min_bytes)
         return "less than its min";
-    return *ret_part < -DEVIATION ? "too little" : *ret_part > DEVIATION ? "too much" : NULL;
+    return !fair_is_missed(part) ? NULL : part < 0 ? "too little" : "too much";
 }
 
 static void count(const struct fair_tenant *t, double part)
@@ -395,14 +390,14 @@ static void count(const struct fair_tenant *t, double part)
 static uint64_t compare(bool is_first)
 {
     uint64_t n_missed = 0;
-    double part;
     for (uint32_t i = 0; i < fair.n_tenants; i++)
         see(&fair.tenants[i]);
     fair_share(&(struct fair_world){(double)fair.capacity_bytes, fair.nodes, fair.n_groups,
                                     fair.n_groups + fair.n_tenants});
     for (uint32_t i = 0; i < fair.n_tenants; i++) {
         const struct fair_tenant *t = &fair.tenants[i];
-        const char *what = deviation(t->node, &part);
+        double part = fair_deviation(t->node, FAIR_SLACK_BYTES);
+        const char *what = what_is_wrong(t->node, part);
         if (is_first)
             count(t, part);
         if (what)

@@ -5,7 +5,8 @@
 
 #include <stddef.h>
 
-#define ROUNDS 100u
+#define ROUNDS    100u
+#define DEVIATION 0.05
 
 static double max_of(double a, double b)
 {
@@ -92,4 +93,16 @@ void fair_share(const struct fair_world *w)
     for (uint32_t i = w->n_groups; i < w->n_nodes; i++)
         if (w->nodes[i].group)
             leave_what_is_there(w, &w->nodes[i]);
+}
+
+double fair_deviation(const struct fair_node *n, double slack_bytes)
+{
+    bool is_below = n->wants && n->has + slack_bytes < n->share;
+    bool is_above = n->has > n->share + slack_bytes;
+    return is_below || is_above ? (n->has - n->share) / max_of(n->share, 1) : 0;
+}
+
+bool fair_is_missed(double part)
+{
+    return part < -DEVIATION || part > DEVIATION;
 }

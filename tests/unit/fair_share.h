@@ -28,4 +28,10 @@ struct fair_world {
 /* All shares, from what all have and want. */
 void fair_share(const struct fair_world *world);
 
+/* What it has beyond its share (below: < 0), as a part of that; 0: it is right, or less than
+ * slack_bytes off, or below and wants no more. */
+double fair_deviation(const struct fair_node *node, double slack_bytes);
+/* By more than a 20th? */
+bool fair_is_missed(double part);
+
 #endif

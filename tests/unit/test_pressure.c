@@ -240,9 +240,8 @@ static void who_is_above_a_max_that_fell_with_the_capacity_is_told(void **state)
     finish();
 }
 
-/* ---- sleep ---- */
+/* ---- shares ---- */
 
-/* Which is ringing for one that does not hear. */
 /* A little above its max for so long, before another wants its share. */
 static void expect_told_of_share_after(uint64_t ns)
 {
@@ -326,6 +325,9 @@ static void a_large_cache_that_turns_over_does_not_keep_what_another_is_short_of
     finish();
 }
 
+/* ---- sleep ---- */
+
+/* Which is ringing for one that does not hear. */
 static void who_has_let_go_is_not_rung_for_ever(void **state)
 {
     (void)state;
