@@ -80,7 +80,7 @@ static enum givers find_givers(const struct core *core, uint64_t *ret_missing_by
     }
     *ret_missing_bytes = missing_bytes;
     if (missing_bytes == 0)
-        return GIVERS_DEAF; /* for whose sake nobody misses anything */
+        return GIVERS_DEAF; /* what they have is not counted on: nobody misses it */
     return far_above_bytes >= much_missing_bytes ? GIVERS_LARGE : GIVERS_ALL;
 }
 
@@ -92,7 +92,7 @@ static bool is_giver(const struct share *s, enum givers givers)
                                 : givers == GIVERS_LARGE && is_far_above(s);
 }
 
-/* Beyond its share, and what is free besides: that is the daemon's. */
+/* On the footing of what is above a limit: with the segments that are free. */
 static uint64_t above_share(const struct share *s, enum givers givers, uint64_t free_bytes)
 {
     return is_giver(s, givers) ? s->use_bytes - MIN(s->fair_bytes, s->due_bytes) + free_bytes : 0;

@@ -300,8 +300,8 @@ uint64_t tenant_close(struct tenant *t)
     uint64_t freed_bytes = 0;
     acre_assert(t->is_open && t->n_jobs == 0 && t->clients.n == 0);
     acre_assert(TAILQ_EMPTY(&t->waiters) && TAILQ_EMPTY(&t->attaches));
-    kept_drop(t->core,
-              (struct kept){KEPT_BOOKS, t->heap_no, 0}); /* what is left of the heap are zombies */
+    /* What is left of the heap are zombies. */
+    kept_drop(t->core, (struct kept){KEPT_BOOKS, t->heap_no, 0});
     kept_drop(t->core, (struct kept){KEPT_CONTROL, t->heap_no, 0});
     for (uint32_t slot = 0; slot < t->n_slots; slot++) {
         struct seg *seg = t->segs[slot];
