@@ -135,6 +135,8 @@ static __attribute__((noinline)) void free_slow(struct acre_heap *heap, void *ad
         /* A small block was free when the fast path looked, even if it has an owner again by
          * now. */
         misuse_report(heap, "acre_free", ACRE_MISUSE_DOUBLE_FREE, address);
+    } else if (unit_entry_is_soft(b.entry)) {
+        soft_free(heap, &b);
     } else {
         large_free(heap, &b);
     }
@@ -205,12 +207,15 @@ void *acre_allocx(struct acre_heap *heap, size_t size, size_t align, unsigned fl
     bool heap_owned = flags & ACRE_HEAP_OWNED;
     void *block = NULL;
 
-    if ((align != 0 && !is_pow2_u64(align)) || (flags & ~(ACRE_ZERO | ACRE_HEAP_OWNED)) != 0) {
+    if ((align != 0 && !is_pow2_u64(align)) ||
+        (flags & ~(ACRE_ZERO | ACRE_HEAP_OWNED | ACRE_SOFT)) != 0) {
         errno = -fail(EINVAL, "acre_allocx: alignment %zu or flags 0x%x are invalid", align, flags);
         return NULL;
     }
     unsigned class_idx = class_aligned(size, align ? align : 1);
-    if (class_idx == N_CLASSES) {
+    if (flags & ACRE_SOFT) {
+        block = soft_alloc(heap, size, align ? align : 1, heap_owned);
+    } else if (class_idx == N_CLASSES) {
         block = large_alloc(heap, size, align ? align : 1, heap_owned);
     } else {
         block = heap_owned ? small_alloc_slow(heap, class_idx, true)
@@ -313,6 +318,10 @@ void *acre_realloc(struct acre_heap *heap, void *address, size_t size)
     }
     if (tag != TAG_HEAP && tag != self_id(heap)) {
         errno = -fail(EPERM, "acre_realloc: the block at %p belongs to client %u", address, tag);
+        return NULL;
+    }
+    if (b.large && unit_entry_is_soft(b.entry)) {
+        errno = -fail(EINVAL, "acre_realloc: %p is a soft block", address);
         return NULL;
     }
     if (realloc_in_place(heap, &b, size))

@@ -262,7 +262,7 @@ static int bin_grow(struct acre_heap *heap, struct cache *cache, unsigned class_
                     struct slab **ret_slab)
 {
     uint32_t parked = BUDDY_NONE;
-    int r = pool_grow(heap, order, class_idx + 1, &parked);
+    int r = pool_grow(heap, order, POOL_HARD, class_idx + 1, &parked);
 
     if (r < 0)
         return r;

@@ -70,6 +70,8 @@ const char *acre_strerror(int error)
         return "an argument is invalid, or the address is no block of the heap";
     case EPERM:
         return "the block belongs to another client, or the heap is open read-only";
+    case ESTALE:
+        return "the soft block is gone: it was freed, its owner has died, or its memory was needed";
     case ESRCH:
         return "there is no such client any more";
     case EBUSY:
@@ -108,6 +110,8 @@ static const char *misuse_text(enum acre_misuse_kind kind)
         return "the block is free already";
     case ACRE_MISUSE_INTERIOR:
         return "no block starts at this address of the heap";
+    case ACRE_MISUSE_NOT_PINNED:
+        return "this process has no soft block pinned there";
     case ACRE_MISUSE_READ_ONLY:
         return "the heap is open read-only";
     default:

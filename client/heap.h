@@ -117,6 +117,10 @@ struct event {
     struct acre_pressure told;
 };
 
+/* Soft blocks lie apart, in segments that can go as a whole; or beside others, where the daemon has
+ * found no other room. */
+enum pool_kind { POOL_HARD, POOL_SOFT, POOL_KINDS };
+
 struct process {
     _Atomic uint64_t client; /* handle; 0: not attached */
     pthread_mutex_t conn_lock, pool_lock;
@@ -130,11 +134,15 @@ struct process {
     _Atomic uint32_t retire_seen; /* retire.c */
     uint32_t pool_units;          /* free in the private buddies */
     uint32_t keep_more;           /* units beyond POOL_KEEP_MAX are not too many */
+    bool mixes[POOL_KINDS];       /* the last grant for this kind was among the other's */
     uint64_t n_sent_back;         /* as too many, since the last grow */
     _Atomic uint64_t n_tickets;   /* numbers given; wait.c */
     uint32_t n_late; /* grants that came after their call, or could not be mapped (conn_lock) */
     struct msg_run late[16];
     struct event event;
+    _Atomic bool is_pinning;                 /* the daemon knows; soft.c */
+    uint32_t n_freed_soft, freed_soft_units; /* that it has not been told of (pool_lock) */
+    uint64_t freed_soft[MSG_SOFT_MAX];
 };
 
 static_assert(sizeof(struct process) <= MIB(1), "usable from the start: arena_take()");
@@ -277,17 +285,18 @@ int map_slot_locked(struct acre_heap *heap, unsigned slot);
 /* ---- pool.c: units granted to this process ---- */
 /* A span of 2^order units, entries U_CUT with the process's token; BUDDY_NONE if the pool has none.
  * Global unit number. */
-uint32_t pool_take(struct acre_heap *heap, unsigned order);
+uint32_t pool_take(struct acre_heap *heap, unsigned order, enum pool_kind kind);
 /* The same for exactly these units, if the pool has them all. They lie behind others of ours. */
 bool pool_take_at(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 /* Back into the pool: entries U_UNCUT. Surplus goes to the daemon. */
 void pool_give(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 /* Asks the daemon for 2^order units for the pool, or for a parked slab of the class (class_plus_1;
  * then *ret_slab is its unit). 0 or negative errno. */
-int pool_grow(struct acre_heap *heap, unsigned order, unsigned class_plus_1, uint32_t *ret_slab);
+int pool_grow(struct acre_heap *heap, unsigned order, enum pool_kind kind, unsigned class_plus_1,
+              uint32_t *ret_slab);
 /* n_units for one large block, aligned, entries U_CUT. */
 int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
-                    uint32_t *ret_unit);
+                    enum pool_kind kind, uint32_t *ret_unit);
 /* Asks for the units of a ticket (MSG_WAIT). 1: granted, to the pool, or *ret_unit is the parked
  * slab or the exact run that it is; BUDDY_NONE: they were taken back meanwhile. 0: not yet. Or
  * negative errno. */
@@ -328,6 +337,11 @@ bool cache_inherit(struct acre_heap *heap, struct cache *cache, unsigned class_i
 /* ---- retire.c ---- */
 void retire_look(struct acre_heap *heap);
 void pressure_yield(struct acre_heap *heap, struct cache *cache);
+static inline bool is_to_heed(const struct acre_heap *heap)
+{
+    return __atomic_load_n(&heap->control->header.retire_seq, __ATOMIC_RELAXED) !=
+           atomic_load_explicit(&heap->process->retire_seen, memory_order_relaxed);
+}
 /* On slow paths, with no lock held: gives what the daemon wants back. cache: the thread's, or NULL. */
 static inline void heed(struct acre_heap *heap, struct cache *cache)
 {
@@ -336,8 +350,7 @@ static inline void heed(struct acre_heap *heap, struct cache *cache)
     if (UNLIKELY(cache &&
                  __atomic_load_n(&h->pressure_seq, __ATOMIC_RELAXED) != cache->pressure_seen))
         pressure_yield(heap, cache);
-    if (UNLIKELY(__atomic_load_n(&h->retire_seq, __ATOMIC_RELAXED) !=
-                 atomic_load_explicit(&heap->process->retire_seen, memory_order_relaxed)))
+    if (UNLIKELY(is_to_heed(heap)))
         retire_look(heap);
 }
 
@@ -363,6 +376,9 @@ static inline uint64_t units_of(size_t size)
     return size == 0 ? 1 : (size >> UNIT_SHIFT) + (size % UNIT_BYTES != 0);
 }
 void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned);
+/* Its units, entries U_CUT. 0 or negative errno. */
+int large_units(struct acre_heap *heap, size_t size, size_t align, enum pool_kind kind,
+                struct kept *ret_run);
 /* Of units that are cut. */
 void *large_alloc_granted(struct acre_heap *heap, uint32_t unit, uint32_t n_units);
 struct block;
@@ -372,6 +388,13 @@ void large_free(struct acre_heap *heap, const struct block *b);
 bool large_resize(struct acre_heap *heap, const struct block *b, size_t size);
 /* Gives back the large blocks that a cache keeps. */
 void large_release_kept(struct acre_heap *heap, struct cache *cache);
+
+/* ---- soft.c ---- */
+void *soft_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned);
+/* It was live when it was found. */
+void soft_free(struct acre_heap *heap, const struct block *b);
+/* The daemon of those that it has not been told of. */
+void soft_tell_freed(struct acre_heap *heap);
 
 /* ---- error.c ---- */
 /* Notes the sentence for acre_last_error() and returns -error. error is positive. */

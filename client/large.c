@@ -36,12 +36,13 @@
 #include "client/block.h"
 
 #define POOL_LARGE_UNITS 256u /* 2 MiB: half of what the pool keeps */
+#define TRIES_MAX        3u
 #define ALIGN_ORDER_MAX  (SLOT_SHIFT - UNIT_SHIFT - 1)
 
-static uint32_t take_from_pool(struct acre_heap *heap, uint32_t n_units)
+static uint32_t take_from_pool(struct acre_heap *heap, uint32_t n_units, enum pool_kind kind)
 {
     unsigned order = log2_ceil_u64(n_units);
-    uint32_t unit = pool_take(heap, order);
+    uint32_t unit = pool_take(heap, order, kind);
 
     if (unit != BUDDY_NONE && n_units < 1u << order)
         pool_give(heap, unit + n_units, (1u << order) - n_units);
@@ -49,7 +50,7 @@ static uint32_t take_from_pool(struct acre_heap *heap, uint32_t n_units)
 }
 
 static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
-                      uint32_t *ret_unit)
+                      enum pool_kind kind, uint32_t *ret_unit)
 {
     struct cache *cache = cache_here(heap);
     int r = attach_ensure(heap);
@@ -60,21 +61,23 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
         return r;
     heed(heap, cache);
     if (n_units <= POOL_LARGE_UNITS && align_order <= log2_ceil_u64(n_units)) {
-        *ret_unit = take_from_pool(heap, n_units);
-        if (*ret_unit == BUDDY_NONE && (r = pool_grow(heap, log2_ceil_u64(n_units), 0, NULL)) == 0)
-            *ret_unit = take_from_pool(heap, n_units);
+        *ret_unit = take_from_pool(heap, n_units, kind);
+        if (*ret_unit == BUDDY_NONE &&
+            (r = pool_grow(heap, log2_ceil_u64(n_units), kind, 0, NULL)) == 0)
+            *ret_unit = take_from_pool(heap, n_units, kind);
         if (*ret_unit != BUDDY_NONE)
             return 0;
         if (r < 0 && r != -ENOMEM)
             return r;
     }
-    r = pool_grow_exact(heap, n_units, align_order, ret_unit);
-    if (r != -ENOMEM)
-        return r;
-    /* What this process hoards may be what is missing. */
-    (void)heap_trim(heap, false);
-    heed(heap, cache);
-    return pool_grow_exact(heap, n_units, align_order, ret_unit);
+    r = pool_grow_exact(heap, n_units, align_order, kind, ret_unit);
+    if (r == -ENOMEM) /* what this process hoards may be what is missing */
+        (void)heap_trim(heap, false);
+    for (unsigned i = 0; r == -ENOMEM && (i == 0 || is_to_heed(heap)) && i < TRIES_MAX; i++) {
+        heed(heap, cache); /* and what it maps */
+        r = pool_grow_exact(heap, n_units, align_order, kind, ret_unit);
+    }
+    return r;
 }
 
 /* ---- blocks that a thread keeps ---- */
@@ -175,18 +178,26 @@ static void *large_commit(struct acre_heap *heap, struct kept run, bool heap_own
     return heap->base + ((uint64_t)run.unit << UNIT_SHIFT);
 }
 
-void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned)
+int large_units(struct acre_heap *heap, size_t size, size_t align, enum pool_kind kind,
+                struct kept *ret_run)
 {
     unsigned align_order = align <= UNIT_BYTES ? 0 : log2_ceil_u64(align) - UNIT_SHIFT;
     uint64_t n_units = units_of(size);
-    struct kept run = {.n_units = (uint32_t)n_units};
-    int saved_errno = errno, r = 0;
 
     if (n_units >= HEAP_UNITS || align_order > ALIGN_ORDER_MAX)
-        r = fail(ENOMEM, "%zu bytes aligned to %zu cannot be had: a heap has %llu GiB", size, align,
-                 HEAP_BYTES >> 30);
-    else if (!kept_take(heap, (uint32_t)n_units, align, &run))
-        r = take_units(heap, (uint32_t)n_units, align_order, &run.unit);
+        return fail(ENOMEM, "%zu bytes aligned to %zu cannot be had: a heap has %llu GiB", size,
+                    align, HEAP_BYTES >> 30);
+    ret_run->n_units = (uint32_t)n_units;
+    if (kind == POOL_HARD && kept_take(heap, (uint32_t)n_units, align, ret_run))
+        return 0;
+    return take_units(heap, (uint32_t)n_units, align_order, kind, &ret_run->unit);
+}
+
+void *large_alloc(struct acre_heap *heap, size_t size, size_t align, bool heap_owned)
+{
+    struct kept run;
+    int saved_errno = errno, r = large_units(heap, size, align, POOL_HARD, &run);
+
     if (r < 0) {
         errno = -r;
         return NULL;

@@ -128,6 +128,8 @@ int acre_publish_at_cas(struct acre_heap *heap, void *block, acre_off *slot, acr
     _Atomic tag_t *tag = own_tag_slow(heap, block, &r);
     if (!tag)
         return r ? r : fail(EPERM, "the block at %p is published already", block);
+    if (unit_entry_is_soft(block_find(heap, block).entry))
+        return fail(EINVAL, "the block at %p is soft: what names it would dangle", block);
     r = check_link(heap, expected);
     return r < 0 ? r
                  : publish_linked(heap, acre_offset(heap, block), tag, slot, slot_off, expected);

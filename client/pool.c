@@ -121,21 +121,39 @@ static uint32_t take_from_slot(struct acre_heap *heap, unsigned slot, unsigned o
     }
 }
 
+static enum pool_kind slot_kind(const struct acre_heap *heap, unsigned slot)
+{
+    return heap->control->segment[slot].is_soft ? POOL_SOFT : POOL_HARD;
+}
+
+static enum pool_kind other_kind(enum pool_kind kind)
+{
+    return kind == POOL_HARD ? POOL_SOFT : POOL_HARD;
+}
+
+/* Does the pool have units there, for such blocks? */
+static bool is_for(const struct acre_heap *heap, unsigned slot, enum pool_kind kind)
+{
+    return heap->buddies[slot] && slot_kind(heap, slot) == kind;
+}
+
 /* pool_lock held. */
-static uint32_t pool_take_locked(struct acre_heap *heap, unsigned order)
+static uint32_t pool_take_locked(struct acre_heap *heap, unsigned order, enum pool_kind kind)
 {
     for (unsigned slot = 0; slot < HEAP_SLOTS && heap->process->pool_units >= 1u << order; slot++) {
-        uint32_t unit = heap->buddies[slot] ? take_from_slot(heap, slot, order) : BUDDY_NONE;
+        uint32_t unit = is_for(heap, slot, kind) ? take_from_slot(heap, slot, order) : BUDDY_NONE;
         if (unit != BUDDY_NONE)
             return unit;
     }
     return BUDDY_NONE;
 }
 
-uint32_t pool_take(struct acre_heap *heap, unsigned order)
+uint32_t pool_take(struct acre_heap *heap, unsigned order, enum pool_kind kind)
 {
     pthread_mutex_lock(&heap->process->pool_lock);
-    uint32_t unit = pool_take_locked(heap, order);
+    uint32_t unit = pool_take_locked(heap, order, kind);
+    if (unit == BUDDY_NONE && heap->process->mixes[kind])
+        unit = pool_take_locked(heap, order, other_kind(kind));
     pthread_mutex_unlock(&heap->process->pool_lock);
     return unit;
 }
@@ -335,21 +353,17 @@ static int request_units(struct acre_heap *heap, const struct msg_request *req, 
     return r;
 }
 
-static int request_grow(struct acre_heap *heap, uint32_t n_units, unsigned align_order, bool exact,
-                        unsigned class_plus_1, struct msg_reply *ret_reply)
+static void note_kind(struct acre_heap *heap, unsigned slot, enum pool_kind kind)
 {
-    struct msg_request req = {.op = MSG_GROW,
-                              .grow = {.n_units = n_units,
-                                       .align_order = align_order,
-                                       .exact = exact,
-                                       .class_plus_1 = class_plus_1}};
-
-    return request_units(heap, &req, n_units, ret_reply);
+    pthread_mutex_lock(&heap->process->pool_lock);
+    heap->process->mixes[kind] = slot_kind(heap, slot) != kind;
+    pthread_mutex_unlock(&heap->process->pool_lock);
 }
 
 /* What came to the pool, or is a parked slab. Before it could be mapped here, its segment may have
  * retired, and a smaller one come in its place. */
-static int accept_span(struct acre_heap *heap, const struct msg_reply *reply, uint32_t *ret_slab)
+static int accept_span(struct acre_heap *heap, const struct msg_reply *reply, enum pool_kind kind,
+                       uint32_t *ret_slab)
 {
     const struct msg_run *run = &reply->grow.run;
     if (pool_table_units(heap, run_unit(run), run->n_units) < run->n_units)
@@ -359,33 +373,43 @@ static int accept_span(struct acre_heap *heap, const struct msg_reply *reply, ui
         *ret_slab = run_unit(run);
     else if (pool_put(heap, run_unit(run), run->n_units) == 0)
         return fail(ENOMEM, "no private memory left for the unit pool");
+    else
+        note_kind(heap, run_unit(run) / SLOT_UNITS, kind);
     return 0;
 }
 
-static bool pool_has(struct acre_heap *heap, unsigned order)
+static bool pool_has(struct acre_heap *heap, unsigned order, enum pool_kind kind)
 {
     bool has = false;
 
     pthread_mutex_lock(&heap->process->pool_lock);
     for (unsigned slot = 0; slot < HEAP_SLOTS && !has; slot++)
-        has = heap->buddies[slot] && buddy_largest_order(heap->buddies[slot]) >= (int)order;
+        has = (is_for(heap, slot, kind) ||
+               (heap->process->mixes[kind] && is_for(heap, slot, other_kind(kind)))) &&
+              buddy_largest_order(heap->buddies[slot]) >= (int)order;
     pthread_mutex_unlock(&heap->process->pool_lock);
     return has;
 }
 
-int pool_grow(struct acre_heap *heap, unsigned order, unsigned class_plus_1, uint32_t *ret_slab)
+int pool_grow(struct acre_heap *heap, unsigned order, enum pool_kind kind, unsigned class_plus_1,
+              uint32_t *ret_slab)
 {
+    struct msg_request req = {.op = MSG_GROW,
+                              .grow = {.n_units = 1u << order,
+                                       .align_order = order,
+                                       .soft = kind == POOL_SOFT,
+                                       .class_plus_1 = class_plus_1}};
     struct msg_reply reply;
     int r = conn_enter(heap);
 
     if (r < 0)
         return r;
     r = accept_late(heap);
-    if (r == 0 && !pool_has(heap, order)) { /* else another thread was faster */
+    if (r == 0 && !pool_has(heap, order, kind)) { /* else another thread was faster */
         keep_more(heap, 1u << order);
-        r = request_grow(heap, 1u << order, order, false, class_plus_1, &reply);
+        r = request_units(heap, &req, 1u << order, &reply);
         if (r == 0)
-            r = accept_span(heap, &reply, ret_slab);
+            r = accept_span(heap, &reply, kind, ret_slab);
     }
     conn_leave(heap);
     return r;
@@ -406,14 +430,19 @@ static bool accept_exact(struct acre_heap *heap, const struct msg_reply *reply, 
 }
 
 int pool_grow_exact(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
-                    uint32_t *ret_unit)
+                    enum pool_kind kind, uint32_t *ret_unit)
 {
+    struct msg_request req = {.op = MSG_GROW,
+                              .grow = {.n_units = n_units,
+                                       .align_order = align_order,
+                                       .exact = true,
+                                       .soft = kind == POOL_SOFT}};
     struct msg_reply reply;
     int r = conn_enter(heap);
 
     if (r < 0)
         return r;
-    r = request_grow(heap, n_units, align_order, true, 0, &reply);
+    r = request_units(heap, &req, n_units, &reply);
     conn_leave(heap);
     if (r < 0)
         return r;
@@ -435,7 +464,7 @@ int pool_wait(struct acre_heap *heap, const struct msg_request *req, uint32_t *r
     r = request_units(heap, req, n_units, &reply);
     bool is_granted = r == 0 && reply.op == MSG_GROW;
     if (is_granted && !req->wait.exact)
-        r = accept_span(heap, &reply, ret_unit);
+        r = accept_span(heap, &reply, POOL_HARD, ret_unit);
     conn_leave(heap);
     if (is_granted && req->wait.exact && accept_exact(heap, &reply, n_units))
         *ret_unit = run_unit(&reply.grow.run);
@@ -518,6 +547,7 @@ int heap_trim(struct acre_heap *heap, bool punch)
 
     if (self_id(heap) == 0) /* a forked child that has not attached holds nothing */
         return 0;
+    soft_tell_freed(heap);
     if (cache && cache->token != 0)
         cache_trim(heap, cache, punch);
     cache_trim_idle(heap, punch);

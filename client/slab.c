@@ -166,7 +166,7 @@ void slab_hold(struct slab *s, uint32_t token)
 
 struct slab *slab_cut(struct acre_heap *heap, unsigned class_idx, unsigned order)
 {
-    uint32_t unit = pool_take(heap, order);
+    uint32_t unit = pool_take(heap, order, POOL_HARD);
 
     if (unit == BUDDY_NONE)
         return NULL;

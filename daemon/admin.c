@@ -143,20 +143,9 @@ static struct limits limits_asked(const struct tenant *t, const struct msg_reque
 /* NULL, or what is wrong: what the configuration would be refused for. */
 static const char *wrong_limits(const struct tenant *t, const struct limits *l)
 {
-    if (l->max_bytes < CONFIG_TENANT_BYTES_MIN || l->max_bytes > HEAP_BYTES)
-        return "its max is not between 64K and 256G";
-    if (l->min_bytes > l->max_bytes)
-        return "it has more min than its max";
-    if (l->high_bytes != HIGH_NONE &&
-        (l->high_bytes < l->min_bytes || l->high_bytes > l->max_bytes))
-        return "its high is not between its min and its max";
-    if (l->weight < 1 || l->weight > WEIGHT_MAX)
-        return "its weight is not between 1 and 10000";
-    if (t->ready_units * UNIT_BYTES > l->max_bytes)
-        return "it has more ready than its max";
     if (t->owner_uid != NOBODY_UID && l->min_bytes > 0)
-        return "it is one of those for each user, which have no min";
-    return NULL;
+        return "a min: it is one of those for each user";
+    return limits_wrong(l, t->ready_units * UNIT_BYTES);
 }
 
 /* NULL, or which promise could not be kept with these limits. */
@@ -192,11 +181,11 @@ void admin_tenant_set(struct core *core, struct session *s, const struct msg_req
         return;
     }
     const struct limits limits = limits_asked(t, req);
-    const char *why = wrong_limits(t, &limits);
-    if (!why)
-        why = wrong_promises(t, &limits);
-    if (why) {
-        session_fail(core, s, -EINVAL, "tenant \"%s\" cannot have these limits: %s", t->name, why);
+    const char *wrong = wrong_limits(t, &limits);
+    const char *why = wrong ? NULL : wrong_promises(t, &limits);
+    if (wrong || why) {
+        session_fail(core, s, -EINVAL, "tenant \"%s\" cannot have %s%s", t->name,
+                     wrong ? wrong : "these limits: ", wrong ? "" : why);
         return;
     }
     (void)snprintf(what, sizeof(what), "sets tenant %s: min %s, high %s, max %s, weight %u",

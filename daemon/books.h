@@ -61,7 +61,8 @@ struct books_client {
     uint32_t uid;                 /* 12 */
     uint32_t life_no;             /* 16  what its kept life page is called by */
     uint32_t letting_go;          /* 20  slot + 1 of the retiring segment that it is unmapping */
-    uint8_t reserved[8];          /* 24 */
+    uint8_t pins;                 /* 24  soft blocks (soft.c) */
+    uint8_t reserved[7];          /* 25 */
     char name[CLIENT_NAME_BYTES]; /* 32 */
 };
 static_assert(sizeof(struct books_client) == 64, "books");

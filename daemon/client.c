@@ -189,6 +189,7 @@ int client_restore(struct tenant *t, tag_t id, int life_fd)
     }
     enter(t, c, id, what);
     c->life_fd = life_fd;
+    soft_pins(c, what->pins != 0);
     c->pidfd = -1; /* the pid may be another's by now */
     t->control->header.n_clients = t->clients.n;
     if (t->control->client[id].gen != c->gen)
@@ -212,6 +213,7 @@ void client_remove(struct client *c)
     acre_assert(c->n_units == 0 && c->n_holdings == 0 && !c->is_asked && c->n_tickets == 0);
     acre_assert(t->clients.by_id[c->id] == c);
     retire_forget(c);
+    soft_pins(c, false);
     event_disarm(c);
     t->clients.by_id[c->id] = NULL;
     t->clients.n--;

@@ -39,6 +39,7 @@ struct client {
     bool populate;   /* it lives in another memory cgroup: grants are backed before they are told */
     bool publishing; /* the sweep that runs publishes what it owns */
     bool has_rung, is_asked;
+    bool pins; /* soft blocks; soft.h */
     uint64_t ask_at_ns, ask_wait_ns;
     uint64_t maps[HEAP_SLOTS / 64]; /* segments by slot, or might; retire.h */
     uint32_t letting_go;            /* slot + 1 of the one that it is unmapping, or 0 */

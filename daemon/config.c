@@ -65,7 +65,7 @@ static int check_bytes(cfg_t *cfg, cfg_opt_t *opt)
         cfg_error(cfg, "%s = \"%s\" is no number of bytes (like \"64M\")", opt->name, text);
         return -1;
     }
-    if (bytes < CONFIG_TENANT_BYTES_MIN || bytes > HEAP_BYTES) {
+    if (bytes < LIMIT_BYTES_MIN || bytes > HEAP_BYTES) {
         cfg_error(cfg, "%s = \"%s\" is not between 64K and 256G", opt->name, text);
         return -1;
     }
@@ -171,25 +171,36 @@ static int check_group(cfg_t *cfg, cfg_opt_t *opt)
     return -1;
 }
 
+/* What has been checked key by key. */
+static struct tenant_wish wish_of(cfg_t *sec)
+{
+    struct tenant_wish wish = {.limits = {.high_bytes = HIGH_NONE}};
+    (void)bytes_parse(cfg_getstr(sec, "min"), &wish.limits.min_bytes);
+    (void)bytes_parse(cfg_getstr(sec, "max"), &wish.limits.max_bytes);
+    if (cfg_getstr(sec, "high"))
+        (void)bytes_parse(cfg_getstr(sec, "high"), &wish.limits.high_bytes);
+    wish.limits.weight = (uint32_t)cfg_getint(sec, "weight");
+    (void)bytes_parse(cfg_getstr(sec, "ready"), &wish.ready_bytes);
+    wish.pages = strcmp(cfg_getstr(sec, "pages"), "thp") == 0 ? PAGES_THP : PAGES_4K;
+    return wish;
+}
+
 static bool is_pattern(cfg_t *sec)
 {
     return strstr(cfg_title(sec), OWN_MARK) != NULL;
 }
 
 /* Nobody knows how many tenants it makes. */
-static int check_pattern(cfg_t *cfg, cfg_t *sec)
+static int check_pattern(cfg_t *cfg, cfg_t *sec, const struct tenant_wish *wish)
 {
-    uint64_t min_bytes = 0, ready_bytes = 0;
     unsigned n = 0;
-    (void)bytes_parse(cfg_getstr(sec, "min"), &min_bytes);
-    (void)bytes_parse(cfg_getstr(sec, "ready"), &ready_bytes);
     for (unsigned i = 0; i < cfg_size(cfg, "tenant"); i++)
         n += is_pattern(cfg_getnsec(cfg, "tenant", i));
-    if (min_bytes > 0 || ready_bytes > 0)
+    if (wish->limits.min_bytes > 0 || wish->ready_bytes > 0)
         cfg_error(cfg,
                   "tenant \"%s\" is one for each user and cannot have %s: nobody could say what "
                   "that is in all",
-                  cfg_title(sec), min_bytes > 0 ? "min" : "ready");
+                  cfg_title(sec), wish->limits.min_bytes > 0 ? "min" : "ready");
     else if (cfg_size(sec, "users") > 0 || cfg_size(sec, "groups") > 0)
         cfg_error(cfg,
                   "tenant \"%s\" is one for each user, who alone may attach: no users or groups",
@@ -216,24 +227,13 @@ static int check_tenant(cfg_t *cfg, cfg_opt_t *opt)
         cfg_error(cfg, "tenant \"%s\" has no max", cfg_title(sec));
         return -1;
     }
-    uint64_t min_bytes = 0, max_bytes = 0, ready_bytes = 0;
-    (void)bytes_parse(cfg_getstr(sec, "min"), &min_bytes);
-    (void)bytes_parse(cfg_getstr(sec, "max"), &max_bytes);
-    (void)bytes_parse(cfg_getstr(sec, "ready"), &ready_bytes);
-    if (min_bytes > max_bytes || ready_bytes > max_bytes) {
-        cfg_error(cfg, "tenant \"%s\" has more %s than its max", cfg_title(sec),
-                  min_bytes > max_bytes ? "min" : "ready");
+    const struct tenant_wish wish = wish_of(sec);
+    const char *wrong = limits_wrong(&wish.limits, wish.ready_bytes);
+    if (wrong) {
+        cfg_error(cfg, "tenant \"%s\" has %s", cfg_title(sec), wrong);
         return -1;
     }
-    uint64_t high_bytes = max_bytes;
-    if (cfg_getstr(sec, "high"))
-        (void)bytes_parse(cfg_getstr(sec, "high"), &high_bytes);
-    if (high_bytes < min_bytes || high_bytes > max_bytes) {
-        cfg_error(cfg, "tenant \"%s\" has a high that is not between its min and its max",
-                  cfg_title(sec));
-        return -1;
-    }
-    return is_pattern(sec) ? check_pattern(cfg, sec) : check_sum(cfg);
+    return is_pattern(sec) ? check_pattern(cfg, sec, &wish) : check_sum(cfg);
 }
 
 /* ---- taking over ---- */
@@ -278,14 +278,7 @@ static int take_tenants(cfg_t *cfg, struct config *ret)
         struct config_tenant *t = &ret->tenants[ret->n_tenants++];
         strcpy(t->name, cfg_title(sec));
         t->line = (unsigned)sec->line;
-        (void)bytes_parse(cfg_getstr(sec, "min"), &t->wish.limits.min_bytes);
-        (void)bytes_parse(cfg_getstr(sec, "max"), &t->wish.limits.max_bytes);
-        t->wish.limits.high_bytes = HIGH_NONE;
-        if (cfg_getstr(sec, "high"))
-            (void)bytes_parse(cfg_getstr(sec, "high"), &t->wish.limits.high_bytes);
-        t->wish.limits.weight = (uint32_t)cfg_getint(sec, "weight");
-        (void)bytes_parse(cfg_getstr(sec, "ready"), &t->wish.ready_bytes);
-        t->wish.pages = strcmp(cfg_getstr(sec, "pages"), "thp") == 0 ? PAGES_THP : PAGES_4K;
+        t->wish = wish_of(sec);
         int r = take_access(sec, &t->access);
         if (r < 0)
             return r;

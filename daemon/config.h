@@ -9,8 +9,6 @@
 #include "shm/base.h"
 #include "shm/layout.h"
 
-#define CONFIG_TENANT_BYTES_MIN (8u * UNIT_BYTES) /* the smallest segment */
-
 struct config_tenant {
     char name[TENANT_NAME_BYTES];
     struct tenant_wish wish;

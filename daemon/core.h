@@ -126,6 +126,7 @@ struct core {
     uint64_t retiring_bytes;                 /* of segments, still charged; retire.c */
     uint64_t shared_limits, shared_orphaned; /* as of the last look at the shares; room.c */
     uint64_t scarce_until_ns;                /* somebody demands what others have */
+    uint64_t told_ns;                        /* when all were told what they have too much */
     uint64_t room_at_ns;                     /* when to look for room; UINT64_MAX: never */
     uint32_t room_next;                      /* whose turn it is to get some */
     uint64_t now_ns, started_ns, tick_at_ns;

@@ -164,7 +164,7 @@ static bool takes_client(enum msg_op op)
 {
     return op == MSG_GROW || op == MSG_RELEASE || op == MSG_FREE_LARGE || op == MSG_ROOT ||
            op == MSG_PUBLISH_ALL || op == MSG_DETACH || op == MSG_RETIRE || op == MSG_WAIT ||
-           op == MSG_CANCEL || op == MSG_WATCH;
+           op == MSG_CANCEL || op == MSG_WATCH || op == MSG_SOFT;
 }
 
 static void do_memory(struct core *core, struct session *s, const struct msg_request *req)
@@ -182,6 +182,9 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
         break;
     case MSG_RETIRE:
         retire_request(core, s, req);
+        break;
+    case MSG_SOFT:
+        soft_request(core, s, req);
         break;
     case MSG_ROOT:
         do_root(core, s, s->client->tenant, req);

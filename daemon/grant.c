@@ -8,6 +8,9 @@
  * is noise), and at most a 16th of what the tenant has left, so that the last memory is not locked
  * up in one client's reserve. Never less than what was asked.
  *
+ * SOFT blocks get segments of their own, so that these can go as a whole when others need memory;
+ * what finds no room otherwise is put beside the others.
+ *
  * PREPARED. What a grant would take is also what prepare.c has made pages for: grant_ahead() asks
  * the same functions, and lets go.
  *
@@ -36,6 +39,7 @@
 #include "daemon/search.h"
 #include "daemon/segments.h"
 #include "daemon/share.h"
+#include "daemon/soft.h"
 #include "daemon/yield.h"
 
 #define GROW_FIRST_UNITS 4u
@@ -44,11 +48,14 @@
     16u /* 512 MiB: an aligned run of it still lies inside a slot, behind the tables */
 
 struct want {
+    const struct client *client;
     uint32_t n_units;            /* at least; exactly, if exact */
     unsigned align_order, order; /* not exact: a span of 2^order is wanted, 2^order_min is needed */
     unsigned order_min;
     uint64_t use_left_bytes; /* and 1: room_use_left(), or 0 if nobody knows yet */
     bool exact;
+    bool soft;
+    bool may_mix;  /* a segment of the other kind will do, too */
     bool ahead;    /* for its pages only */
     bool may_stay; /* what is retiring will do, too */
 };
@@ -66,8 +73,10 @@ static int make_want(const struct tenant *t, const struct client *c, const struc
         return -EINVAL;
     if (n >= HEAP_UNITS || req->grow.align_order > ALIGN_ORDER_MAX)
         return -ENOMEM;
+    ret->client = c;
     ret->n_units = n;
     ret->align_order = req->grow.align_order;
+    ret->soft = req->grow.soft;
     /* A span of more than half a slot would want a slot without tables. */
     ret->exact = req->grow.exact || n > SLOT_UNITS / 2;
     ret->order_min = MAX(log2_ceil_u64(n), ret->align_order);
@@ -90,11 +99,11 @@ bool grant_needs(uint32_t n_units, uint32_t align_order, bool exact, uint32_t *r
     return true;
 }
 
-/* However large the segment is in which it lies. */
-static bool is_promised(const struct tenant *t, const struct want *want)
+/* However large the segment is. But one of which the client could let go is replaced (room.c). */
+static bool is_promised(const struct tenant *t, const struct seg *seg, const struct want *want)
 {
-    const struct share *s = &t->budget.share;
-    return s->use_bytes + want->n_units * UNIT_BYTES <= s->promised_bytes;
+    return share_is_promised(&t->budget.share, want->n_units * UNIT_BYTES) &&
+           retire_maps(want->client, seg);
 }
 
 /* What is late goes nowhere: it counts as used already (room.c). The share moves a little with
@@ -107,13 +116,15 @@ static bool may_use_whole(struct tenant *t, const struct seg *seg, struct want *
         want->use_left_bytes = 1 + MIN(left_bytes, HEAP_BYTES);
     }
     return seg->is_late || size_bytes - size_bytes / SHARE_SLACK < want->use_left_bytes ||
-           is_promised(t, want);
+           is_promised(t, seg, want);
 }
 
 static bool hold_from(struct tenant *t, struct seg *seg, struct want *want, unsigned order,
                       struct grant *ret)
 {
     uint32_t unit, n = want->exact ? want->n_units : 1u << order;
+    if (seg->is_soft != want->soft && !want->may_mix)
+        return false;
     if (seg_n_free(seg) < n || (!seg->is_kept && !want->ahead) ||
         (seg->is_retiring && (!want->may_stay || seg->n_letting_go > 0)))
         return false;
@@ -173,28 +184,48 @@ uint32_t grant_ahead(struct tenant *t, unsigned order, uint64_t n_units, struct 
     return n;
 }
 
-/* -EINPROGRESS: one is on its way, or room for it. */
-static int make_new(struct tenant *t, const struct client *c, const struct want *want)
+/* -EINPROGRESS: one is on its way. Else what make_room() is asked about. */
+static int make_new(struct tenant *t, uint32_t n, unsigned align, bool is_soft)
 {
-    struct seg *seg;
-    uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
-    unsigned align = want->exact ? want->align_order : want->order_min;
     if (t->deposit_error < 0 && t->is_waking)
         return t->deposit_error;
     int r = 0;
     if (t->n_unkept > 0)
         deposit_again(t);
     else
-        r = segments_add(t, n, align, &seg);
-    uint64_t n_units = segments_units_for(n, align);
-    t->room.is_shared_out = r == -EDQUOT;
-    if ((r == -ENOMEM || r == -ENOSPC) && yield_room(t, n_units))
-        return -EINPROGRESS;
-    if ((r == -ENOMEM || r == -ENOSPC || r == -EDQUOT) && room_wanted(c, n_units))
-        return -EINPROGRESS;
+        r = segments_add(t, n, align, is_soft);
     if (r < 0)
-        return r == -EDQUOT ? -ENOMEM : r;
+        return r;
     return t->n_depositing > 0 ? -EINPROGRESS : t->deposit_error; /* no memory for a job */
+}
+
+/* Out of its own soft memory. */
+static bool hold_soft(struct tenant *t, struct want *want, struct grant *ret)
+{
+    uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
+    unsigned align = want->exact ? want->align_order : want->order_min;
+    return (soft_take(t, n * UNIT_BYTES) > 0 && hold_existing(t, want, ret)) ||
+           (soft_take_piece(t, n + (1ull << align) - 1) > 0 && hold_existing(t, want, ret));
+}
+
+/* Of a segment that make_new() could not make. 0: it is not needed. -EINPROGRESS: room is on its
+ * way. */
+static int make_room(struct tenant *t, const struct client *c, struct want *want, uint64_t n_units,
+                     int error, struct grant *ret)
+{
+    bool is_own = error == -EDQUOT || budget_left(&t->budget) < n_units * UNIT_BYTES;
+    t->room.is_shared_out = error == -EDQUOT;
+    if (error != -ENOMEM && error != -ENOSPC && error != -EDQUOT)
+        return error;
+    if (error != -EDQUOT && yield_room(t, n_units))
+        return -EINPROGRESS;
+    if (is_own && hold_soft(t, want, ret))
+        return 0;
+    if (room_wanted(c, n_units))
+        return -EINPROGRESS;
+    if (!is_own && hold_soft(t, want, ret))
+        return 0;
+    return error == -EDQUOT ? -ENOMEM : error;
 }
 
 /* ---- what nobody uses ---- */
@@ -214,7 +245,7 @@ static int free_large_at(struct tenant *t, struct seg *seg, uint32_t unit)
     /* The head is written after its tag, and who holds the units never makes that 0: tag 0 under
      * U_LARGE is a block that another client freed, and stays so. A block marked LARGE_KEPT is
      * whoever's takes the mark away. */
-    if (seg_large_tag(seg, unit, entry) != TAG_FREE ||
+    if (unit_entry_is_soft(entry) || seg_large_tag(seg, unit, entry) != TAG_FREE ||
         !seg_cas_entry(seg, unit, entry, unit_entry_plain(U_FREE, 0)))
         return -EINVAL;
     if (owner == OWNER_ORPHAN)
@@ -265,8 +296,15 @@ static int hold_new(struct tenant *t, const struct client *c, struct want *want,
         searched = hold_searched(t, c, want, round, ret);
     if (searched != -ENOMEM)
         return searched;
-    int r = make_new(t, c, want);
-    if (r == -EINPROGRESS)
+    uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
+    unsigned align = want->exact ? want->align_order : want->order_min;
+    int r = make_new(t, n, align, want->soft);
+    want->may_mix = true;
+    if (r != -EINPROGRESS && hold_existing(t, want, ret))
+        return 0;
+    if (r != -EINPROGRESS)
+        r = make_room(t, c, want, segments_units_for(n, align), r, ret);
+    if (r == 0 || r == -EINPROGRESS)
         return r;
     searched = hold_searched(t, c, want, round, ret);
     return searched == 0 || searched == -EINPROGRESS || r == -ENOSPC ? searched : r;

@@ -42,6 +42,22 @@ static uint64_t minus(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
+const char *limits_wrong(const struct limits *l, uint64_t ready_bytes)
+{
+    if (l->max_bytes < LIMIT_BYTES_MIN || l->max_bytes > HEAP_BYTES)
+        return "a max that is not between 64K and 256G";
+    if (l->min_bytes > l->max_bytes)
+        return "more min than its max";
+    if (ready_bytes > l->max_bytes)
+        return "more ready than its max";
+    if (l->high_bytes != HIGH_NONE &&
+        (l->high_bytes < l->min_bytes || l->high_bytes > l->max_bytes))
+        return "a high that is not between its min and its max";
+    if (l->weight < 1 || l->weight > WEIGHT_MAX)
+        return "a weight that is not between 1 and 10000";
+    return NULL;
+}
+
 const char *limit_text(char ret[32], uint64_t bytes)
 {
     if (bytes == HIGH_NONE)

@@ -6,10 +6,12 @@
 #include <sys/queue.h>
 
 #include "shm/base.h"
+#include "shm/layout.h"
 
-#define HIGH_NONE      UINT64_MAX
-#define WEIGHT_DEFAULT 100u
-#define WEIGHT_MAX     10000u
+#define LIMIT_BYTES_MIN (8u * UNIT_BYTES) /* the smallest segment */
+#define HIGH_NONE       UINT64_MAX
+#define WEIGHT_DEFAULT  100u
+#define WEIGHT_MAX      10000u
 
 /* As in cgroup v2. */
 struct limits {
@@ -60,6 +62,9 @@ struct ledger {
     uint64_t n_limits; /* changes of tree, min, max and capacity */
 };
 
+/* What nobody may wish, with so much kept ready: NULL, or what it would have, as "more min than its
+ * max". No high is HIGH_NONE. */
+const char *limits_wrong(const struct limits *limits, uint64_t ready_bytes);
 /* "1024 KiB", or "none" */
 const char *limit_text(char ret[32], uint64_t bytes);
 

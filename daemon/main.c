@@ -77,8 +77,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         break;
     case OPT_CAPACITY:
         if (bytes_parse(arg, &a->config.capacity_bytes) < 0 ||
-            a->config.capacity_bytes < CONFIG_TENANT_BYTES_MIN ||
-            a->config.capacity_bytes > HEAP_BYTES)
+            a->config.capacity_bytes < LIMIT_BYTES_MIN || a->config.capacity_bytes > HEAP_BYTES)
             argp_error(state, "--capacity takes 64K to 256G, not \"%s\"", arg);
         break;
     case OPT_CHECK:

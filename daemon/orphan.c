@@ -24,6 +24,7 @@ static struct orphan_list *list_of(struct tenant *tenant, unsigned geo)
 static void remove_at(struct tenant *tenant, struct orphan_list *list, uint32_t i)
 {
     acre_assert(i < list->n && tenant->orphans.n > 0);
+    seg_set_head(tenant->segs[list->at[i].slot], list->at[i].unit, false);
     list->at[i] = list->at[--list->n];
     tenant->orphans.n--;
 }
@@ -42,23 +43,28 @@ static bool add(struct tenant *tenant, const struct orphan *o)
         list->room = room;
     }
     list->at[list->n++] = *o;
+    seg_set_head(tenant->segs[o->slot], o->unit, true);
     tenant->orphans.n++;
     return true;
 }
 
-static void mark(struct seg *seg, uint32_t unit, uint32_t n_units, unsigned geo)
+static void mark(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
+                 unsigned geo)
 {
-    if (geo != 0)
+    uint64_t soft = seg_entry(seg, unit) & LARGE_SOFT;
+    if (geo != 0) {
         seg_store_slab(seg, unit, geo, U_PARKED, HOLDER_NOBODY);
-    else
-        seg_store_large(seg, unit, n_units, 0);
+        return;
+    }
+    seg_store_large(seg, unit, n_units, soft, 0);
+    tenant->soft.is_used |= soft != 0;
 }
 
 void orphan_restore(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
                     unsigned geo)
 {
     struct orphan o = {.slot = seg->slot, .unit = unit, .n_units = n_units, .geo = geo};
-    mark(seg, unit, n_units, geo);
+    mark(tenant, seg, unit, n_units, geo);
     seg_set_hint(seg, unit); /* who took it may have died before it looked */
     (void)add(tenant, &o);
 }
@@ -67,7 +73,7 @@ void orphan_adopt(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_
                   unsigned geo, tag_t from)
 {
     struct orphan o = {.slot = seg->slot, .unit = unit, .n_units = n_units, .geo = geo};
-    mark(seg, unit, n_units, geo);
+    mark(tenant, seg, unit, n_units, geo);
     tenant_assign(tenant, seg, unit, n_units, from, OWNER_ORPHAN);
     (void)add(tenant, &o);
 }
@@ -105,8 +111,9 @@ static bool is_empty(struct tenant *tenant, struct seg *seg, const struct orphan
                      uint32_t *n_read)
 {
     uint32_t n_live;
-    if (o->geo == 0)
-        return seg_large_tag(seg, o->unit, 0) == TAG_FREE;
+    if (o->geo == 0) /* soft ones may be pinned: soft.c */
+        return seg_large_tag(seg, o->unit, 0) == TAG_FREE &&
+               !unit_entry_is_soft(seg_entry(seg, o->unit));
     if (!seg_take_hint(seg, o->unit) && !all)
         return false;
     (*n_read)++;
@@ -138,6 +145,29 @@ uint32_t orphans_collect(struct tenant *tenant, struct orphan_place *place, bool
             break;
     }
     return n_read;
+}
+
+bool orphan_is_run(const struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n)
+{
+    bool is_last = !seg->buddy || unit + n == seg->shape.n_units ||
+                   tenant_owner(tenant, seg, unit + n) != OWNER_ORPHAN ||
+                   seg_is_headed(seg, unit + n, 1);
+    return is_last && seg_is_headed(seg, unit, n);
+}
+
+static void forget_taken(struct tenant *tenant, struct orphan_list *list)
+{
+    for (uint32_t i = list->n; i-- > 0;) {
+        const struct orphan *o = &list->at[i];
+        if (tenant_owner(tenant, tenant->segs[o->slot], o->unit) != OWNER_ORPHAN)
+            remove_at(tenant, list, i);
+    }
+}
+
+void orphans_forget_taken(struct tenant *tenant)
+{
+    for (size_t i = 0; i < ARRAY_LEN(tenant->orphans.list); i++)
+        forget_taken(tenant, &tenant->orphans.list[i]);
 }
 
 static const struct orphan *find_large(const struct tenant *tenant, const struct seg *seg,

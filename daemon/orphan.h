@@ -60,8 +60,12 @@ bool orphan_grant(struct tenant *tenant, struct client *client, unsigned class_i
  * sweep has read it. Stops after max maps of slabs; returns how many it has read. */
 uint32_t orphans_collect(struct tenant *tenant, struct orphan_place *place, bool all, uint32_t max);
 
-/* Is there a large orphan of exactly this run? Several orphans side by side have one owner in the
- * books, too: only the list tells them apart. */
+/* Is [unit, unit + n), all of which is the daemon's, one orphan? Several side by side have one
+ * owner in the books, too. */
+bool orphan_is_run(const struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n);
+/* Drops from the lists what is not the daemon's any more, according to the books. */
+void orphans_forget_taken(struct tenant *tenant);
+/* Is there a large orphan of exactly this run? */
 bool orphan_is_large(const struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n);
 /* It was freed by a client: forgets it. */
 void orphan_forget_large(struct tenant *tenant, const struct seg *seg, uint32_t unit);

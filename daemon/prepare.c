@@ -118,6 +118,11 @@ static uint32_t count_warm(const struct seg *seg)
     return seg->n_warm;
 }
 
+static uint32_t count_free(const struct seg *seg)
+{
+    return seg->is_soft ? 0 : seg_n_free(seg);
+}
+
 static uint64_t demand_of(const struct tenant *t)
 {
     return t->granted_units < DEMAND_FROM ? 0 : MIN(t->prepare.demand_units, t->granted_units / 32);
@@ -174,16 +179,15 @@ static uint64_t room_of(const struct tenant *t)
  * first segment, and the others can yield. */
 static bool make_seg(struct tenant *t)
 {
-    struct seg *seg;
-    uint64_t n_free = sum_units(t, seg_n_free), room = room_of(t);
+    uint64_t n_free = sum_units(t, count_free), room = room_of(t);
     if (n_free >= t->ready_units || room == 0)
         return false;
     uint64_t piece = MIN(MAX(n_free, t->ready_units / 8 + 1), MIN(room, SLOT_UNITS / 2));
     uint32_t n = (uint32_t)MIN(t->ready_units - n_free, piece);
     if (t->pages == PAGES_THP)
         n = (uint32_t)round_up_u64(n, HUGE_UNITS);
-    int r = segments_add(t, n, 0, &seg);
-    for (; r == -ENOMEM && n > 1; r = segments_add(t, n, 0, &seg))
+    int r = segments_add(t, n, 0, false);
+    for (; r == -ENOMEM && n > 1; r = segments_add(t, n, 0, false))
         n /= 2;
     return r == 0;
 }

@@ -13,7 +13,8 @@
  *
  * SHARES are not pursued to the last byte: segments are given back as a whole, and would go to and
  * fro. While anybody wants and has less than its share, those who have a SHARE_SLACKth too much
- * give; all who have too much do only if that does not suffice for those who have so much too little.
+ * give; all who have too much do only if that does not suffice for those who have so much too little,
+ * and who would give a whole segment for next to nothing does not.
  *
  * WHO HEARS, AND WHEN: at once, when the level rises, or when there is a quarter more to give than
  * was said; else once in AGAIN_NS at most, as long as something happens there, and when it is over.
@@ -35,6 +36,8 @@
 
 #define AGAIN_NS 1000000000ull
 #define DEAF_NS  200000000ull /* what a loop takes to come round, several times over */
+
+#define PIECE_SLACK 64u /* of a segment: 1.6 % */
 
 /* Of those above their shares: none, who is deaf, who is far above, or all. */
 enum givers { GIVERS_NONE, GIVERS_DEAF, GIVERS_LARGE, GIVERS_ALL };
@@ -92,17 +95,30 @@ static bool is_giver(const struct share *s, enum givers givers)
                                 : givers == GIVERS_LARGE && is_far_above(s);
 }
 
-/* On the footing of what is above a limit: with the segments that are free. */
-static uint64_t above_share(const struct share *s, enum givers givers, uint64_t free_bytes)
+/* What it has more is nothing beside the smallest segment that it would have to give for it. */
+static bool is_in_one_piece(const struct tenant *t)
 {
-    return is_giver(s, givers) ? s->use_bytes - MIN(s->fair_bytes, s->due_bytes) + free_bytes : 0;
+    const struct share *s = &t->budget.share;
+    uint64_t smallest_bytes = UINT64_MAX;
+    for (uint32_t slot = 0; slot < t->n_slots; slot++)
+        if (t->segs[slot] && !retire_could(t->segs[slot]))
+            smallest_bytes = MIN(smallest_bytes, t->segs[slot]->shape.size_bytes);
+    return s->stuck_bytes == 0 && smallest_bytes / PIECE_SLACK > s->use_bytes - s->fair_bytes;
+}
+
+/* On the footing of what is above a limit: with the segments that are free. */
+static uint64_t above_share(const struct tenant *t, enum givers givers, uint64_t free_bytes)
+{
+    const struct share *s = &t->budget.share;
+    bool gives = is_giver(s, givers) && (is_far_above(s) || !is_in_one_piece(t));
+    return gives ? s->use_bytes - MIN(s->fair_bytes, s->due_bytes) + free_bytes : 0;
 }
 
 static struct excess find_excess(const struct tenant *t, enum givers givers)
 {
     uint64_t free_bytes = yield_bytes(t, retire_could);
     uint64_t max_bytes = part_above(&t->budget, true), high_bytes = part_above(&t->budget, false);
-    uint64_t share_bytes = above_share(&t->budget.share, givers, free_bytes);
+    uint64_t share_bytes = above_share(t, givers, free_bytes);
     struct excess e = {PRESSURE_NONE, max_bytes > 0 ? max_bytes : high_bytes, 0};
     if (max_bytes > 0)
         e.level = PRESSURE_MAX;

@@ -334,7 +334,8 @@ static uint32_t keep_for_others(struct client *c, struct seg *seg, uint32_t unit
     if (!seg_contains(seg, unit, n) || !tenant_all_owned(t, seg, unit, n, c->id))
         return 0;
     if (state == U_LARGE)
-        n_live = seg_large_tag(seg, unit, entry) != TAG_FREE;
+        n_live = seg_large_tag(seg, unit, entry) != TAG_FREE ||
+                 (unit_entry_is_soft(entry) && soft_is_pinned(t, seg, unit));
     else if (seg_read_tags(seg, unit, geo, t->core->tags, &n_live) < 0)
         n_live = 1; /* unreadable: nothing of others may be lost */
     if (n_live == 0)
@@ -405,6 +406,7 @@ static void pump_burial(struct tenant *t)
     uint32_t steps = 0;
     if (!t->is_burying)
         return;
+    soft_look(t);
     while ((c = TAILQ_FIRST(&t->dying)) && c->state == CLIENT_SWEEPING) {
         reap_units(c, &steps);
         if (c->n_holdings > 0 || steps >= BURIAL_STEPS)
@@ -448,6 +450,7 @@ static void sweep_done(struct tenant *t, const struct sweep_found *found)
 {
     for (uint32_t i = 0; i < found->n; i++)
         grant_free_swept(t, found->large_offs[i]);
+    (void)soft_collect_at(t, found->large_offs, found->n);
     if (found->error < 0) {
         sweep_again(t);
         return;

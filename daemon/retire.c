@@ -23,7 +23,7 @@
  *
  * SLEEPERS are rung (event.c), at each tick for RING_NS: those who have let go are woken, too. Who
  * does not come by all the same keeps what it maps, and nobody else waits for that: what has been
- * retiring for LATE_NS is not counted on any more.
+ * retiring for RETIRE_LATE_NS is not counted on any more.
  *
  * COST. A word and a bit per client and segment.
  */
@@ -35,7 +35,6 @@
 #include "daemon/yield.h"
 #include "daemon/zombie.h"
 
-#define LATE_NS  200000000ull
 #define AGAIN_NS 5000000ull
 #define RING_NS  10000000000ull
 
@@ -44,6 +43,11 @@
 static bool maps(const struct client *c, uint32_t slot)
 {
     return c->maps[slot / 64] >> slot % 64 & 1;
+}
+
+bool retire_maps(const struct client *c, const struct seg *seg)
+{
+    return maps(c, seg->slot);
 }
 
 void retire_mapped(struct client *c, struct seg *seg)
@@ -164,7 +168,7 @@ void retire_restored(struct tenant *t)
 /* Somebody who maps it sleeps, or does not want to: others are asked for theirs instead. */
 static void note_late(struct tenant *t, struct seg *seg)
 {
-    if (seg->is_late || t->core->now_ns < seg->retiring_since_ns + LATE_NS)
+    if (seg->is_late || t->core->now_ns < seg->retiring_since_ns + RETIRE_LATE_NS)
         return;
     seg->is_late = true;
     t->core->retiring_bytes -= seg->shape.size_bytes;

@@ -6,6 +6,8 @@
 
 #include "daemon/tenant.h"
 
+#define RETIRE_LATE_NS 200000000ull
+
 /* Nobody has a unit of it, and it is not on its way already. */
 bool retire_may(const struct seg *seg);
 /* Or is: its bytes are as good as given back. */
@@ -21,6 +23,7 @@ bool retire_others_map(const struct tenant *tenant, const struct client *asking)
 /* MSG_RETIRE of an attached client. */
 void retire_request(struct core *core, struct session *session, const struct msg_request *req);
 
+bool retire_maps(const struct client *client, const struct seg *seg);
 /* The client is about to have a descriptor of the segment. */
 void retire_mapped(struct client *client, struct seg *seg);
 /* It has ended. */

@@ -14,16 +14,18 @@
  * given nothing since it was rung is rung again after twice the time, up to WANT_NS.
  *
  * SHARES. Who wants room demands it for DEMAND_NS. As long as anybody demands, all are measured by
- * their shares (share.c): who has more is told so (pressure.c), and nobody is granted a segment, nor
- * units of one that is free as a whole, that leaves less than their share to others. Who has its
- * share already presses others once a second only: they would have empty pools all the time.
+ * their shares (share.c): who has more is told so (pressure.c), and nobody is granted a segment,
+ * nor units of one that is free as a whole, that leaves less than their share to others. Who has
+ * its share already presses others once a second only: they would have empty pools all the time.
  *
  * HIGH and lowered MAX. Who is above gives up its own: its clients are pressed, its empty segments
- * retire.
+ * retire. SOFT memory of who is above these, or above its share while others want, empties segments
+ * by itself (soft.c).
  *
  * COST. While room is wanted: every PUMP_NS a walk over all segments of all tenants, the shares, a
- * walk more for each of the few for whom is chosen then, and 2 ms of search in one of the heaps that
- * are pressed. While somebody is above its limits the same at each tick at which it has changed.
+ * walk more for each of the few for whom is chosen then, and 2 ms of search in one of the heaps
+ * that are pressed. While somebody is above its limits the same at each tick at which it has
+ * changed.
  */
 #include "daemon/room.h"
 
@@ -33,6 +35,7 @@
 #include "daemon/retire.h"
 #include "daemon/search.h"
 #include "daemon/share.h"
+#include "daemon/soft.h"
 #include "daemon/yield.h"
 #include "daemon/zombie.h"
 
@@ -190,15 +193,25 @@ static bool is_going(const struct seg *seg)
     return seg->is_retiring && !seg->is_late;
 }
 
-/* It is to have so much less. */
+static bool is_late(const struct seg *seg)
+{
+    return seg->is_late;
+}
+
+/* It is to have so much less: what is free, and then what is soft, unless somebody sleeps on what
+ * went before. */
 static void choose_own(struct tenant *t, uint64_t over_bytes)
 {
     struct tenant *owner;
     struct seg *best;
     uint64_t going;
-    while (over_bytes > (going = yield_bytes(t, is_going)) &&
-           (best = yield_find(t, is_itself, retire_may, over_bytes - going, &owner)))
-        retire_begin(owner, best);
+    while (over_bytes > (going = yield_bytes(t, is_going))) {
+        best = yield_find(t, is_itself, retire_may, over_bytes - going, &owner);
+        if (best)
+            retire_begin(owner, best);
+        else if (yield_bytes(t, is_late) > 0 || !soft_take_segment(t))
+            return;
+    }
 }
 
 /* ---- pressing ---- */
@@ -272,11 +285,17 @@ static uint64_t limbo_bytes(const struct tenant *t)
     return bytes;
 }
 
+/* Retiring, perhaps. */
+static bool is_free(const struct seg *seg)
+{
+    return seg_n_free(seg) == seg_usable(seg);
+}
+
 /* What it could have at most, if all others gave all they have. */
 static uint64_t most_for(struct tenant *to)
 {
     struct budget *b = &to->budget;
-    uint64_t own_bytes = b->total_bytes - yield_bytes(to, retire_may) - limbo_bytes(to);
+    uint64_t own_bytes = b->total_bytes - yield_bytes(to, is_free) - limbo_bytes(to);
     return MIN(budget_ceiling(b), b->limits.max_bytes - MIN(b->limits.max_bytes, own_bytes));
 }
 
@@ -297,7 +316,28 @@ static uint64_t share_out(struct core *core)
 {
     if (is_scarce(core))
         find_shares(core);
+    core->told_ns = core->now_ns;
     return pressure_tell(core, is_scarce(core));
+}
+
+/* What it may not use any more makes way for what it may have. */
+static void replace_own(struct tenant *t, uint64_t need_bytes)
+{
+    uint64_t bytes = t->budget.charged_bytes + need_bytes,
+             reach_bytes = t->budget.share.reach_bytes;
+    if (t->room.is_shared_out && bytes > reach_bytes)
+        choose_own(t, bytes - reach_bytes);
+}
+
+/* Until when may a request wait? 0: it may not. A promise is kept at the latest when a segment that
+ * goes for it is late. */
+static uint64_t wait_until(struct tenant *to, const struct client *asking, uint64_t need_bytes)
+{
+    uint64_t now_ns = to->core->now_ns;
+    bool may_come = press_others(to) || retire_others_map(to, asking) || limbo_bytes(to) > 0;
+    if (share_is_promised(&to->budget.share, need_bytes) && yield_bytes(to, is_going) > 0)
+        return now_ns + RETIRE_LATE_NS + 2 * PUMP_NS;
+    return may_come && now_ns >= to->room.wait_again_ns ? now_ns + WAIT_NS : 0;
 }
 
 bool room_wanted(const struct client *asking, uint64_t n_units)
@@ -309,12 +349,16 @@ bool room_wanted(const struct client *asking, uint64_t n_units)
     if (to->core->is_stopping || need_bytes > most_bytes)
         return false;
     want(to, need_bytes, most_bytes);
-    (void)share_out(to->core);
+    if (now_ns >= to->core->told_ns + PUMP_NS)
+        (void)share_out(to->core);
+    else /* all are told in the loop: many may be refused in one turn */
+        find_shares(to->core);
+    replace_own(to, need_bytes);
     choose_for(to);
-    bool may_come = press_others(to) || retire_others_map(to, asking) || limbo_bytes(to) > 0;
-    if (r->wait_until_ns == 0 && may_come && now_ns >= r->wait_again_ns) {
-        r->wait_until_ns = now_ns + WAIT_NS;
-        r->wait_again_ns = r->wait_until_ns + WANT_NS;
+    uint64_t until_ns = wait_until(to, asking, need_bytes);
+    if (r->wait_until_ns == 0 && until_ns > 0) {
+        r->wait_until_ns = until_ns;
+        r->wait_again_ns = until_ns + WANT_NS;
     }
     return now_ns < r->wait_until_ns;
 }

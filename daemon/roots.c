@@ -69,7 +69,8 @@ static tag_t *tag_of(const struct tenant *t, uint64_t off)
     uint64_t entry = seg_entry(seg, unit);
     switch (unit_entry_state(entry)) {
     case U_LARGE:
-        return off == seg_off(seg, unit) && !(unit_entry_geo(entry) & LARGE_KEPT)
+        return off == seg_off(seg, unit) &&
+                       !((unit_entry_geo(entry) & LARGE_KEPT) || unit_entry_is_soft(entry))
                    ? tag_of_large(t, seg, unit, entry)
                    : NULL;
     case U_SLAB:

@@ -5,7 +5,8 @@
  * Who would be refused waits until all that nobody uses has been looked for once since it asked.
  * That is a round, in three parts, from the cheap to what hurts others:
  *   1. orphans: empty slabs and large blocks that belong to the daemon. Each slab's map is read.
- *   2. large blocks whose freer died between tag and message: their owner may live and not know.
+ *   2. large blocks whose freer died between tag and message: their owner may live and not know; and
+ *      soft blocks that were freed while somebody had them pinned.
  *   3. units that others were granted and have not cut; not of who has a ticket (ticket.c) that was
  *      served just now.
  * After each step the caller tries again, so that a round stops where the want is met. Whoever
@@ -20,6 +21,7 @@
 #include "daemon/search.h"
 
 #include "daemon/grant.h"
+#include "daemon/soft.h"
 
 #define TURN_STEPS   65536
 #define ORPHAN_STEPS 32 /* a step is a unit looked at */
@@ -97,10 +99,12 @@ static void step_slot(struct tenant *t, const struct client *asking)
     if (!seg)
         return;
     s->steps_left -= (int64_t)seg->shape.n_table;
-    if (slot < t->n_slots)
+    if (slot < t->n_slots) {
         collect_large(t, seg);
-    else
+        soft_collect(t, seg);
+    } else {
         collect_uncut(t, seg, asking);
+    }
 }
 
 uint64_t search_begin(const struct tenant *t)

@@ -28,7 +28,9 @@
 
 #define BITS_WORD(u) ((u) >> 6)
 #define BITS_MASK(u) (1ull << ((u)&63u))
-#define HUGE_WORDS   4u /* of bits, for the 256 units of a huge page */
+#define HUGE_WORDS 4u /* of bits, for the 256 units of a huge page */
+/* A larger run, aligned to itself, would leave as much again that is of no use. */
+#define ALIGNED_UNITS_MAX 512u
 
 int seg_reopen(int fd, int *ret_fd)
 {
@@ -59,12 +61,13 @@ static int make_buddy(struct seg *seg)
     if (seg->n_slots > 1)
         return 0;
     size_t n_words = round_up_u64(BITS_WORD(s->n_units) + 1, HUGE_WORDS);
-    seg->dirty = calloc(4 * n_words, sizeof(*seg->dirty));
+    seg->dirty = calloc(5 * n_words, sizeof(*seg->dirty));
     if (!seg->dirty)
         return -ENOMEM;
     seg->stale = seg->dirty + n_words;
     seg->warm = seg->stale + n_words;
     seg->busy = seg->warm + n_words;
+    seg->heads = seg->busy + n_words;
     return buddy_new(&seg->buddy, s->n_units);
 }
 
@@ -167,6 +170,28 @@ static uint64_t bits_in(uint32_t w, uint32_t unit, uint32_t n)
     return bits;
 }
 
+void seg_set_head(struct seg *seg, uint32_t unit, bool is_head)
+{
+    if (!seg->buddy)
+        return;
+    if (is_head)
+        seg->heads[BITS_WORD(unit)] |= BITS_MASK(unit);
+    else
+        seg->heads[BITS_WORD(unit)] &= ~BITS_MASK(unit);
+}
+
+bool seg_is_headed(const struct seg *seg, uint32_t unit, uint32_t n)
+{
+    if (!seg->buddy)
+        return true;
+    for (uint32_t w = BITS_WORD(unit); w <= BITS_WORD(unit + n - 1); w++) {
+        uint64_t heads = seg->heads[w] & bits_in(w, unit, n);
+        if (heads != (w == BITS_WORD(unit) ? BITS_MASK(unit) : 0))
+            return false;
+    }
+    return true;
+}
+
 static uint32_t n_bits(uint64_t word)
 {
     return (uint32_t)__builtin_popcountll(word);
@@ -240,7 +265,7 @@ uint32_t seg_hold_run(struct seg *seg, uint32_t n, unsigned align_order)
         return hold_whole(seg, n, align_order);
     if (n > buddy_n_free(seg->buddy))
         return BUDDY_NONE;
-    if (is_pow2_u64(n) && log2_ceil_u64(n) >= align_order)
+    if (is_pow2_u64(n) && n <= ALIGNED_UNITS_MAX && log2_ceil_u64(n) >= align_order)
         unit = buddy_take(seg->buddy, log2_ceil_u64(n));
     return unit != BUDDY_NONE ? unit : hold_first_fit(seg, n, align_order);
 }
@@ -466,11 +491,11 @@ void seg_store_slab(struct seg *seg, uint32_t unit, unsigned geo, enum unit_stat
                          __ATOMIC_RELEASE);
 }
 
-void seg_store_large(struct seg *seg, uint32_t unit, uint32_t n, tag_t holder_id)
+void seg_store_large(struct seg *seg, uint32_t unit, uint32_t n, uint64_t flags, tag_t holder_id)
 {
     if (n > 1)
         seg_store_plain(seg, unit + 1, n - 1, U_CUT, holder_token(holder_id, 0));
-    __atomic_store_n(entry_at(seg, unit), unit_entry_large(n, holder_id), __ATOMIC_RELEASE);
+    __atomic_store_n(entry_at(seg, unit), unit_entry_large(n, holder_id) | flags, __ATOMIC_RELEASE);
 }
 
 bool seg_cas_entry(struct seg *seg, uint32_t unit, uint64_t expected, uint64_t desired)

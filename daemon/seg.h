@@ -24,10 +24,12 @@ struct seg {
     uint64_t *stale;      /* dirty already at the last tick */
     uint64_t *warm;       /* free, with all its pages */
     uint64_t *busy;       /* its pages are being made just now */
+    uint64_t *heads;      /* an orphan begins there; orphan.c */
     uint32_t n_dirty, n_warm;
     bool is_kept;     /* for the next daemon, and in the books: deposit.c */
     bool is_known;    /* by a client: something was granted here once, or it was mapped */
     bool is_retiring; /* nothing is granted here; retire.c */
+    bool is_soft;     /* made for soft blocks: others lie here only where there is no room */
     bool is_late;     /* retiring for so long that nobody counts on it */
     uint64_t retiring_since_ns;
     uint32_t n_mappers, n_letting_go; /* clients */
@@ -92,6 +94,10 @@ bool seg_find_cold(const struct seg *seg, uint32_t unit, uint32_t n, bool dirty,
 void seg_begin_warming(struct seg *seg, uint32_t unit, uint32_t n);
 void seg_end_warming(struct seg *seg, uint32_t unit, uint32_t n, bool is_warm);
 
+void seg_set_head(struct seg *seg, uint32_t unit, bool is_head);
+/* Is a head at unit, and none behind it in [unit, unit + n)? */
+bool seg_is_headed(const struct seg *seg, uint32_t unit, uint32_t n);
+
 /* Entries: each is foreign, and loaded once. Stores are for units whose owner is the daemon or is
  * dead. */
 uint64_t seg_entry(const struct seg *seg, uint32_t unit);
@@ -99,7 +105,8 @@ void seg_store_plain(struct seg *seg, uint32_t unit, uint32_t n, enum unit_state
                      uint32_t holder);
 void seg_store_slab(struct seg *seg, uint32_t unit, unsigned geo, enum unit_state state,
                     uint32_t holder);
-void seg_store_large(struct seg *seg, uint32_t unit, uint32_t n, tag_t holder_id);
+/* flags: 0 or LARGE_SOFT. */
+void seg_store_large(struct seg *seg, uint32_t unit, uint32_t n, uint64_t flags, tag_t holder_id);
 bool seg_cas_entry(struct seg *seg, uint32_t unit, uint64_t expected, uint64_t desired);
 /* entry: the caller's copy of the unit's. 0: the block was free when that was read, or is now. */
 tag_t seg_large_tag(const struct seg *seg, uint32_t unit, uint64_t entry);

@@ -133,6 +133,7 @@ static void list_seg(struct tenant *t, const struct seg *seg)
         c->segment[seg->slot + k].head_slot = seg->slot;
         c->segment[seg->slot + k].n_slots = seg->n_slots;
         c->segment[seg->slot + k].retire = SEGMENT_STAYS;
+        c->segment[seg->slot + k].is_soft = seg->is_soft;
     }
     __atomic_store_n(&c->segment[seg->slot].size_bytes, seg->shape.size_bytes, __ATOMIC_RELEASE);
     c->header.sealed_bytes = t->budget.charged_bytes;
@@ -146,7 +147,7 @@ static void add_seg(struct tenant *t, struct seg *seg)
     t->n_slots = MAX(t->n_slots, seg->slot + seg->n_slots);
 }
 
-int segments_add(struct tenant *t, uint32_t n, unsigned align_order, struct seg **ret_seg)
+int segments_add(struct tenant *t, uint32_t n, unsigned align_order, bool is_soft)
 {
     struct seg *seg;
     uint64_t need = segments_units_for(n, align_order);
@@ -168,12 +169,12 @@ int segments_add(struct tenant *t, uint32_t n, unsigned align_order, struct seg 
         budget_refund(&t->budget, n_units * UNIT_BYTES);
         return r;
     }
+    seg->is_soft = is_soft;
     add_seg(t, seg);
     t->n_changes++;
     list_seg(t, seg);
     t->n_unkept++;
     deposit_seg(t, seg);
-    *ret_seg = seg;
     return 0;
 }
 
@@ -195,6 +196,7 @@ int segments_restore(struct tenant *t, uint32_t slot, int fd)
     budget_restore(&t->budget, size_bytes);
     seg->span_units = t->books->segment[slot].span_units;
     seg->is_known = t->books->segment[slot].is_known;
+    seg->is_soft = t->control->segment[slot].is_soft; /* somebody may have scribbled: a hint */
     seg->is_kept = true;
     add_seg(t, seg);
     list_seg(t, seg);
@@ -213,7 +215,7 @@ int segments_restore_limbo(struct tenant *t, uint32_t slot, int fd)
     t->n_slots = MAX(t->n_slots, slot + (uint32_t)n_slots);
     budget_restore(&t->budget, b->size_bytes);
     t->control->segment[slot] =
-        (struct control_segment){b->size_bytes, slot, b->n_slots, SEGMENT_RETIRED};
+        (struct control_segment){b->size_bytes, slot, b->n_slots, SEGMENT_RETIRED, false};
     zombie_bury(t->core, &t->budget, (struct kept){KEPT_SEGMENT, t->heap_no, slot}, fd,
                 b->size_bytes);
     return 0;

@@ -10,7 +10,7 @@
  * (deposit.h). -ENOMEM: max or capacity leaves no room; -EDQUOT: others want it, too, and are to
  * have it; -ENOSPC: no slot; -EMFILE and others: the system refused.
  */
-int segments_add(struct tenant *tenant, uint32_t n, unsigned align_order, struct seg **ret_seg);
+int segments_add(struct tenant *tenant, uint32_t n, unsigned align_order, bool is_soft);
 
 /* Units that segments_add() needs for that at least; more than HEAP_UNITS: it cannot be had. */
 uint64_t segments_units_for(uint32_t n, unsigned align_order);

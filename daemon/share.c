@@ -30,12 +30,13 @@
  * INVARIANTS. Siblings' fair is in sum not more than what is above them has, unless promises alone
  * are; fair >= p; so with reach, and what is used. model.shares compares with a naive twin.
  *
- * COST. Two to four passes over all budgets, of some 30 steps for each list of siblings that is
+ * COST. Two to four passes over all budgets, of some 7 steps for each list of siblings that is
  * short.
  */
 #include "daemon/share.h"
 
 #define LEVEL_STEPS 64u
+#define LEVEL_SLACK 1024u /* bytes: as good as none */
 
 /* Which least siblings get. */
 enum kind { KIND_FAIR, KIND_STUCK, KIND_REACH };
@@ -98,31 +99,42 @@ static uint64_t at_level(const struct budget *b, enum kind kind, double level)
     return MIN(MAX(s->promised_bytes + (uint64_t)more, least_bytes), most_bytes);
 }
 
-static uint64_t sum_at_level(const struct budget_list *list, enum kind kind, double level)
+/* *ret_slope: how much it is more with each level more. */
+static uint64_t sum_at_level(const struct budget_list *list, enum kind kind, double level,
+                             double *ret_slope)
 {
     const struct budget *b;
-    uint64_t sum_bytes = 0;
-    LIST_FOREACH (b, list, beside)
-        sum_bytes += at_level(b, kind, level);
+    uint64_t sum_bytes = 0, weights = 0;
+    LIST_FOREACH (b, list, beside) {
+        const struct share *s = &b->share;
+        uint64_t bytes = at_level(b, kind, level), least_bytes = least(s, kind);
+        bool is_rising = bytes > least_bytes || least_bytes == s->promised_bytes;
+        sum_bytes += bytes;
+        weights += is_rising && bytes < s->demand_bytes ? b->limits.weight : 0;
+    }
+    *ret_slope = (double)weights;
     return sum_bytes;
 }
 
-/* The highest that have_bytes suffices for, to a 4,096th; < 0: all demands can be met. By halves and
- * by chords in turn: the sum is nearly straight. */
+/* The highest that have_bytes suffices for, nearly; < 0: all demands can be met. The sum is straight
+ * but for where somebody begins or ceases to get more: where a tangent leads out of the range that
+ * is left, its half is next. */
 static double find_level(const struct budget_list *list, enum kind kind, uint64_t have_bytes)
 {
-    double low = 0, high = (double)have_bytes; /* weights are 1 or more */
-    uint64_t low_bytes = sum_at_level(list, kind, 0);
-    uint64_t high_bytes = sum_at_level(list, kind, -1);
-    if (high_bytes <= have_bytes)
+    double low = 0, high = (double)have_bytes, level = 0, slope; /* weights are 1 or more */
+    uint64_t slack_bytes = MIN(LEVEL_SLACK, have_bytes / 4096);
+    if (sum_at_level(list, kind, -1, &slope) <= have_bytes)
         return -1;
-    for (unsigned i = 0; i < LEVEL_STEPS && low_bytes + have_bytes / 4096 < have_bytes; i++) {
-        double part = (double)(have_bytes - low_bytes) / (double)(high_bytes - low_bytes);
-        double mid = low + (high - low) * (i % 2 == 0 ? 0.5 : part);
-        uint64_t bytes = sum_at_level(list, kind, mid);
-        bool is_low = bytes <= have_bytes;
-        *(is_low ? &low : &high) = mid;
-        *(is_low ? &low_bytes : &high_bytes) = bytes;
+    for (unsigned i = 0; i < LEVEL_STEPS; i++) {
+        uint64_t bytes = sum_at_level(list, kind, level, &slope);
+        if (bytes <= have_bytes && have_bytes - bytes <= slack_bytes)
+            return level;
+        *(bytes <= have_bytes ? &low : &high) = level;
+        if (high == 0)
+            return 0;
+        level += slope > 0 ? ((double)have_bytes - (double)bytes) / slope : high;
+        if (level <= low || level >= high)
+            level = (low + high) / 2;
     }
     return low;
 }
@@ -131,10 +143,10 @@ static double find_level(const struct budget_list *list, enum kind kind, uint64_
 static void spread(struct budget_list *list, enum kind kind, uint64_t have_bytes,
                    uint64_t spare_bytes, bool is_short)
 {
-    double level = find_level(list, kind, have_bytes);
+    double level = find_level(list, kind, have_bytes), slope;
     struct budget *b;
     is_short |= level >= 0;
-    spare_bytes = is_short ? 0 : spare_bytes + have_bytes - sum_at_level(list, kind, level);
+    spare_bytes = is_short ? 0 : spare_bytes + have_bytes - sum_at_level(list, kind, level, &slope);
     LIST_FOREACH (b, list, beside) {
         struct share *s = &b->share;
         uint64_t bytes = at_level(b, kind, level);
@@ -232,6 +244,11 @@ void share_all(struct ledger *ledger)
         find_fair(ledger, KIND_STUCK);
     spread_all(ledger, KIND_REACH);
     reach_for_pieces(&ledger->roots);
+}
+
+bool share_is_promised(const struct share *share, uint64_t more_bytes)
+{
+    return share->use_bytes + more_bytes <= share->promised_bytes;
 }
 
 uint64_t share_at_least(const struct budget *budget)

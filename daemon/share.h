@@ -15,6 +15,9 @@
  */
 void share_all(struct ledger *ledger);
 
+/* Is so much more a part of what it has been promised? */
+bool share_is_promised(const struct share *share, uint64_t more_bytes);
+
 /* The least share that it can have as long as nobody else comes: if all that have something wanted
  * all there is. */
 uint64_t share_at_least(const struct budget *budget);

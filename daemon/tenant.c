@@ -96,6 +96,7 @@ static void release_heap(struct tenant *t)
     close_fd(&t->books_fd);
     client_table_deinit(&t->clients);
     orphans_deinit(&t->orphans);
+    soft_deinit(&t->soft);
     t->n_slots = 0;
     t->is_open = false;
 }

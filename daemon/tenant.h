@@ -12,6 +12,7 @@
 #include "daemon/kept.h"
 #include "daemon/orphan.h"
 #include "daemon/seg.h"
+#include "daemon/soft.h"
 #include "daemon/ticket.h"
 
 /* For what nobody uses; search.h. */
@@ -107,6 +108,7 @@ struct tenant {
     uint64_t n_changes;     /* of who has what, and of who is there: records.c */
     struct client_table clients;
     struct orphans orphans;
+    struct soft soft;
 
     unsigned n_ticks; /* still to come: tenant_changed() */
 

@@ -80,6 +80,7 @@ union request_parts {
     Acre__Wire__Cancel cancel;
     Acre__Wire__Waiters waiters;
     Acre__Wire__Watch watch;
+    Acre__Wire__Soft soft;
 };
 
 struct runs_parts {
@@ -184,6 +185,7 @@ static void build_memory_request(const struct msg_request *req, Acre__Wire__Requ
         p->grow.exact = req->grow.exact;
         p->grow.class_plus_1 = req->grow.class_plus_1;
         p->grow.again = req->grow.again;
+        p->grow.soft = req->grow.soft;
         ret->grow = &p->grow;
         break;
     case MSG_RELEASE:
@@ -194,6 +196,12 @@ static void build_memory_request(const struct msg_request *req, Acre__Wire__Requ
         p->free_large = (Acre__Wire__FreeLarge)ACRE__WIRE__FREE_LARGE__INIT;
         p->free_large.off = req->free_large.off;
         ret->free_large = &p->free_large;
+        break;
+    case MSG_SOFT:
+        p->soft = (Acre__Wire__Soft)ACRE__WIRE__SOFT__INIT;
+        p->soft.n_offs = req->soft.n;
+        p->soft.offs = (uint64_t *)req->soft.offs;
+        ret->soft = &p->soft;
         break;
     case MSG_RETIRE:
         p->retire = (Acre__Wire__Retire)ACRE__WIRE__RETIRE__INIT;
@@ -300,7 +308,7 @@ size_t codec_pack_request(const struct msg_request *req, uint8_t *buf)
         build_session_request(req, &pb, &parts);
     else if (req->op >= MSG_WAIT && req->op <= MSG_WATCH)
         build_waiting_request(req, &pb, &parts);
-    else if (req->op >= MSG_STATUS && req->op != MSG_RETIRE)
+    else if (req->op >= MSG_STATUS && req->op != MSG_RETIRE && req->op != MSG_SOFT)
         build_admin_request(req, &pb, &parts);
     else
         build_memory_request(req, &pb, &parts, &runs);
@@ -332,6 +340,16 @@ static int take_release(const Acre__Wire__Release *pb, struct msg_request *ret)
     ret->release.n_runs = (uint32_t)pb->n_runs;
     for (size_t i = 0; i < pb->n_runs; i++)
         ret->release.runs[i] = (struct msg_run){pb->runs[i]->off, pb->runs[i]->n_units};
+    return 0;
+}
+
+static int take_soft(const Acre__Wire__Soft *pb, struct msg_request *ret)
+{
+    if (pb->n_offs > MSG_SOFT_MAX)
+        return -EPROTO;
+    ret->soft.n = (uint32_t)pb->n_offs;
+    for (size_t i = 0; i < pb->n_offs; i++)
+        ret->soft.offs[i] = pb->offs[i];
     return 0;
 }
 
@@ -371,12 +389,15 @@ static int take_request(const Acre__Wire__Request *pb, struct msg_request *ret)
         ret->grow.exact = pb->grow->exact;
         ret->grow.class_plus_1 = pb->grow->class_plus_1;
         ret->grow.again = pb->grow->again;
+        ret->grow.soft = pb->grow->soft;
         return 0;
     case MSG_RELEASE:
         return take_release(pb->release, ret);
     case MSG_FREE_LARGE:
         ret->free_large.off = pb->free_large->off;
         return 0;
+    case MSG_SOFT:
+        return take_soft(pb->soft, ret);
     case MSG_RETIRE:
         ret->retire.slot = pb->retire->slot;
         ret->retire.done = pb->retire->done;
@@ -717,7 +738,7 @@ static_assert((int)MSG_HOLDERS == (int)ACRE__WIRE__REQUEST__OP_HOLDERS, "op numb
 static_assert((int)MSG_WAIT == (int)ACRE__WIRE__REQUEST__OP_WAIT, "op numbers");
 static_assert((int)MSG_WAITERS == (int)ACRE__WIRE__REQUEST__OP_WAITERS, "op numbers");
 static_assert((int)MSG_WATCH == (int)ACRE__WIRE__REQUEST__OP_WATCH, "op numbers");
-static_assert((int)MSG_TENANT_SET == (int)ACRE__WIRE__REQUEST__OP_TENANT_SET, "op numbers");
+static_assert((int)MSG_SOFT == (int)ACRE__WIRE__REQUEST__OP_SOFT, "op numbers");
 
 static Acre__Wire__Reply__OpCase reply_case(enum msg_op op)
 {

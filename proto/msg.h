@@ -19,6 +19,7 @@
 #define MSG_HOLDERS_MAX   256u
 #define MSG_WAITERS_MAX   64u
 #define MSG_WALL_BYTES    128u
+#define MSG_SOFT_MAX      64u
 
 enum msg_op {
     MSG_NONE = 0,
@@ -46,6 +47,7 @@ enum msg_op {
     MSG_WAITERS = 23,
     MSG_WATCH = 24, /* and of the reply without a request (serial 0): an event */
     MSG_TENANT_SET = 25,
+    MSG_SOFT = 26,
 };
 
 #define SET_MIN    1u
@@ -93,7 +95,7 @@ struct msg_request {
         } attach;
         struct {
             uint32_t n_units, align_order;
-            bool exact, again;
+            bool exact, again, soft;
             uint32_t class_plus_1;
         } grow;
         struct {
@@ -103,6 +105,10 @@ struct msg_request {
         struct {
             uint64_t off;
         } free_large;
+        struct {
+            uint32_t n;
+            uint64_t offs[MSG_SOFT_MAX];
+        } soft;
         struct {
             uint32_t slot;
         } map_segment;

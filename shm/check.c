@@ -82,10 +82,11 @@ static enum check_kind judge_large(const struct check_table *t, uint32_t unit, u
     const struct segment_shape *s = t->shape;
     uint32_t n = unit_entry_large_units(e);
     uint64_t kept = id != 0 ? e & LARGE_KEPT : 0; /* nobody keeps an orphan */
+    uint64_t soft = kept == 0 && (e & LARGE_SOFT) ? e & (LARGE_SOFT | LARGE_TAKING) : 0;
 
     if (unit_entry_large_holder(e) != id)
         return CHECK_HOLDER;
-    if (e != (unit_entry_large(n, id) | kept))
+    if (e != (unit_entry_large(n, id) | kept | soft))
         return CHECK_BITS;
     if (s->n_table < s->n_units)
         return n == t->span_units ? CHECK_WELL : CHECK_LARGE;

@@ -11,8 +11,9 @@
  *            never a block.
  *
  * SEGMENT    unit 0                                                    n_meta           n_units
- *  (one      | struct seg_header | entry[n_table] | hint[n_table] | tag[n_table] | units ... |
- *   memfd)     4 KiB               8 bytes each     1 byte          2 bytes
+ *  (one      | struct seg_header | entry[n_table] | hint[n_table] | tag[n_table] | soft[n_table] |
+ *   memfd)     4 KiB               8 bytes each     1 byte          2 bytes        8 bytes
+ *            | units ... |
  *            Entries and hints begin on a page, and what is left of the entries' last page is 0:
  *            clients map both a second time, all slots' in a row (client/heap.h).
  *            n_table = n_units, but for a segment that spans slots n_table = n_meta + 1: it holds
@@ -27,11 +28,13 @@
  *            holder token        0     0              state     0         U_UNCUT, U_CUT, U_RELEASING
  *            number of units     0     holder's id    U_LARGE   0         head of a large block
  *                                                                         (id 0: an orphan; LARGE_KEPT
- *                                                                         for geo: freed and kept)
+ *                                                                         for geo: freed and kept.
+ *                                                                         Bits 29, 30: LARGE_SOFT,
+ *                                                                         LARGE_TAKING)
  *            back begins at bit UNIT_SHIFT: masked, it is a number of bytes.
  *            holder token = client id << 16 | index of the thread cache in that client; 0 or
- * HOLDER_NOBODY: nobody's. back = units from here to the slab's head. geo = index into sizeclass.h's geometries, 0
- * = no slab.
+ * HOLDER_NOBODY: nobody's. back = units from here to the slab's head. geo = index into
+ * sizeclass.h's geometries, 0 = no slab.
  *
  * WHO WRITES
  *   header   the daemon, before any client sees the segment. Read-only for clients.
@@ -42,6 +45,10 @@
  *            clients: the daemon alone.
  *   tag      0 -> id: the slab's holder. id -> 0/heap/other id: whom it names. heap -> *: whom the
  *            application lets. dead id -> 0: the daemon by CAS. (DESIGN.md section 5)
+ *            U_LARGE|LARGE_SOFT -> |LARGE_TAKING: the daemon, by CAS. Back: it, or whoever pins the
+ *            block, by CAS. -> U_FREE: the daemon, by CAS (daemon/soft.c).
+ *   soft     of a soft block's head: gen, by who makes the block, before the entry; used_ms, by
+ *            whoever pins it.
  *   hint     1: whoever freed (after the tag). 0: the slab's holder, then a fence, then its scan.
  *   All of it can be scribbled on by a hostile client of the tenant: the daemon copies, checks, and
  *   keeps its own books (daemon/books.h).
@@ -55,10 +62,11 @@
 #define ACRE_SHM_LAYOUT_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stddef.h>
 
-#define LAYOUT_VERSION 5u
+#define LAYOUT_VERSION 6u
 #define SEG_MAGIC      0x4745534552434101ull /* "\1ACRESEG" */
 #define CONTROL_MAGIC  0x4c54434552434101ull /* "\1ACRECTL" */
 #define LIFE_MAGIC     0x45464c4552434101ull /* "\1ACRELFE" */
@@ -116,6 +124,11 @@ static inline uint64_t unit_entry_plain(enum unit_state state, uint32_t holder)
  * short. */
 #define LARGE_KEPT 1u
 
+/* A large block that the daemon may take when memory is short, if nobody has it pinned; and one
+ * that it is about to take, unless somebody pins it now (client/soft.c, daemon/soft.c). */
+#define LARGE_SOFT   (1ull << 29)
+#define LARGE_TAKING (1ull << 30)
+
 /* holder_id: the client whose units they are (the block's owner is its tag); 0 for an orphan. */
 static inline uint64_t unit_entry_large(uint32_t n_units, tag_t holder_id)
 {
@@ -145,6 +158,10 @@ static inline tag_t unit_entry_large_holder(uint64_t e)
 {
     return (tag_t)(e >> UNIT_SHIFT & 0xffff);
 }
+static inline bool unit_entry_is_soft(uint64_t e)
+{
+    return unit_entry_state(e) == U_LARGE && (e & LARGE_SOFT) != 0;
+}
 static inline uint32_t holder_token(tag_t client_id, unsigned cache_idx)
 {
     return (uint32_t)client_id << 16 | (cache_idx & 0xffff);
@@ -159,6 +176,13 @@ static inline tag_t holder_client(uint32_t token)
 {
     return (tag_t)(token >> 16);
 }
+
+/* Of the unit at which a soft block begins. */
+struct soft_unit {
+    uint32_t gen;     /* of the block that begins there, or of the last one; 0: there was none */
+    uint32_t used_ms; /* when it was last pinned: CLOCK_MONOTONIC, and wraps */
+};
+static_assert(sizeof(struct soft_unit) == 8, "layout");
 
 /* ---- segment header: written once by the daemon, before any client maps the segment ---- */
 
@@ -175,7 +199,8 @@ struct seg_header {
     uint32_t entries_off;   /* 52  bytes from the segment's start */
     uint32_t tags_off;      /* 56 */
     uint32_t hints_off;     /* 60 */
-    uint8_t reserved[4032]; /* 64 */
+    uint32_t soft_off;      /* 64 */
+    uint8_t reserved[4028]; /* 68 */
 };
 static_assert(sizeof(struct seg_header) == SEG_HEADER_BYTES, "header is one page");
 static_assert(offsetof(struct seg_header, fingerprint) == 16, "layout");
@@ -184,7 +209,7 @@ static_assert(offsetof(struct seg_header, size_bytes) == 32, "layout");
 static_assert(offsetof(struct seg_header, n_units) == 40, "layout");
 static_assert(offsetof(struct seg_header, n_table) == 48, "layout");
 static_assert(offsetof(struct seg_header, tags_off) == 56, "layout");
-static_assert(offsetof(struct seg_header, reserved) == 64, "layout");
+static_assert(offsetof(struct seg_header, reserved) == 68, "layout");
 
 /* ---- control: what the daemon tells everybody of a tenant, read-only for them ---- */
 
@@ -253,7 +278,8 @@ struct control_segment {
     uint64_t size_bytes; /*  0  0: slot unused, or inside a segment that began before it */
     uint32_t head_slot;  /*  8  slot where this segment begins */
     uint16_t n_slots;    /* 12  slots that it spans */
-    uint16_t retire;     /* 14  enum segment_retire */
+    uint8_t retire;      /* 14  enum segment_retire */
+    uint8_t is_soft;     /* 15  made for soft blocks */
 };
 static_assert(sizeof(struct control_segment) == 16, "layout");
 
@@ -302,15 +328,19 @@ struct intent {
 #define INTENT_TAKEN 1ull
 /* A line serves a thread for some 50 instructions; more threads than lines wait for each other. */
 #define INTENTS      62u
+#define PINS         760u /* soft blocks that a process has pinned, at most */
 
 struct life_page {
     uint64_t magic;                 /*    0  LIFE_MAGIC: the client, before it attaches */
     uint8_t secret[16];             /*    8  random: who names it later is the same client */
     uint8_t reserved_line[40];      /*   24 */
     struct intent intents[INTENTS]; /*   64  the client; the daemon reads them when it is dead */
-    uint8_t reserved[3040];         /* 1056 */
+    uint32_t
+        pins[PINS]; /* 1056  units of the heap at which soft blocks begin, or 0: the client; the
+                            daemon reads them when it takes soft blocks */
 };
 static_assert(sizeof(struct life_page) == 4096, "layout");
+static_assert(offsetof(struct life_page, pins) == 1056, "layout");
 static_assert(offsetof(struct life_page, intents) == 64, "layout");
 
 #endif

@@ -39,7 +39,9 @@ static struct segment_shape shape_with_table(uint32_t n_units, uint32_t n_table)
     s.hints_off =
         s.entries_off + (uint32_t)round_up_u64(n_table * sizeof(uint64_t), SEGMENT_PAGE_BYTES);
     s.tags_off = s.hints_off + (uint32_t)round_up_u64(n_table, SEGMENT_TABLE_ALIGN);
-    s.n_meta = (uint32_t)((s.tags_off + n_table * sizeof(tag_t) + UNIT_BYTES - 1) >> UNIT_SHIFT);
+    s.soft_off = segment_soft_off(s.tags_off, n_table);
+    s.n_meta = (uint32_t)((s.soft_off + n_table * sizeof(struct soft_unit) + UNIT_BYTES - 1) >>
+                          UNIT_SHIFT);
     return s;
 }
 
@@ -112,7 +114,8 @@ static struct seg_header header_of(const struct segment_shape *s, uint32_t slot,
                                .n_table = s->n_table,
                                .entries_off = s->entries_off,
                                .tags_off = s->tags_off,
-                               .hints_off = s->hints_off};
+                               .hints_off = s->hints_off,
+                               .soft_off = s->soft_off};
 }
 
 /* Header and the meta units' entries; all else is zero, which is U_FREE, TAG_FREE and no hint. */

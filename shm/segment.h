@@ -16,7 +16,7 @@
 struct segment_shape {
     uint64_t size_bytes;
     uint32_t n_units, n_meta, n_table;
-    uint32_t entries_off, tags_off, hints_off;
+    uint32_t entries_off, tags_off, hints_off, soft_off;
 };
 
 #define SEGMENT_PAGE_BYTES  4096u /* entries and hints begin on one: clients map them apart */
@@ -58,6 +58,14 @@ static inline uint64_t *segment_entries(void *base, const struct segment_shape *
 static inline tag_t *segment_tags(void *base, const struct segment_shape *s)
 {
     return (tag_t *)((char *)base + s->tags_off);
+}
+static inline uint32_t segment_soft_off(uint32_t tags_off, uint32_t n_table)
+{
+    return tags_off + (uint32_t)round_up_u64(n_table * sizeof(tag_t), sizeof(struct soft_unit));
+}
+static inline struct soft_unit *segment_soft(void *base, const struct segment_shape *s)
+{
+    return (struct soft_unit *)(void *)((char *)base + s->soft_off);
 }
 static inline uint8_t *segment_hints(void *base, const struct segment_shape *s)
 {

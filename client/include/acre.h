@@ -26,9 +26,10 @@
  *
  * A call that needs the daemon waits for it at most `deadline_ms`, tries to reach it anew if the
  * connection breaks, and then fails with ETIMEDOUT or ECONNREFUSED; those are acre_open*(), the
- * root functions, acre_publish_all(), acre_trim(), acre_dispatch(), and an allocation, acre_free() of a large block
- * or acre_pointer() that needs more memory, gives it back, or meets a new segment. All others never
- * leave the process. After a fork the child's first call that needs an identity attaches it.
+ * root functions, acre_publish_all(), acre_trim(), acre_dispatch(), and an allocation, acre_free()
+ * of a large block or acre_pointer() that needs more memory, gives it back, or meets a new
+ * segment. All others never leave the process. After a fork the child's first call that needs an
+ * identity attaches it.
  */
 #ifndef ACRE_H
 #define ACRE_H
@@ -124,6 +125,7 @@ ACRE_API void acre_close(struct acre_heap *heap);
 /* acre_allocx() flags */
 #define ACRE_ZERO       1u /* the block's bytes are zero */
 #define ACRE_HEAP_OWNED 2u /* published from birth: nobody's death frees it */
+#define ACRE_SOFT       4u /* may be taken back when memory is short: see acre_pin() */
 
 /* Frees a block, from any thread of any process it was handed to, whoever owns it: the caller says
  * that nobody uses it any more. NULL does nothing. A block that is free already, a pointer that is
@@ -206,8 +208,8 @@ ACRE_API int acre_trim(struct acre_heap *heap);
 /*
  * Memory that a process holds and does not use is others' when they need it: whatever call comes by
  * gives it back. A process that sleeps in poll() makes no call. It polls one descriptor more, for
- * reading, and calls acre_dispatch() when it is readable; the same tells it that its tenant is under
- * pressure, so that it can let go of what it uses (a cache, say) before an allocation fails.
+ * reading, and calls acre_dispatch() when it is readable; the same tells it that its tenant is
+ * under pressure, so that it can let go of what it uses (a cache, say) before an allocation fails.
  *
  *     struct pollfd fds[] = {{.fd = acre_fd(heap), .events = POLLIN}, ...};
  *     while (poll(fds, n, -1) >= 0) {
@@ -222,9 +224,9 @@ ACRE_API int acre_trim(struct acre_heap *heap);
 /*
  * The descriptor: made by the first call, the library's (never closed, read, or changed by the
  * application), and the same until acre_close(), whatever becomes of the daemon. It costs three
- * descriptors of the process. It may be readable with nothing to do, as it is at first. One that was
- * closed all the same is replaced by the next call. After fork() the child's own is another one,
- * which it has to ask for; the parent's is closed in the child.
+ * descriptors of the process. It may be readable with nothing to do, as it is at first. One that
+ * was closed all the same is replaced by the next call. After fork() the child's own is another
+ * one, which it has to ask for; the parent's is closed in the child.
  *   -EMFILE       this process has no descriptor left
  *   -ENOMEM       the system has no memory for it
  *   -EPERM        the heap is open with ACRE_READ_ONLY: it holds nothing; acre_pressure_now() works
@@ -237,10 +239,10 @@ ACRE_API int acre_fd(struct acre_heap *heap);
  * Takes what has come, gives back what this process does not use if others want it (memory that
  * another thread's cache holds stays there until that thread comes by), calls the function of
  * acre_on_pressure() if the pressure is another one, and makes the descriptor silent until there is
- * something new. From any thread. Does not wait for another thread's call that takes long: where one is
- * with the daemon, the descriptor is readable again after it. Works without acre_fd(), too, and then
- * notices what has come by itself.
- * Returns 1 if something was given back, or the function called; 0 if there was nothing to do; or
+ * something new. From any thread. Does not wait for another thread's call that takes long: where
+ * one is with the daemon, the descriptor is readable again after it. Works without acre_fd(), too,
+ * and then notices what has come by itself. Returns 1 if something was given back, or the function
+ * called; 0 if there was nothing to do; or
  *   -ECONNREFUSED, -ETIMEDOUT  the daemon is away, or did not answer. The descriptor stays good, and
  *                 is readable in a second, to try again; nothing else is to be done
  *   -EPERM        the heap is open with ACRE_READ_ONLY
@@ -283,6 +285,56 @@ typedef void (*acre_pressure_fn)(struct acre_heap *heap, const struct acre_press
  * ACRE_READ_ONLY.
  */
 ACRE_API int acre_on_pressure(struct acre_heap *heap, acre_pressure_fn fn, void *ctx);
+
+/* ---- soft memory: blocks that one can live without ------------------------------------------ */
+
+/*
+ * For caches. A block made by acre_allocx() with ACRE_SOFT may be taken back by the daemon when its
+ * tenant needs memory, or gives memory back under pressure: those first that have not been pinned
+ * for the longest time. Nobody is asked, and who sleeps or is stopped does not stand in the way. A
+ * block that is *pinned* by any process stays as it is; it is born pinned by who made it.
+ *
+ *     void *block = acre_allocx(heap, size, 0, ACRE_SOFT | ACRE_HEAP_OWNED);
+ *     acre_soft name = acre_soft_of(heap, block);   // for the cache's index, wherever that is
+ *     fill(block);
+ *     acre_unpin(heap, block);
+ *     ...
+ *     const void *p = acre_pin(heap, name);         // in any process of the tenant
+ *     if (p) {
+ *         use(p);
+ *         acre_unpin(heap, p);
+ *     } else if (errno == ESTALE) {
+ *         ...                                       // gone: make it anew
+ *     }
+ *
+ * A soft block takes whole units of 8 KiB: many small things go into one block. It has an owner as
+ * any other (ACRE_HEAP_OWNED, acre_publish(), acre_give()), and ends with it: but not under those
+ * who have it pinned. It is freed by acre_free(), by who has it pinned, which ends that pin;
+ * others keep theirs, and its memory comes back when the last has gone. It cannot be resized, nor
+ * be a root, nor linked by acre_publish_at(). A process may have 760 pins at a time; they end with
+ * it, and a forked child has none. (The idea of soft memory, and of looking before each use, is
+ * that of Midas, NSDI 2024; that of a line that says what is used, of hazard pointers.)
+ */
+typedef uint64_t acre_soft; /* names a soft block for ever, never what comes to its place. 0: none */
+
+/* The name of a soft block that the caller has pinned. 0 with errno EINVAL: it is no soft block. */
+ACRE_API acre_soft acre_soft_of(struct acre_heap *heap, const void *block);
+
+/*
+ * The block's address, valid until this process unpins it as often as it has pinned it; from any
+ * thread. Asks nobody, but in the first call of a process, and where a segment is to be mapped.
+ * NULL with errno
+ *   ESTALE     the block is gone, and will not come back
+ *   EAGAIN     760 pins of this process stand already; after fork as acre_alloc()
+ *   EINVAL     soft names nothing
+ *   EPERM      the heap is open with ACRE_READ_ONLY
+ *   ETIMEDOUT, ECONNREFUSED, ENOMEM  in those two cases
+ */
+ACRE_API void *acre_pin(struct acre_heap *heap, acre_soft soft) ACRE_ATTR(warn_unused_result);
+
+/* Ends one pin of this process, of whichever thread. NULL does nothing; what is not pinned is
+ * reported to the misuse handler. */
+ACRE_API void acre_unpin(struct acre_heap *heap, const void *block);
 
 /* ---- names of blocks ------------------------------------------------------------------------ */
 
@@ -389,12 +441,13 @@ enum acre_misuse_kind {
     ACRE_MISUSE_INTERIOR = 2,    /* an address inside the heap where no block starts */
     ACRE_MISUSE_FOREIGN = 3,     /* an address outside of the heap */
     ACRE_MISUSE_READ_ONLY = 4,   /* the heap is open with ACRE_READ_ONLY */
+    ACRE_MISUSE_NOT_PINNED = 5,  /* a soft block that this process has not pinned */
 };
 
 struct acre_misuse {
     size_t size; /* sizeof(struct acre_misuse): it may grow */
     enum acre_misuse_kind kind;
-    const char *function; /* "acre_free", "acre_realloc" */
+    const char *function; /* "acre_free", "acre_realloc", "acre_unpin" */
     const void *address;
     acre_off off;        /* 0 if foreign */
     acre_client client;  /* who called */

@@ -466,6 +466,69 @@ static bool slot_names_it(struct world *w)
     return true;
 }
 
+/* ---- soft blocks ---- */
+
+static bool hand_soft(struct world *w)
+{
+    void *p = acre_allocx(w->heap, LARGE, 0, ACRE_SOFT | ACRE_HEAP_OWNED);
+
+    CHECK(p);
+    stage->handed[0] = acre_soft_of(w->heap, p);
+    pattern_fill(p, LARGE, acre_offset(w->heap, p));
+    stage_track(acre_offset(w->heap, p), LARGE, HEAP, HEAP);
+    acre_unpin(w->heap, p);
+    return true;
+}
+static bool with_soft(void)
+{
+    CHECK(block = acre_allocx(victim_heap, LARGE, 0, ACRE_SOFT));
+    return true;
+}
+static bool with_soft_to_publish(void)
+{
+    CHECK(with_soft());
+    stage_track(acre_offset(victim_heap, block), LARGE, GONE, HEAP);
+    pattern_fill(block, LARGE, acre_offset(victim_heap, block));
+    return true;
+}
+static bool with_pin(void)
+{
+    CHECK(block = acre_pin(victim_heap, stage->handed[0]));
+    return true;
+}
+static bool with_pin_to_free(void)
+{
+    stage->tracked[0].after = GONE;
+    return with_pin();
+}
+/* The next one that is freed is told. */
+static bool with_freed(void)
+{
+    void *p[31];
+
+    for (unsigned i = 0; i < 31; i++)
+        CHECK(p[i] = acre_allocx(victim_heap, 8, 0, ACRE_SOFT));
+    for (unsigned i = 0; i < 31; i++)
+        acre_free(victim_heap, p[i]);
+    return with_pin_to_free();
+}
+static void run_alloc_soft(void)
+{
+    block = acre_allocx(victim_heap, LARGE, 0, ACRE_SOFT);
+}
+static void run_alloc_soft_for_heap(void)
+{
+    block = acre_allocx(victim_heap, LARGE, 0, ACRE_SOFT | ACRE_HEAP_OWNED);
+}
+static void run_pin(void)
+{
+    block = acre_pin(victim_heap, stage->handed[0]);
+}
+static void run_unpin(void)
+{
+    acre_unpin(victim_heap, block);
+}
+
 /* ---- coming and going ---- */
 
 static bool with_some(void)
@@ -586,6 +649,17 @@ const struct op ops[] = {
      .run = run_unlink_free, .after = slot_names_it, .flags = OP_LINKS},
     {"unlink and free large", LARGE, .hand = hand_linked_large, .prepare = take_slot,
      .run = run_unlink_free, .after = slot_names_it, .flags = OP_LINKS},
+    {"alloc soft, the first", LARGE, .run = run_alloc_soft},
+    {"alloc soft", LARGE, .prepare = with_soft, .run = run_alloc_soft},
+    {"alloc soft, for the heap", LARGE, .prepare = with_soft, .run = run_alloc_soft_for_heap,
+     .n_strays = 1},
+    {"publish soft", LARGE, .prepare = with_soft_to_publish, .run = run_publish},
+    {"pin, the first", LARGE, .hand = hand_soft, .run = run_pin},
+    {"unpin", LARGE, .hand = hand_soft, .prepare = with_pin, .run = run_unpin},
+    {"free soft, own", LARGE, .prepare = with_soft, .run = run_free},
+    {"free soft, published", LARGE, .hand = hand_soft, .prepare = with_pin_to_free,
+     .run = run_free},
+    {"free soft, and tell", LARGE, .hand = hand_soft, .prepare = with_freed, .run = run_free},
     {"reserve", SMALL, .leave = leave_garbage, .prepare = with_window, .run = run_reserve},
     {"map another segment", SMALL, .prepare = with_small, .run = run_map_slot},
     {"trim", 512, .prepare = with_much_to_trim, .run = run_trim},

@@ -285,13 +285,22 @@ static bool is_ballast(const struct world *w, acre_off off)
     return false;
 }
 
+/* A soft one by who has it pinned. */
+static void dispose(struct world *w, void *block)
+{
+    acre_soft soft = acre_soft_of(w->heap, block);
+
+    if (soft == 0 || acre_pin(w->heap, soft))
+        acre_free(w->heap, block);
+}
+
 bool world_dispose(struct world *w)
 {
     if (!look_segments(w) || !see_all(w))
         return false;
     for (size_t i = 0; i < w->n_seen; i++)
         if (whose(w, &w->seen[i]) != 0 && !is_ballast(w, w->seen[i].off))
-            acre_free(w->heap, acre_pointer(w->heap, w->seen[i].off));
+            dispose(w, acre_pointer(w->heap, w->seen[i].off));
     return true;
 }
 

@@ -26,7 +26,7 @@ static void check(struct config *c)
     for (uint32_t i = 0; i < c->n_tenants; i++) {
         const struct config_tenant *t = &c->tenants[i];
         acre_assert(config_valid_name(t->name));
-        acre_assert(t->wish.limits.max_bytes >= CONFIG_TENANT_BYTES_MIN &&
+        acre_assert(t->wish.limits.max_bytes >= LIMIT_BYTES_MIN &&
                     t->wish.limits.max_bytes <= HEAP_BYTES &&
                     t->wish.ready_bytes <= t->wish.limits.max_bytes);
         for (uint32_t k = 0; k < i; k++)

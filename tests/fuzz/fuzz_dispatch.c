@@ -137,6 +137,11 @@ static void make_request(struct script *s, struct msg_request *req)
         req->grow.class_plus_1 = (uint32_t)script_number(s);
         req->grow.again = script_number(s) % 2;
         break;
+    case MSG_SOFT:
+        req->soft.n = script_below(s, MSG_SOFT_MAX + 1);
+        for (uint32_t i = 0; i < req->soft.n; i++)
+            req->soft.offs[i] = script_number(s);
+        break;
     case MSG_RELEASE:
         make_release(s, req);
         break;

@@ -106,12 +106,13 @@ static void any_root(struct hostile *h, struct msg_request *req)
 void hostile_any_request(struct hostile *h, struct msg_request *req)
 {
     static const enum msg_op ops[] = {
-        MSG_WAIT,    MSG_WAIT,    MSG_CANCEL, MSG_WAITERS,     MSG_GROW,        MSG_GROW,
-        MSG_GROW,    MSG_RELEASE, MSG_RETIRE, MSG_RETIRE,      MSG_FREE_LARGE,  MSG_ROOT,
-        MSG_STATUS,  MSG_TENANTS, MSG_LOOK,   MSG_RELEASE,     MSG_MAP_SEGMENT, MSG_PUBLISH_ALL,
-        MSG_EXTENTS, MSG_HOLDERS, MSG_WATCH,  MSG_TENANT_DROP, MSG_DETACH};
+        MSG_WAIT,       MSG_WAIT,        MSG_CANCEL,      MSG_WAITERS,     MSG_GROW,
+        MSG_GROW,       MSG_GROW,        MSG_RELEASE,     MSG_RETIRE,      MSG_RETIRE,
+        MSG_FREE_LARGE, MSG_ROOT,        MSG_STATUS,      MSG_TENANTS,     MSG_LOOK,
+        MSG_RELEASE,    MSG_MAP_SEGMENT, MSG_PUBLISH_ALL, MSG_EXTENTS,     MSG_HOLDERS,
+        MSG_WATCH,      MSG_SOFT,        MSG_SOFT,        MSG_TENANT_DROP, MSG_DETACH};
     memset(req, 0, sizeof(*req));
-    req->op = ops[hostile_below(h, 21 + (hostile_below(h, 8) == 0) * 2)];
+    req->op = ops[hostile_below(h, 23 + (hostile_below(h, 8) == 0) * 2)];
     req->serial = ++h->serial;
     switch (req->op) {
     case MSG_GROW:
@@ -131,6 +132,11 @@ void hostile_any_request(struct hostile *h, struct msg_request *req)
         break;
     case MSG_RELEASE:
         any_release(h, req);
+        break;
+    case MSG_SOFT:
+        req->soft.n = (uint32_t)hostile_below(h, MSG_SOFT_MAX + 1);
+        for (uint32_t i = 0; i < req->soft.n; i++)
+            req->soft.offs[i] = any_number(h) & ~(hostile_below(h, 4) ? 8191ull : 0ull);
         break;
     case MSG_FREE_LARGE:
         req->free_large.off = any_number(h) & ~(hostile_below(h, 4) ? 8191ull : 0ull);

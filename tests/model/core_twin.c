@@ -534,11 +534,12 @@ static void check_owner(const struct tenant *t, const struct piece *p, tag_t own
                 seg->slot, tenant_owner(t, seg, p->at.unit), owner);
 }
 
+/* What was taken back may have gone with its segment. */
 static void check_uncut(const struct tenant *t, const struct piece *p, tag_t id)
 {
     const struct seg *seg = t->segs[p->at.seg->slot];
     uint64_t mine = unit_entry_plain(U_UNCUT, holder_token(id, 0));
-    for (uint32_t u = p->at.unit; u < p->at.unit + p->at.n_units; u++) {
+    for (uint32_t u = p->at.unit; seg && u < p->at.unit + p->at.n_units; u++) {
         if (u < seg->shape.n_table && seg_entry(seg, u) == mine)
             twin_assert(tenant_owner(t, seg, u) == id, "unit %u, slot %u is not client %u's", u,
                         seg->slot, id);

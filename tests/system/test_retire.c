@@ -79,6 +79,21 @@ static void what_one_does_not_use_another_gets(void **state)
     acre_close(b.heap);
 }
 
+static void small_segments_make_room_for_a_large_block(void **state)
+{
+    (void)state;
+    struct pile a = {heap_open(&the_daemon, "a"), {0}, 0};
+    for (unsigned round = 0; round < 3; round++) {
+        assert_int_equal(pile_up(&a, 'x'), BLOCKS);
+        pile_down(&a);
+        char *block = acre_alloc(a.heap, 48 * MIB); /* of 64, all of it free, in four segments */
+        if (!block)
+            fail_msg("%s", acre_last_error());
+        acre_free(a.heap, block);
+    }
+    acre_close(a.heap);
+}
+
 struct shared {
     _Atomic int go, done;
 };
@@ -342,6 +357,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, harness_up, harness_down)
     const struct CMUnitTest tests[] = {
         TEST(what_one_does_not_use_another_gets),
+        TEST(small_segments_make_room_for_a_large_block),
         TEST(it_takes_one_call_while_others_come_by),
         TEST(who_waits_gets_what_another_stops_using),
         TEST(what_a_forked_child_maps_stays_charged_until_it_ends),

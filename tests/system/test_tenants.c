@@ -196,10 +196,10 @@ static void limits_are_set_while_it_runs_until_the_configuration_is_read_again(v
     expect_figure("a", "over_bytes", 24 << 20);
     assert_int_equal(acre_pressure_now(heap, &now), 0);
     assert_int_equal(now.level, ACRE_PRESSURE_MAX);
-    expect_said(0, "tenant set a min=60M", 1, "more min than its max");
+    expect_said(0, "tenant set a min=60M", 1, "\"a\" cannot have more min than its max");
     expect_said(0, "tenant set a max=64M high=none min=60M", 1,
                 "more min in all than the capacity");
-    expect_said(0, "tenant set a high=9M", 1, "not between its min and its max");
+    expect_said(0, "tenant set a high=9M", 1, "cannot have a high that is not between");
     expect_said(0, "tenant set a max=9", 1, "not between 64K and 256G");
     expect_said(0, "tenant set a max=much", 2, "no number of bytes");
     expect_said(0, "tenant set a maximum=1M", 2, "is none of min=, high=, max=, weight=");

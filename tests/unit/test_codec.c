@@ -65,13 +65,13 @@ static void test_requests_on_memory_come_back_whole(void **state)
     req.grow.align_order = 31;
     req.grow.exact = true;
     req.grow.class_plus_1 = 40;
-    req.grow.again = true;
+    req.grow.again = req.grow.soft = true;
     struct msg_request got = request_back(&req);
     assert_int_equal(got.grow.n_units, UINT32_MAX);
     assert_int_equal(got.grow.align_order, 31);
     assert_true(got.grow.exact);
     assert_int_equal(got.grow.class_plus_1, 40);
-    assert_true(got.grow.again);
+    assert_true(got.grow.again && got.grow.soft);
 
     req = (struct msg_request){.serial = UINT64_MAX, .op = MSG_RELEASE};
     req.release.n_runs = MSG_RUNS_MAX;
@@ -81,6 +81,13 @@ static void test_requests_on_memory_come_back_whole(void **state)
     assert_int_equal(got.release.n_runs, MSG_RUNS_MAX);
     assert_int_equal(got.release.runs[63].off, UINT64_MAX - 63);
     assert_int_equal(got.release.runs[63].n_units, UINT32_MAX - 63);
+
+    req = (struct msg_request){.serial = 4, .op = MSG_SOFT, .soft = {.n = MSG_SOFT_MAX}};
+    for (uint32_t i = 0; i < MSG_SOFT_MAX; i++)
+        req.soft.offs[i] = UINT64_MAX - i;
+    got = request_back(&req);
+    assert_int_equal(got.soft.n, MSG_SOFT_MAX);
+    assert_memory_equal(got.soft.offs, req.soft.offs, sizeof(req.soft.offs));
 
     req = (struct msg_request){.serial = 5, .op = MSG_ROOT};
     req.root.op = ROOT_CAS;
@@ -175,11 +182,11 @@ static void test_waiters_that_cannot_be_meant_do_not_decode(void **state)
 static void test_requests_without_content_are_not_empty_packets(void **state)
 {
     (void)state;
-    static const enum msg_op ops[] = {MSG_PUBLISH_ALL, MSG_DETACH,    MSG_STATUS,  MSG_FREE_LARGE,
-                                      MSG_MAP_SEGMENT, MSG_TENANTS,   MSG_LOOK,    MSG_TENANT_DROP,
-                                      MSG_EXTENTS,     MSG_HOLDERS,   MSG_UPGRADE, MSG_RELOAD,
-                                      MSG_RETIRE,      MSG_WAIT,      MSG_CANCEL,  MSG_WAITERS,
-                                      MSG_WATCH,       MSG_TENANT_SET};
+    static const enum msg_op ops[] = {MSG_PUBLISH_ALL, MSG_DETACH,     MSG_STATUS,  MSG_FREE_LARGE,
+                                      MSG_MAP_SEGMENT, MSG_TENANTS,    MSG_LOOK,    MSG_TENANT_DROP,
+                                      MSG_EXTENTS,     MSG_HOLDERS,    MSG_UPGRADE, MSG_RELOAD,
+                                      MSG_RETIRE,      MSG_WAIT,       MSG_CANCEL,  MSG_WAITERS,
+                                      MSG_WATCH,       MSG_TENANT_SET, MSG_SOFT};
     for (size_t i = 0; i < ARRAY_LEN(ops); i++) {
         struct msg_request req = {.serial = 1, .op = ops[i]};
         request_back(&req);

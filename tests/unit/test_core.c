@@ -3750,6 +3750,19 @@ static void test_random_lives_keep_the_books_right(void **state)
     }
 }
 
+/* Two large blocks in a segment that is little larger than both. */
+static void test_large_runs_lie_side_by_side(void **state)
+{
+    (void)state;
+    struct seg *seg;
+    assert_int_equal(seg_new(&seg, "acre-test", 0, 1, 2 * 8192 + 100), 0);
+    uint32_t one = seg_hold_run(seg, 8192, 0), two = seg_hold_run(seg, 8192, 0);
+    assert_true(one != BUDDY_NONE && two != BUDDY_NONE);
+    seg_let_go(seg, one, 8192);
+    seg_let_go(seg, two, 8192);
+    seg_free(seg, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -3857,6 +3870,7 @@ int main(void)
         cmocka_unit_test(test_what_can_never_be_had_takes_nothing_from_others),
         cmocka_unit_test(test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind),
         cmocka_unit_test(test_a_tenants_heaps_leave_so_many_segments_and_no_more),
+        cmocka_unit_test(test_large_runs_lie_side_by_side),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
         cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),

@@ -137,26 +137,89 @@ static void what_a_sleeper_maps_is_still_its_tenants_to_use(void **state)
     finish();
 }
 
-static void what_was_promised_is_had_out_of_a_larger_segment(void **state)
+/* By one of its tenant who maps that segment, or by one who does not. */
+static void expect_what_was_promised(bool maps)
 {
-    (void)state;
-    struct fake own, sleeper, others[6];
+    struct fake own, sleeper, newcomer, others[6];
     struct block b;
     char name[] = "a";
     start_empty(&own, &sleeper, &others[0], MIB(2));
+    attach_to(&newcomer, "own");
     for (unsigned i = 1; i < ARRAY_LEN(others); i++, name[0]++) {
         add(name, (struct limits){.max_bytes = MIB(16)});
         attach_to(&others[i], name);
     }
-    for (unsigned n = 0; n < 40; n++) {
+    for (unsigned n = 0; n < 40 && (maps || !w.tenant->segs[0]->is_retiring); n++) {
         (void)grow_run(&others[n % 6], 64, &b);
         live(SECOND / 100);
     }
-    assert_int_equal(grow_run(&own, 64, &b), 0);
+    assert_true(w.tenant->segs[0]->is_retiring && w.tenant->segs[0]->is_late == maps);
+    w.tenant->room.wait_again_ns = w.now_ns + SECOND; /* for others' */
+    assert_int_equal(grow_run(maps ? &own : &newcomer, 64, &b), 0);
     kill_it(&own);
     kill_it(&sleeper);
+    kill_it(&newcomer);
     for (unsigned i = 0; i < ARRAY_LEN(others); i++)
         kill_it(&others[i]);
+    finish();
+}
+
+static void what_was_promised_is_had_out_of_a_larger_segment(void **state)
+{
+    (void)state;
+    expect_what_was_promised(true);
+}
+
+static void what_was_promised_is_had_out_of_what_a_sleeper_maps(void **state)
+{
+    (void)state;
+    expect_what_was_promised(false);
+}
+
+/* Does what it is told, or else takes some blocks more. */
+struct taker {
+    struct fake fake;
+    struct tenant *tenant;
+    struct block blocks[512];
+    unsigned n;
+};
+
+static void take_turn(struct taker *t)
+{
+    uint64_t given_bytes = 0, over_bytes = t->tenant->control->header.over_bytes;
+    unsigned n_max = MIN(t->n + 16, ARRAY_LEN(t->blocks));
+    for (; t->n > 0 && given_bytes < over_bytes; given_bytes += 4 * UNIT_BYTES)
+        give(&t->fake, t->blocks[--t->n]);
+    while (over_bytes == 0 && t->n < n_max && grow_run(&t->fake, 4, &t->blocks[t->n]) == 0)
+        t->n++;
+}
+
+static void who_has_more_than_its_share_in_one_segment_gets_smaller_ones(void **state)
+{
+    static struct taker takers[3];
+    const struct tenant *own;
+    char name[] = "a";
+    (void)state;
+    start_core(MIB(24));
+    for (unsigned i = 0; i < ARRAY_LEN(takers); i++, name[0]++) {
+        struct limits limits = {MIB(i == 0), MIB(24), 0, i == 0 ? 10 : 100};
+        takers[i] = (struct taker){.tenant = add(name, limits)};
+        attach_to(&takers[i].fake, name);
+    }
+    own = takers[0].tenant;
+    take_turn(&takers[0]);
+    assert_int_equal(own->segs[0]->shape.size_bytes, MIB(4));
+    for (unsigned i = 0; i < 200; i++) {
+        take_turn(&takers[2]);
+        take_turn(&takers[1]);
+        take_turn(&takers[0]);
+        pass(SECOND / 200);
+    }
+    uint64_t share_bytes = MIB(1) + MIB(23) / 21;
+    assert_in_range(own->budget.charged_bytes, share_bytes - share_bytes / 20,
+                    share_bytes + share_bytes / 20);
+    for (unsigned i = 0; i < ARRAY_LEN(takers); i++)
+        kill_it(&takers[i].fake);
     finish();
 }
 
@@ -443,6 +506,8 @@ int main(void)
         cmocka_unit_test(promises_that_do_not_fit_are_served_while_there_is_room),
         cmocka_unit_test(what_a_sleeper_maps_is_still_its_tenants_to_use),
         cmocka_unit_test(what_was_promised_is_had_out_of_a_larger_segment),
+        cmocka_unit_test(what_was_promised_is_had_out_of_what_a_sleeper_maps),
+        cmocka_unit_test(who_has_more_than_its_share_in_one_segment_gets_smaller_ones),
         cmocka_unit_test(a_level_goes_when_its_cause_has_gone),
         cmocka_unit_test(whose_sibling_has_gone_has_no_level_any_more),
         cmocka_unit_test(who_is_above_a_max_that_fell_with_the_capacity_is_told),
