@@ -227,3 +227,90 @@ int json_print_verify(FILE *to, const struct verify *verifies, size_t n)
         }
     return print(to, json_pack("{s:o}", "tenants", tenants));
 }
+
+/* ---- map ---- */
+
+static json_t *run_of(const struct map_run *r)
+{
+    json_t *run = json_pack("{s:I, s:I, s:s}", "unit", (json_int_t)r->unit, "units",
+                            (json_int_t)r->n_units, "kind", map_kind_name(r->kind));
+
+    if (run && r->holder != 0)
+        json_object_set_new(run, "client", json_integer(r->holder == TAG_HEAP ? 0 : r->holder));
+    if (run && r->kind == MAP_SLAB)
+        json_object_set_new(run, "block_bytes", json_integer(class_bytes[r->class_idx]));
+    if (run && (r->kind == MAP_SLAB || r->kind == MAP_LARGE)) {
+        json_object_set_new(run, "blocks", json_integer(r->n_blocks));
+        json_object_set_new(run, "live_blocks", json_integer(r->n_live));
+        json_object_set_new(run, "live_bytes", json_integer((json_int_t)map_live_bytes(r)));
+        json_object_set_new(run, "published_blocks", json_integer(r->n_published));
+        json_object_set_new(run, "others_blocks", json_integer(r->n_lent));
+        if (r->owner != 0 && r->owner != TAG_HEAP)
+            json_object_set_new(run, "owner", json_integer(r->owner));
+    }
+    return run;
+}
+
+static json_t *map_segments_of(const struct map *map)
+{
+    json_t *all = json_array();
+
+    for (size_t i = 0; i < map->n_segments; i++) {
+        const struct map_segment *s = &map->segments[i];
+        json_t *runs = json_array();
+        for (size_t k = 0; k < s->n_runs; k++)
+            json_array_append_new(runs, run_of(&map->runs[s->first_run + k]));
+        json_array_append_new(all, json_pack("{s:I, s:I, s:o}", "slot", (json_int_t)s->slot,
+                                             "units", (json_int_t)s->n_units, "runs", runs));
+    }
+    return all;
+}
+
+static json_t *map_clients_of(const struct map *map)
+{
+    json_t *all = json_array();
+
+    for (size_t i = 0; i < map->n_clients; i++) {
+        const struct map_client *c = &map->clients[i];
+        json_array_append_new(
+            all, json_pack("{s:I, s:I, s:o, s:I, s:I, s:I, s:I}", "id", (json_int_t)c->id, "pid",
+                           (json_int_t)c->pid, "name", name_of(c->name), "units",
+                           (json_int_t)c->n_units, "slabs", (json_int_t)c->n_slabs, "large_blocks",
+                           (json_int_t)c->n_large, "live_bytes", (json_int_t)c->live_bytes));
+    }
+    return all;
+}
+
+static json_t *map_spans_of(const struct map_figures *f)
+{
+    json_t *all = json_array();
+
+    for (unsigned k = 0; k <= BUDDY_ORDER_MAX; k++)
+        json_array_append_new(all, json_integer((json_int_t)f->free_spans[k]));
+    return all;
+}
+
+static json_t *map_figures_of(const struct map_figures *f)
+{
+    json_t *bytes = json_object();
+
+    for (unsigned k = 0; k < MAP_KINDS; k++)
+        json_object_set_new(bytes, map_kind_name(k), json_integer((json_int_t)f->bytes[k]));
+    return json_pack(
+        "{s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "bytes", bytes,
+        "live_bytes", (json_int_t)f->live_bytes, "live_blocks", (json_int_t)f->live_blocks,
+        "published_bytes", (json_int_t)f->published_bytes, "slabs", (json_int_t)f->n_slabs,
+        "large_blocks", (json_int_t)f->n_large, "free_block_bytes", (json_int_t)f->free_block_bytes,
+        "overhead_bytes", (json_int_t)f->overhead_bytes, "sparse_slabs", (json_int_t)f->n_sparse,
+        "sparse_bytes", (json_int_t)f->sparse_bytes, "sparse_live_bytes",
+        (json_int_t)f->sparse_live_bytes, "free_runs", (json_int_t)f->n_free_runs,
+        "longest_free_bytes", (json_int_t)f->longest_free_bytes, "free_spans", map_spans_of(f));
+}
+
+int json_print_map(FILE *to, const struct map *map)
+{
+    return print(to, json_pack("{s:[{s:o, s:I, s:b, s:o, s:o, s:o}]}", "tenants", "name",
+                               name_of(map->name), "unit_bytes", (json_int_t)UNIT_BYTES, "still",
+                               map->is_still, "figures", map_figures_of(&map->figures), "clients",
+                               map_clients_of(map), "segments", map_segments_of(map)));
+}

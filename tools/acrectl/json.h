@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "map.h"
 #include "survey.h"
 #include "verify.h"
 #include "waiters.h"
@@ -15,6 +16,7 @@ int json_print_survey(FILE *to, const struct survey *survey);
 int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket,
                       const struct survey *survey);
 int json_print_waiters(FILE *to, const struct waiters *waiters, size_t n);
+int json_print_map(FILE *to, const struct map *map);
 int json_print_verify(FILE *to, const struct verify *verifies, size_t n);
 
 #endif

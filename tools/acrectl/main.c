@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "json.h"
+#include "map_svg.h"
+#include "map_term.h"
 #include "peer.h"
 #include "survey.h"
 #include "table.h"
@@ -23,7 +25,8 @@ enum exit_code { EXIT_WELL = 0, EXIT_FINDING = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON
 
 struct options {
     const char *socket, *only;
-    bool json, waits;
+    bool json, svg, waits;
+    const char *by;
     int n_words;
     char *words[7];         /* tenant set NAME, and four limits */
     struct msg_request set; /* from these */
@@ -384,6 +387,26 @@ static int cmd_check(struct peer *peer, const struct options *options)
     return code;
 }
 
+/* ---- map ---- */
+
+static int cmd_map(struct peer *peer, const struct options *options)
+{
+    const char *name = options->n_words == 2 ? options->words[1] : options->only;
+    struct map *map;
+    int code = EXIT_WELL;
+
+    if (map_take(&map, peer, name) < 0)
+        return complain(peer);
+    if (options->json)
+        code = json_print_map(stdout, map) < 0 ? EXIT_FINDING : EXIT_WELL;
+    else if (options->svg)
+        map_svg_print(stdout, map);
+    else
+        map_print(stdout, map, map_by(options->by));
+    map_free(map);
+    return code;
+}
+
 /* ---- waiters ---- */
 
 static void add_waiters(struct table *table, const struct waiters *w)
@@ -518,6 +541,7 @@ static const char doc[] =
     "  clients           one line for each attached process, largest first\n"
     "  stats             granted, live and free bytes by client and size class\n"
     "  check [TENANT]    do unit tables, owner tags and charges agree with the daemon's books?\n"
+    "  map TENANT        the heap as a picture: what is where, whose and how full, what is free\n"
     "  waiters [TENANT]  who waits for memory, in what order, and what is in the way\n"
     "  reload            reads the daemon's configuration again, whole or not at all\n"
     "  upgrade           replaces the running daemon by the program that is on disk now\n"
@@ -527,13 +551,15 @@ static const char doc[] =
     "back\n"
     "for. Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.";
 
-enum { KEY_JSON = 256 };
+enum { KEY_JSON = 256, KEY_SVG, KEY_BY };
 
 static const struct argp_option argp_options[] = {
     {"socket", 's', "PATH", 0,
      "The daemon's socket (default: $ACRE_SOCKET, else the system's, else this user's daemon)", 0},
     {"tenant", 't', "NAME", 0, "Only this tenant", 0},
     {"json", KEY_JSON, NULL, 0, "Print JSON", 0},
+    {"svg", KEY_SVG, NULL, 0, "map: print an SVG picture", 0},
+    {"by", KEY_BY, "WHAT", 0, "map: what signs tell: fill (the default), client or class", 0},
     {"wait", 'w', NULL, 0, "tenant set: until the tenant has no more than its max", 0},
     {0},
 };
@@ -551,6 +577,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_JSON:
         options->json = true;
+        return 0;
+    case KEY_SVG:
+        options->svg = true;
+        return 0;
+    case KEY_BY:
+        if (map_by(arg) == MAP_BY_NONE)
+            argp_error(state, "--by takes fill, client or class, not \"%s\"", arg);
+        options->by = arg;
         return 0;
     case 'w':
         options->waits = true;
@@ -583,6 +617,7 @@ enum command {
     CMD_CLIENTS,
     CMD_STATS,
     CMD_CHECK,
+    CMD_MAP,
     CMD_WAITERS,
     CMD_UPGRADE,
     CMD_RELOAD,
@@ -592,8 +627,8 @@ enum command {
 
 static enum command command_of(const struct options *options)
 {
-    static const char *const names[] = {"",      "status",  "tenants", "clients", "stats",
-                                        "check", "waiters", "upgrade", "reload"};
+    static const char *const names[] = {"",      "status", "tenants", "clients", "stats",
+                                        "check", "map",    "waiters", "upgrade", "reload"};
 
     if (options->n_words == 3 && strcmp(options->words[0], "tenant") == 0 &&
         strcmp(options->words[1], "drop") == 0)
@@ -603,6 +638,8 @@ static enum command command_of(const struct options *options)
         return CMD_TENANT_SET;
     if (options->n_words == 2 && strcmp(options->words[0], "check") == 0)
         return CMD_CHECK;
+    if (options->n_words == 2 && strcmp(options->words[0], "map") == 0)
+        return CMD_MAP;
     if (options->n_words == 2 && strcmp(options->words[0], "waiters") == 0)
         return CMD_WAITERS;
     for (unsigned i = 1; i < ARRAY_LEN(names) && options->n_words == 1; i++)
@@ -624,6 +661,8 @@ static int run(struct peer *peer, struct options *options, enum command command)
         return with_survey(peer, options, print_stats);
     case CMD_CHECK:
         return cmd_check(peer, options);
+    case CMD_MAP:
+        return cmd_map(peer, options);
     case CMD_WAITERS:
         return cmd_waiters(peer, options);
     case CMD_UPGRADE:
@@ -639,7 +678,7 @@ static int run(struct peer *peer, struct options *options, enum command command)
 
 int main(int argc, char **argv)
 {
-    struct options options = {.json = false};
+    struct options options = {.by = "fill"};
     struct peer peer;
     char why[MSG_TEXT_BYTES];
 
@@ -651,6 +690,8 @@ int main(int argc, char **argv)
         return usage("%s", "a command is missing");
     if (command == CMD_NONE)
         return usage("there is no such command: %s", options.words[0]);
+    if (command == CMD_MAP && options.n_words == 1 && !options.only)
+        return usage("%s", "whose map? A tenant is missing");
     if (command == CMD_TENANT_SET &&
         tenant_parse(&options.set, options.words + 2, options.n_words - 2, why) < 0)
         return usage("%s", why);

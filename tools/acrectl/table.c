@@ -82,7 +82,7 @@ static void put_plain_bar(char *buf, unsigned eighths)
     buf[BAR_CELLS] = '\0';
 }
 
-static bool is_terminal(FILE *to)
+bool table_is_terminal(FILE *to)
 {
     const char *term = getenv("TERM");
     return isatty(fileno(to)) && term && strcmp(term, "dumb") != 0;
@@ -94,7 +94,7 @@ const char *table_bar(char buf[static TABLE_CELL_BYTES], FILE *to, uint64_t part
     unsigned eighths = (unsigned)(share * BAR_CELLS * 8 + 0.5);
     char bar[BAR_CELLS * 4 + 1];
 
-    if (!is_terminal(to)) {
+    if (!table_is_terminal(to)) {
         (void)snprintf(buf, TABLE_CELL_BYTES, "%3.0f %%", share * 100);
         return buf;
     }

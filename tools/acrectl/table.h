@@ -29,6 +29,8 @@ void table_print(struct table *table, FILE *to, const char *indent);
 const char *table_bytes(char buf[static 24], uint64_t n);
 /* Control and non-ASCII characters become '?': names are foreign, and a terminal obeys. */
 const char *table_printable(char *buf, size_t n, const char *name);
+/* One that takes more than plain text. */
+bool table_is_terminal(FILE *to);
 /* "[####      ]  42 %", the bar only if the stream is a terminal. */
 const char *table_bar(char buf[static TABLE_CELL_BYTES], FILE *to, uint64_t part, uint64_t whole);
 
