@@ -49,6 +49,10 @@ static void write_config(const struct daemon *daemon, struct daemon_wish wish)
     long megabytes = sysconf(_SC_PHYS_PAGES) / 1024 * sysconf(_SC_PAGESIZE) / 1024 / 2;
     fprintf(config, "tenant \"default\" { max = \"%ldM\" %s %s }\n", megabytes,
             wish.huge_pages ? "pages = \"thp\"" : "", wish.ready ? "ready = \"" READY "\"" : "");
+    fprintf(
+        config,
+        "tenant \"soft\" { max = \"2304M\" }\ntenant \"soft/one\" { max = \"1200M\" }\n"
+        "tenant \"soft/cache\" { max = \"2304M\" }\ntenant \"soft/other\" { max = \"2304M\" }\n");
     fclose(config);
 }
 

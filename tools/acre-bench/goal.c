@@ -49,6 +49,10 @@ const struct goal goals[] = {
     {"crowd", "attach, detach, beside",  GOAL_ROW, 2.0, 1.2, "attach, detach, alone", false},
     {"crowd", "daemon memory, a client", GOAL_ABSOLUTE, 8, 4, NULL, false},
     {"crowd", "descriptors, a client",   GOAL_ABSOLUTE, 3, 3, NULL, false},
+    {"soft", "1 GiB of 8 KiB",   GOAL_ABSOLUTE, 100, 50, NULL, false},
+    {"soft", "1 GiB of 64 KiB",  GOAL_ABSOLUTE, 100, 50, NULL, false},
+    {"soft", "1 GiB of 1 MiB",   GOAL_ABSOLUTE, 100, 50, NULL, false},
+    {"soft", "1 GiB, another's", GOAL_ABSOLUTE, 100, 50, NULL, false},
     {"real", "Lua",    PEER_GLIBC, 1.00, 0.90, NULL, false},
     {"real", "SQLite", PEER_GLIBC, 1.00, 0.95, NULL, false},
 };

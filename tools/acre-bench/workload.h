@@ -27,6 +27,6 @@ const struct workload *workload_by_name(const char *name);
 extern const struct workload work_pair, work_batch, work_handoff, work_churn, work_churn_huge,
     work_larson, work_xmalloc, work_sh6, work_sh8, work_tail, work_page, work_page_huge, work_fresh,
     work_fresh_huge, work_grow, work_space, work_space_big, work_flat, work_crowd,
-    work_real;
+    work_soft, work_real;
 
 #endif
