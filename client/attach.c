@@ -264,6 +264,7 @@ static int attach_on(struct acre_heap *heap, int sock, uint64_t deadline_ns, int
         return r;
     sock_adopt(heap, sock);
     atomic_store_explicit(&heap->process->client, reply.attach.client, memory_order_release);
+    PROBE(attach, heap->heap_id, self_id(heap), &heap->tenant[0]);
     return 0;
 }
 
@@ -486,6 +487,7 @@ int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
     struct msg_request once_more = *req;
     int r, saved_errno = errno;
 
+    PROBE(request__begin, req->op);
     for (bool again = false;; again = true) {
         r = ensure_connected(heap, deadline_ns);
         if (r < 0)
@@ -510,6 +512,7 @@ int conn_call(struct acre_heap *heap, const struct msg_request *req, int fd,
             break;
         }
     }
+    PROBE(request__end, req->op, -r);
     errno = saved_errno;
     return r;
 }

@@ -298,20 +298,40 @@ static int bin_last_resort(struct acre_heap *heap, struct cache *cache, unsigned
     return bin_open_grown(heap, cache, class_idx, class_order_min[class_idx]);
 }
 
-int bin_refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx)
+static int refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx,
+                  enum trace_cause *ret_cause)
 {
     struct bin *bin = &cache->bins[class_idx];
 
     heed(heap, cache);
     unsigned order = bin_order(bin, class_idx);
     cache->n_refills++;
-    if (bin_next_window(bin) || bin_probe(bin, HINT_PROBES, false) ||
-        bin_open_fresh(heap, cache, class_idx, order) || bin_probe(bin, BLIND_PROBES, true))
+    *ret_cause = TRACE_WINDOW;
+    if (bin_next_window(bin))
         return 0;
-    if (cache_inherit(heap, cache, class_idx) && bin_probe(bin, bin->n_slabs, false))
+    *ret_cause = TRACE_SLAB;
+    if (bin_probe(bin, HINT_PROBES, false))
         return 0;
+    *ret_cause = TRACE_EXTENT;
+    if (bin_open_fresh(heap, cache, class_idx, order))
+        return 0;
+    *ret_cause = TRACE_SLAB;
+    if (bin_probe(bin, BLIND_PROBES, true) ||
+        (cache_inherit(heap, cache, class_idx) && bin_probe(bin, bin->n_slabs, false)))
+        return 0;
+    *ret_cause = TRACE_DAEMON;
     int r = bin_open_grown(heap, cache, class_idx, order);
     return r == -ENOMEM ? bin_last_resort(heap, cache, class_idx) : r;
+}
+
+int bin_refill(struct acre_heap *heap, struct cache *cache, unsigned class_idx)
+{
+    enum trace_cause cause;
+
+    PROBE(slow__begin);
+    int r = refill(heap, cache, class_idx, &cause);
+    PROBE(slow__end, (uint64_t)class_bytes[class_idx], cause, -r);
+    return r;
 }
 
 /* ---- reserving ---- */

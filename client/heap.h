@@ -25,6 +25,7 @@
 
 #include <acre.h>
 
+#include "client/probe.h"
 #include "proto/address.h"
 #include "proto/msg.h"
 #include "shm/base.h"
@@ -172,6 +173,9 @@ struct acre_heap {
     _Atomic uint64_t slot_bytes[HEAP_SLOTS]; /* mapped; stored last */
     struct bell bell; /* a forked child's is its parent's until it makes its own */
 };
+
+static_assert(offsetof(struct acre_heap, base) == TRACE_BASE_OFF, "acre-trace reads it");
+static_assert(offsetof(struct acre_heap, heap_id) == TRACE_HEAP_ID_OFF, "acre-trace reads it");
 
 struct tls_cache {
     uint64_t serial; /* of the heap; unique among all heaps ever opened in this process. 0: none */

@@ -49,8 +49,8 @@ static uint32_t take_from_pool(struct acre_heap *heap, uint32_t n_units, enum po
     return unit;
 }
 
-static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
-                      enum pool_kind kind, uint32_t *ret_unit)
+static int find_units(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
+                      enum pool_kind kind, uint32_t *ret_unit, enum trace_cause *ret_cause)
 {
     struct cache *cache = cache_here(heap);
     int r = attach_ensure(heap);
@@ -62,6 +62,8 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
     heed(heap, cache);
     if (n_units <= POOL_LARGE_UNITS && align_order <= log2_ceil_u64(n_units)) {
         *ret_unit = take_from_pool(heap, n_units, kind);
+        if (*ret_unit == BUDDY_NONE)
+            *ret_cause = TRACE_DAEMON;
         if (*ret_unit == BUDDY_NONE &&
             (r = pool_grow(heap, log2_ceil_u64(n_units), kind, 0, NULL)) == 0)
             *ret_unit = take_from_pool(heap, n_units, kind);
@@ -70,6 +72,7 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
         if (r < 0 && r != -ENOMEM)
             return r;
     }
+    *ret_cause = TRACE_DAEMON;
     r = pool_grow_exact(heap, n_units, align_order, kind, ret_unit);
     if (r == -ENOMEM) /* what this process hoards may be what is missing */
         (void)heap_trim(heap, false);
@@ -77,6 +80,17 @@ static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_o
         heed(heap, cache); /* and what it maps */
         r = pool_grow_exact(heap, n_units, align_order, kind, ret_unit);
     }
+    return r;
+}
+
+static int take_units(struct acre_heap *heap, uint32_t n_units, unsigned align_order,
+                      enum pool_kind kind, uint32_t *ret_unit)
+{
+    enum trace_cause cause = TRACE_EXTENT;
+
+    PROBE(slow__begin);
+    int r = find_units(heap, n_units, align_order, kind, ret_unit, &cause);
+    PROBE(slow__end, (uint64_t)n_units << UNIT_SHIFT, cause, -r);
     return r;
 }
 

@@ -345,6 +345,7 @@ static int request_units(struct acre_heap *heap, const struct msg_request *req, 
     if (!run_is_valid(run, ret_reply->grow.slab ? 1 : n_units))
         return fail(EPROTO, "the daemon granted %u units at 0x%llx", run->n_units,
                     (unsigned long long)run->off);
+    PROBE(grow, (uint64_t)run->n_units << UNIT_SHIFT, heap->heap_id);
     r = map_slot_locked(heap, run_unit(run) / SLOT_UNITS);
     if (r == -ENOENT) /* and its segment is retiring: who cannot do without asks again */
         return fail(ENOMEM, "the daemon took the granted units back under pressure");

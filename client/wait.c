@@ -171,8 +171,11 @@ void *acre_alloc_wait(struct acre_heap *heap, size_t size, int deadline_ms)
         return NULL;
     }
     void *block = acre_alloc(heap, size);
-    if (!block && errno == ENOMEM && deadline_ms != 0)
+    if (!block && errno == ENOMEM && deadline_ms != 0) {
+        PROBE(slow__begin);
         block = alloc_by_ticket(heap, size, deadline_ms);
+        PROBE(slow__end, size, TRACE_WAIT, block ? 0 : errno);
+    }
     if (block)
         errno = saved_errno;
     return block;
