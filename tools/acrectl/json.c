@@ -4,7 +4,7 @@
 #include <jansson.h>
 #include <string.h>
 
-#include "table.h"
+#include "tools/look/table.h"
 
 /* Names are their owners' bytes: what is not UTF-8 is made printable first. */
 static json_t *name_of(const char *name)

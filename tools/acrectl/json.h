@@ -6,7 +6,7 @@
 #include <stdio.h>
 
 #include "map.h"
-#include "survey.h"
+#include "tools/look/survey.h"
 #include "verify.h"
 #include "waiters.h"
 

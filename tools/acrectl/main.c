@@ -11,9 +11,9 @@
 #include "json.h"
 #include "map_svg.h"
 #include "map_term.h"
-#include "peer.h"
-#include "survey.h"
-#include "table.h"
+#include "tools/look/peer.h"
+#include "tools/look/survey.h"
+#include "tools/look/table.h"
 #include "tenant.h"
 #include "verify.h"
 #include "waiters.h"
@@ -164,7 +164,7 @@ static int cmd_status(struct peer *peer, const struct options *options)
 
     if (r < 0)
         return complain(peer);
-    r = survey_take(&survey, peer, options->only, true);
+    r = survey_take(&survey, peer, options->only, SURVEY_BRIEF);
     if (r == 0 && options->json) {
         r = json_print_status(stdout, &reply, peer->path, &survey);
         code = r < 0 ? EXIT_FINDING : findings(&survey);
@@ -307,7 +307,7 @@ static int with_survey(struct peer *peer, const struct options *options,
                        void (*print)(struct survey *))
 {
     struct survey survey;
-    int code, r = survey_take(&survey, peer, options->only, false);
+    int code, r = survey_take(&survey, peer, options->only, SURVEY_BLOCKS);
 
     if (r < 0)
         code = complain(peer);
@@ -371,7 +371,7 @@ static int cmd_check(struct peer *peer, const struct options *options)
     struct survey survey;
     struct verify *verifies = NULL;
     size_t n = 0;
-    int code, r = survey_take(&survey, peer, only, true);
+    int code, r = survey_take(&survey, peer, only, SURVEY_BRIEF);
 
     if (r == 0)
         verifies = calloc(survey.n_tenants + 1, sizeof(*verifies));
@@ -459,7 +459,7 @@ static int cmd_waiters(struct peer *peer, const struct options *options)
     struct survey survey;
     struct waiters *waiters = NULL;
     size_t n = 0;
-    int code, r = survey_take(&survey, peer, only, true);
+    int code, r = survey_take(&survey, peer, only, SURVEY_BRIEF);
 
     if (r == 0)
         waiters = calloc(survey.n_tenants + 1, sizeof(*waiters));

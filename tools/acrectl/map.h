@@ -4,7 +4,7 @@
 #ifndef ACRECTL_MAP_H
 #define ACRECTL_MAP_H
 
-#include "peer.h"
+#include "tools/look/peer.h"
 #include "shm/buddy.h"
 #include "shm/sizeclass.h"
 

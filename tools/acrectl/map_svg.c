@@ -10,7 +10,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "table.h"
+#include "tools/look/table.h"
 
 #define WIDTH      1008u
 #define MARGIN     24u

@@ -6,7 +6,7 @@
 #include <langinfo.h>
 #include <string.h>
 
-#include "table.h"
+#include "tools/look/table.h"
 
 #define COLUMNS    80u
 #define ROW_CELLS  64u /* behind a label of 12 columns */

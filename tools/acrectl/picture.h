@@ -3,7 +3,7 @@
 #ifndef ACRECTL_PICTURE_H
 #define ACRECTL_PICTURE_H
 
-#include "peer.h"
+#include "tools/look/peer.h"
 #include "shm/check.h"
 
 struct picture_segment {

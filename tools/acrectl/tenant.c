@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "proto/bytes.h"
-#include "survey.h"
-#include "table.h"
+#include "tools/look/survey.h"
+#include "tools/look/table.h"
 
 #define LOOK_PAUSE_US 100000
 
@@ -76,7 +76,7 @@ int tenant_parse(struct msg_request *ret, char *const words[], int n_words,
 static int look(struct peer *peer, const char *name, struct survey_tenant *ret)
 {
     struct survey survey;
-    int r = survey_take(&survey, peer, NULL, true);
+    int r = survey_take(&survey, peer, NULL, SURVEY_BRIEF);
     bool found = false;
 
     for (size_t i = 0; r == 0 && i < survey.n_tenants; i++)

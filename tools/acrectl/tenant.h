@@ -3,7 +3,7 @@
 #ifndef ACRECTL_TENANT_H
 #define ACRECTL_TENANT_H
 
-#include "peer.h"
+#include "tools/look/peer.h"
 
 /* NAME, then "max=64M" and others. -EINVAL: one sentence in why. */
 int tenant_parse(struct msg_request *ret, char *const words[], int n_words,

@@ -3,7 +3,7 @@
 #ifndef ACRECTL_VERIFY_H
 #define ACRECTL_VERIFY_H
 
-#include "peer.h"
+#include "tools/look/peer.h"
 #include "shm/check.h"
 
 #define VERIFY_FINDINGS_MAX 256u

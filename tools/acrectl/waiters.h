@@ -3,7 +3,7 @@
 #ifndef ACRECTL_WAITERS_H
 #define ACRECTL_WAITERS_H
 
-#include "peer.h"
+#include "tools/look/peer.h"
 
 struct waiters {
     char name[TENANT_NAME_BYTES]; /* of the tenant */

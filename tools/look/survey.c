@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "survey.h"
+#include "tools/look/survey.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -247,7 +247,7 @@ static int ask_room(struct look *l)
 
 /* ---- tenants ---- */
 
-static int take_tenant(struct look *l, bool brief)
+static int take_tenant(struct look *l, enum survey_depth depth)
 {
     struct msg_request req = {.op = MSG_LOOK};
     struct msg_reply reply;
@@ -258,12 +258,11 @@ static int take_tenant(struct look *l, bool brief)
         return r;
     l->heap_id = reply.look.heap_id;
     r = read_header(l);
-    if (brief)
-        return r;
-    if (r == 0)
+    if (r == 0 && depth != SURVEY_BRIEF)
         r = read_clients(l);
-    if (r == 0)
-        r = take_census(l);
+    if (r < 0 || depth != SURVEY_BLOCKS)
+        return r;
+    r = take_census(l);
     if (r == 0)
         r = ask_room(l);
     if (r == 0)
@@ -271,14 +270,14 @@ static int take_tenant(struct look *l, bool brief)
     return r;
 }
 
-static int survey_tenant(struct survey_tenant *tenant, struct peer *peer, bool brief)
+static int survey_tenant(struct survey_tenant *tenant, struct peer *peer, enum survey_depth depth)
 {
     struct look l = {.peer = peer, .tenant = tenant, .control_fd = -1};
 
     l.live_in_held = malloc(CLIENT_IDS * sizeof(*l.live_in_held));
     if (!l.live_in_held)
         return peer_fail(peer, -ENOMEM, "out of memory");
-    int r = take_tenant(&l, brief);
+    int r = take_tenant(&l, depth);
     close_fd(&l.control_fd);
     free(l.live_in_held);
     if (r == 0 || r == -ENOMEM || peer->is_broken)
@@ -307,15 +306,16 @@ static int add_tenant(struct survey *survey, struct peer *peer, const char *name
 {
     struct survey_tenant *t = new_tenant(survey, name);
 
-    return t ? survey_tenant(t, peer, survey->is_brief) : peer_fail(peer, -ENOMEM, "out of memory");
+    return t ? survey_tenant(t, peer, survey->depth) : peer_fail(peer, -ENOMEM, "out of memory");
 }
 
 /* Groups have limits and no heap: a matter of the brief picture. */
 static int add_group(struct survey *survey, struct peer *peer, const struct msg_tenant *what)
 {
-    struct survey_tenant *t = survey->is_brief ? new_tenant(survey, what->name) : NULL;
+    bool is_wanted = survey->depth == SURVEY_BRIEF;
+    struct survey_tenant *t = is_wanted ? new_tenant(survey, what->name) : NULL;
 
-    if (survey->is_brief && !t)
+    if (is_wanted && !t)
         return peer_fail(peer, -ENOMEM, "out of memory");
     if (t) {
         t->is_group = true;
@@ -349,12 +349,13 @@ static int add_tenants(struct survey *survey, struct peer *peer)
     return r;
 }
 
-int survey_take(struct survey *ret_survey, struct peer *peer, const char *only, bool brief)
+int survey_take(struct survey *ret_survey, struct peer *peer, const char *only,
+                enum survey_depth depth)
 {
     struct msg_request req = {.op = MSG_STATUS};
     struct msg_reply reply;
 
-    *ret_survey = (struct survey){.is_brief = brief};
+    *ret_survey = (struct survey){.depth = depth};
     int r = peer_call(peer, &req, &reply, NULL);
     if (r < 0)
         return r;

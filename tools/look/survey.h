@@ -5,10 +5,10 @@
  * The daemon only hands out read-only descriptors; everything is read by pread, so that looking
  * refills no hole. While clients work the picture is blurred; of a resting heap it is exact.
  */
-#ifndef ACRECTL_SURVEY_H
-#define ACRECTL_SURVEY_H
+#ifndef ACRE_LOOK_SURVEY_H
+#define ACRE_LOOK_SURVEY_H
 
-#include "peer.h"
+#include "tools/look/peer.h"
 #include "shm/census.h"
 
 struct survey_client {
@@ -40,16 +40,20 @@ struct survey_tenant {
     struct survey_client *clients; /* by id */
 };
 
+/* How closely to look: at each block; only at what the control segments say; or at that and who is
+ * attached, with what was granted to them. */
+enum survey_depth { SURVEY_BLOCKS, SURVEY_BRIEF, SURVEY_CLIENTS };
+
 struct survey {
     uint64_t capacity_bytes;
-    bool is_brief;
+    enum survey_depth depth;
     size_t n_tenants;
     struct survey_tenant *tenants; /* by name */
 };
 
-/* only: this tenant and no other, or NULL. A tenant that cannot be looked at has its own error.
- * brief: what the control segments say, without clients and blocks. */
-int survey_take(struct survey *ret_survey, struct peer *peer, const char *only, bool brief);
+/* only: this tenant and no other, or NULL. A tenant that cannot be looked at has its own error. */
+int survey_take(struct survey *ret_survey, struct peer *peer, const char *only,
+                enum survey_depth depth);
 void survey_deinit(struct survey *survey);
 
 uint64_t survey_published_bytes(const struct survey_tenant *tenant);

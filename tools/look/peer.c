@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "peer.h"
+#include "tools/look/peer.h"
 
 #include <stdarg.h>
 #include <string.h>

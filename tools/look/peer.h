@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* peer.h - the connection to the daemon, and the sentence for what went wrong. */
-#ifndef ACRECTL_PEER_H
-#define ACRECTL_PEER_H
+#ifndef ACRE_LOOK_PEER_H
+#define ACRE_LOOK_PEER_H
 
 #include <limits.h>
 

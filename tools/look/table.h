@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* table.h - text in aligned columns, sizes in human units, and a small bar. */
-#ifndef ACRECTL_TABLE_H
-#define ACRECTL_TABLE_H
+#ifndef ACRE_LOOK_TABLE_H
+#define ACRE_LOOK_TABLE_H
 
 #include <stdio.h>
 

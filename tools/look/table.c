@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "table.h"
+#include "tools/look/table.h"
 
 #include <inttypes.h>
 #include <langinfo.h>
