@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <string.h>
+#include <time.h>
 
 #include "tools/look/table.h"
 
@@ -81,13 +82,18 @@ static json_t *tenant_of(const struct survey_tenant *t)
         (json_int_t)t->n_waiters, "clients", clients_of(t), "classes", classes_of(t));
 }
 
-static int print(FILE *to, json_t *json)
+static int print_as(FILE *to, json_t *json, size_t flags)
 {
     if (!json)
         return -ENOMEM;
-    int r = json_dumpf(json, to, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+    int r = json_dumpf(json, to, flags | JSON_PRESERVE_ORDER);
     json_decref(json);
     return r < 0 || fputc('\n', to) == EOF ? -EIO : 0;
+}
+
+static int print(FILE *to, json_t *json)
+{
+    return print_as(to, json, JSON_INDENT(2));
 }
 
 static json_t *array_of(const struct survey *survey,
@@ -110,6 +116,22 @@ int json_print_survey(FILE *to, const struct survey *survey)
         return -ENOMEM;
     return print(to, json_pack("{s:I, s:o}", "capacity_bytes", (json_int_t)survey->capacity_bytes,
                                "tenants", tenants));
+}
+
+int json_print_watch(FILE *to, const struct survey *survey)
+{
+    struct timespec now;
+    json_t *tenants = array_of(survey, tenant_of);
+
+    if (!tenants)
+        return -ENOMEM;
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return print_as(to,
+                    json_pack("{s:f, s:b, s:I, s:o}", "time",
+                              (double)now.tv_sec + (double)now.tv_nsec / 1e9, "stale",
+                              (int)survey->is_stale, "capacity_bytes",
+                              (json_int_t)survey->capacity_bytes, "tenants", tenants),
+                    JSON_COMPACT);
 }
 
 /* None is null. */

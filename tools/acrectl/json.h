@@ -12,6 +12,8 @@
 
 /* -ENOMEM, -EIO. */
 int json_print_survey(FILE *to, const struct survey *survey);
+/* On one line, with the seconds since 1970, and whether the daemon is silent. */
+int json_print_watch(FILE *to, const struct survey *survey);
 /* survey: a brief one. */
 int json_print_status(FILE *to, const struct msg_reply *reply, const char *socket,
                       const struct survey *survey);

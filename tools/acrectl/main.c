@@ -6,7 +6,10 @@
 #include <argp.h>
 #include <inttypes.h>
 #include <locale.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "json.h"
 #include "map_svg.h"
@@ -15,6 +18,7 @@
 #include "tools/look/survey.h"
 #include "tools/look/table.h"
 #include "tenant.h"
+#include "top.h"
 #include "verify.h"
 #include "waiters.h"
 
@@ -25,7 +29,8 @@ enum exit_code { EXIT_WELL = 0, EXIT_FINDING = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON
 
 struct options {
     const char *socket, *only;
-    bool json, svg, waits;
+    bool json, svg, waits, watches;
+    double every_s; /* of watching */
     const char *by;
     int n_words;
     char *words[7];         /* tenant set NAME, and four limits */
@@ -322,6 +327,61 @@ static int with_survey(struct peer *peer, const struct options *options,
     return code;
 }
 
+static int pause_us(uint64_t us)
+{
+    struct timespec pause = {.tv_sec = (time_t)(us / 1000000),
+                             .tv_nsec = (long)(us % 1000000) * 1000};
+
+    return nanosleep(&pause, NULL);
+}
+
+/* Groups have no heaps: what is printed of tenants is not for them. */
+static void drop_groups(struct survey *survey)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < survey->n_tenants; i++)
+        if (!survey->tenants[i].is_group)
+            survey->tenants[n++] = survey->tenants[i];
+    survey->n_tenants = n;
+}
+
+/* Until the reader has gone, or the user has enough. */
+static int cmd_watch(struct peer *peer, const struct options *options)
+{
+    struct survey_cache *cache = survey_cache_new();
+    const uint64_t every_us = (uint64_t)(options->every_s * 1e6);
+    int r = cache ? 0 : peer_fail(peer, -ENOMEM, "out of memory"), code = EXIT_WELL;
+
+    while (r == 0 && code == EXIT_WELL) {
+        struct survey survey;
+        r = survey_again(&survey, peer, cache, SURVEY_BLOCKS);
+        drop_groups(&survey);
+        if (r < 0)
+            (void)complain(peer);
+        else if (options->json && json_print_watch(stdout, &survey) < 0)
+            code = EXIT_FINDING;
+        else if (!options->json)
+            print_stats(&survey);
+        survey_deinit(&survey);
+        if (r == 0 && code == EXIT_WELL && (fflush(stdout) == EOF || pause_us(every_us) < 0))
+            code = EXIT_FINDING;
+        if (r == 0 && !options->json)
+            putchar('\n');
+    }
+    survey_cache_free(cache);
+    return r < 0 ? EXIT_NO_DAEMON : code;
+}
+
+static int cmd_top(struct peer *peer, const struct options *options)
+{
+    if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)) {
+        fprintf(stderr, "acrectl: top needs a terminal; stats --watch prints\n");
+        return EXIT_USAGE;
+    }
+    return top_run(peer, (unsigned)(options->every_s * 1e3)) < 0 ? complain(peer) : EXIT_WELL;
+}
+
 /* ---- check ---- */
 
 static void print_verify(const struct verify *v)
@@ -540,6 +600,7 @@ static const char doc[] =
     "  tenants           one line for each tenant\n"
     "  clients           one line for each attached process, largest first\n"
     "  stats             granted, live and free bytes by client and size class\n"
+    "  top               the same as it changes, on a terminal; h shows what the keys do\n"
     "  check [TENANT]    do unit tables, owner tags and charges agree with the daemon's books?\n"
     "  map TENANT        the heap as a picture: what is where, whose and how full, what is free\n"
     "  waiters [TENANT]  who waits for memory, in what order, and what is in the way\n"
@@ -551,18 +612,28 @@ static const char doc[] =
     "back\n"
     "for. Exit codes: 0 well, 1 a finding, 2 usage, 3 no daemon.";
 
-enum { KEY_JSON = 256, KEY_SVG, KEY_BY };
+enum { KEY_JSON = 256, KEY_SVG, KEY_BY, KEY_WATCH };
 
 static const struct argp_option argp_options[] = {
     {"socket", 's', "PATH", 0,
      "The daemon's socket (default: $ACRE_SOCKET, else the system's, else this user's daemon)", 0},
     {"tenant", 't', "NAME", 0, "Only this tenant", 0},
     {"json", KEY_JSON, NULL, 0, "Print JSON", 0},
+    {"watch", KEY_WATCH, "SECONDS", OPTION_ARG_OPTIONAL,
+     "stats: again and again, with --json a line each; top: refresh so often (default: 1)", 0},
     {"svg", KEY_SVG, NULL, 0, "map: print an SVG picture", 0},
     {"by", KEY_BY, "WHAT", 0, "map: what signs tell: fill (the default), client or class", 0},
     {"wait", 'w', NULL, 0, "tenant set: until the tenant has no more than its max", 0},
     {0},
 };
+
+static bool seconds(const char *text, double *ret_seconds)
+{
+    char *end;
+
+    *ret_seconds = strtod(text, &end);
+    return end != text && *end == '\0' && *ret_seconds >= 0.1 && *ret_seconds <= 86400;
+}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -577,6 +648,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_JSON:
         options->json = true;
+        return 0;
+    case KEY_WATCH:
+        options->watches = true;
+        if (arg && !seconds(arg, &options->every_s))
+            argp_error(state, "--watch=%s: seconds are wanted, from 0.1 to 86400", arg);
         return 0;
     case KEY_SVG:
         options->svg = true;
@@ -621,14 +697,15 @@ enum command {
     CMD_WAITERS,
     CMD_UPGRADE,
     CMD_RELOAD,
+    CMD_TOP,
     CMD_TENANT_DROP,
     CMD_TENANT_SET
 };
 
 static enum command command_of(const struct options *options)
 {
-    static const char *const names[] = {"",      "status", "tenants", "clients", "stats",
-                                        "check", "map",    "waiters", "upgrade", "reload"};
+    static const char *const names[] = {"",    "status",  "tenants", "clients", "stats", "check",
+                                        "map", "waiters", "upgrade", "reload",  "top"};
 
     if (options->n_words == 3 && strcmp(options->words[0], "tenant") == 0 &&
         strcmp(options->words[1], "drop") == 0)
@@ -658,7 +735,10 @@ static int run(struct peer *peer, struct options *options, enum command command)
     case CMD_CLIENTS:
         return with_survey(peer, options, print_clients);
     case CMD_STATS:
-        return with_survey(peer, options, print_stats);
+        return options->watches ? cmd_watch(peer, options)
+                                : with_survey(peer, options, print_stats);
+    case CMD_TOP:
+        return cmd_top(peer, options);
     case CMD_CHECK:
         return cmd_check(peer, options);
     case CMD_MAP:
@@ -678,8 +758,8 @@ static int run(struct peer *peer, struct options *options, enum command command)
 
 int main(int argc, char **argv)
 {
-    struct options options = {.by = "fill"};
-    struct peer peer;
+    struct options options = {.by = "fill", .every_s = 1};
+    struct peer peer = {.sock = -1};
     char why[MSG_TEXT_BYTES];
 
     (void)setlocale(LC_CTYPE, "");

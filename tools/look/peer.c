@@ -42,16 +42,21 @@ static int connect_failed(struct peer *peer, int error, const char *text)
     }
 }
 
+static uint64_t deadline_ns(const struct peer *peer)
+{
+    return wire_now_ns() + (peer->patience_ns ? peer->patience_ns : DEADLINE_NS);
+}
+
 int peer_open(struct peer *peer, const char *address)
 {
     char text[MSG_TEXT_BYTES] = "";
     enum address_kind kind;
 
-    *peer = (struct peer){.sock = -1, .serial = 1};
+    *peer = (struct peer){.sock = -1, .serial = 1, .patience_ns = peer->patience_ns};
     int r = address_find(address, false, peer->path, &kind, text);
     if (r < 0)
         return peer_fail(peer, r, "%s", text);
-    r = wire_hello(peer->path, wire_now_ns() + DEADLINE_NS, &peer->sock, text);
+    r = wire_hello(peer->path, deadline_ns(peer), &peer->sock, text);
     return r < 0 ? connect_failed(peer, r, text) : 0;
 }
 
@@ -62,7 +67,7 @@ void peer_close(struct peer *peer)
 
 int peer_call(struct peer *peer, struct msg_request *req, struct msg_reply *ret_reply, int *ret_fd)
 {
-    struct wire_call call = {.sock = peer->sock, .deadline_ns = wire_now_ns() + DEADLINE_NS};
+    struct wire_call call = {.sock = peer->sock, .deadline_ns = deadline_ns(peer)};
     CLEANUP_FD int fd = -1;
 
     req->serial = ++peer->serial;

@@ -11,12 +11,13 @@
 struct peer {
     int sock;
     uint64_t serial;
-    bool is_broken; /* no use asking anything more */
+    bool is_broken;       /* no use asking anything more */
+    uint64_t patience_ns; /* for an answer; 0: as long as a busy daemon may take */
     char path[ADDRESS_BYTES];
     char why[PATH_MAX + 512]; /* of the last failure */
 };
 
-/* address NULL: $ACRE_SOCKET, else the system daemon's, else this user's own. Never starts one. */
+/* Connects, and keeps the patience that was set. address NULL: $ACRE_SOCKET, else the system daemon's, else this user's own. Never starts one. */
 int peer_open(struct peer *peer, const char *address);
 void peer_close(struct peer *peer);
 

@@ -1,23 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tools/look/survey.h"
+#include "tools/look/inside.h"
 
 #include <fcntl.h>
 #include <string.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
 /* A census of a running heap may meet a slab that is just being cut. What is wrong stays wrong. */
 #define CENSUS_TRIES 3
-
-/* What only the taking needs. */
-struct look {
-    struct peer *peer;
-    struct survey_tenant *tenant;
-    uint64_t heap_id;
-    int control_fd;
-    uint32_t n_slots;
-    uint64_t *live_in_held; /* by id of the units' holder */
-};
 
 /* ---- the control segment ---- */
 
@@ -44,6 +35,7 @@ static int read_header(struct look *l)
     if (r < 0)
         return r;
     l->n_slots = MIN(h.n_slots, HEAP_SLOTS);
+    l->retire_seq = h.retire_seq;
     l->tenant->min_bytes = h.min_bytes;
     l->tenant->high_bytes = h.high_bytes;
     l->tenant->max_bytes = h.max_bytes;
@@ -110,6 +102,9 @@ static int count_item(void *ctx, const struct census_item *item)
 
     census_add_item(census, item);
     l->live_in_held[holder_client(item->holder)] += census->live_bytes - before;
+    for (uint32_t i = 0; l->focus_id != 0 && i < item->n_tags; i++)
+        l->tenant->focus_blocks[item->geo ? geo_class(item->geo) : N_CLASSES] +=
+            item->tags[i] == l->focus_id;
     return 0;
 }
 
@@ -147,31 +142,78 @@ static bool has_gone(const struct look *l, uint32_t slot)
            (s.size_bytes == 0 || s.retire == SEGMENT_RETIRED);
 }
 
-static int count_segment(struct look *l, uint32_t slot)
+/* The daemon gives segments of the tenant that the connection looked at last. */
+static int look_again(const struct look *l)
+{
+    struct msg_request req = {.op = MSG_LOOK};
+    struct msg_reply reply;
+    CLEANUP_FD int fd = -1;
+
+    memcpy(req.look.tenant, l->tenant->name, sizeof(req.look.tenant));
+    return peer_call(l->peer, &req, &reply, &fd);
+}
+
+/* 0; 1: it has gone meanwhile; or negative errno. */
+static int ask_segment(const struct look *l, uint32_t slot, struct open_segment *ret_segment)
 {
     struct msg_request req = {.op = MSG_MAP_SEGMENT, .map_segment = {.slot = slot}};
     struct msg_reply reply;
-    struct segment_shape shape;
-    CLEANUP_FD int fd = -1;
     const char *why;
-    struct stat st;
-    uint64_t n_bad = 0;
+    CLEANUP_FD int fd = -1;
 
+    if (l->cache && (l->cache->is_stale || look_again(l) < 0))
+        return 1; /* no worse than one that is not there yet */
     int r = peer_call(l->peer, &req, &reply, &fd);
     if (r < 0)
-        return r == -ENOENT ? 0 : r; /* it was only ready, and went meanwhile */
-    r = segment_check(fd, slot, l->heap_id, &shape, &why);
-    if (r < 0 && has_gone(l, slot))
-        return 0;
+        return r == -ENOENT ? 1 : r; /* it was only ready */
+    r = segment_check(fd, slot, l->heap_id, &ret_segment->shape, &why);
     if (r < 0)
-        return peer_fail(l->peer, r, "segment %u: %s", slot, why);
-    uint64_t longest = 0;
-    r = census_walk(fd, &shape, count_item, l, &n_bad);
+        return has_gone(l, slot) ? 1 : peer_fail(l->peer, r, "segment %u: %s", slot, why);
+    ret_segment->fd = fd;
+    fd = -1;
+    return 0;
+}
+
+/* The same as ask_segment(); *ret_is_kept: the descriptor is the cache's. */
+static int find_segment(const struct look *l, uint32_t slot, uint64_t size_bytes,
+                        struct open_segment *ret_segment, bool *ret_is_kept)
+{
+    struct open_segment *kept = l->known ? &l->known->segments[slot] : NULL;
+
+    *ret_is_kept = kept && kept->fd >= 0 && kept->shape.size_bytes == size_bytes;
+    if (*ret_is_kept) {
+        *ret_segment = *kept;
+        return 0;
+    }
+    int r = ask_segment(l, slot, ret_segment);
+    if (r == 0 && kept && kept->fd < 0 && l->cache->n_fds < l->cache->n_fds_max) {
+        *kept = *ret_segment;
+        l->cache->n_fds++;
+        *ret_is_kept = true;
+    }
+    return r;
+}
+
+static int count_segment(struct look *l, uint32_t slot, uint64_t size_bytes)
+{
+    struct open_segment s = {.fd = -1};
+    struct stat st;
+    bool is_kept;
+    uint64_t n_bad = 0, longest = 0;
+    int r = find_segment(l, slot, size_bytes, &s, &is_kept);
+
+    if (r != 0)
+        return MIN(r, 0);
+    r = census_walk(s.fd, &s.shape, count_item, l, &n_bad);
     if (r == 0)
-        r = longest_free_run(fd, &shape, &longest);
+        r = longest_free_run(s.fd, &s.shape, &longest);
     l->tenant->largest_free_bytes = MAX(l->tenant->largest_free_bytes, longest * UNIT_BYTES);
-    if (r < 0 || fstat(fd, &st) < 0)
-        return peer_fail(l->peer, r < 0 ? r : -errno, "segment %u cannot be read", slot);
+    if (r < 0 || fstat(s.fd, &st) < 0)
+        r = peer_fail(l->peer, r < 0 ? r : -errno, "segment %u cannot be read", slot);
+    if (!is_kept)
+        close_fd(&s.fd);
+    if (r < 0)
+        return r;
     l->tenant->census.n_bad += n_bad;
     l->tenant->resident_bytes += (uint64_t)st.st_blocks * 512;
     return 0;
@@ -186,7 +228,7 @@ static int count_segments(struct look *l)
     l->tenant->largest_free_bytes = 0;
     for (uint32_t slot = 0; r == 0 && slot < HEAP_SLOTS; slot++)
         if (segments[slot].size_bytes != 0 && segments[slot].head_slot == slot)
-            r = count_segment(l, slot);
+            r = count_segment(l, slot, segments[slot].size_bytes);
     return r;
 }
 
@@ -197,6 +239,8 @@ static int take_census(struct look *l)
     for (int i = 0; i < CENSUS_TRIES && r == 0; i++) {
         census_deinit(&l->tenant->census);
         memset(l->live_in_held, 0, CLIENT_IDS * sizeof(*l->live_in_held));
+        if (l->tenant->focus_blocks)
+            memset(l->tenant->focus_blocks, 0, N_FOCUS * sizeof(*l->tenant->focus_blocks));
         if (census_init(&l->tenant->census) < 0)
             return peer_fail(l->peer, -ENOMEM, "out of memory");
         r = count_segments(l);
@@ -232,42 +276,58 @@ static uint64_t new_block(uint64_t bytes, uint32_t n_slots)
     return n < 8 ? 0 : (n - segment_shape((uint32_t)n).n_meta) * UNIT_BYTES;
 }
 
-static int ask_room(struct look *l)
+/* Of the tenant that was looked at last. */
+int look_room(struct peer *peer, uint32_t n_slots, uint32_t *ret_n_waiters, uint64_t *ret_new_block)
 {
     struct msg_request req = {.op = MSG_WAITERS};
     struct msg_reply reply;
-    int r = peer_call(l->peer, &req, &reply, NULL);
+    int r = peer_call(peer, &req, &reply, NULL);
 
     if (r < 0)
         return r;
-    l->tenant->n_waiters = reply.waiters.n_all;
-    l->tenant->new_block_bytes = new_block(reply.waiters.left_bytes, HEAP_SLOTS - l->n_slots);
+    *ret_n_waiters = reply.waiters.n_all;
+    *ret_new_block = new_block(reply.waiters.left_bytes, HEAP_SLOTS - n_slots);
     return 0;
 }
 
 /* ---- tenants ---- */
 
-static int take_tenant(struct look *l, enum survey_depth depth)
+int look_control(struct peer *peer, const char *tenant, int *ret_fd, uint64_t *ret_heap_id)
 {
     struct msg_request req = {.op = MSG_LOOK};
     struct msg_reply reply;
 
-    memcpy(req.look.tenant, l->tenant->name, sizeof(req.look.tenant));
-    int r = peer_call(l->peer, &req, &reply, &l->control_fd);
-    if (r < 0)
-        return r;
-    l->heap_id = reply.look.heap_id;
-    r = read_header(l);
+    (void)snprintf(req.look.tenant, sizeof(req.look.tenant), "%s", tenant);
+    int r = peer_call(peer, &req, &reply, ret_fd);
+    if (r == 0)
+        *ret_heap_id = reply.look.heap_id;
+    return r;
+}
+
+int look_read(struct look *l, enum survey_depth depth)
+{
+    int r = read_header(l);
+
+    if (r == 0 && l->known && l->known->retire_seq != l->retire_seq) {
+        cache_forget_segments(l->cache, l->known); /* some slot may have another one by now */
+        l->known->retire_seq = l->retire_seq;
+    }
     if (r == 0 && depth != SURVEY_BRIEF)
         r = read_clients(l);
     if (r < 0 || depth != SURVEY_BLOCKS)
         return r;
     r = take_census(l);
-    if (r == 0)
-        r = ask_room(l);
+    if (r == 0 && !l->cache)
+        r = look_room(l->peer, l->n_slots, &l->tenant->n_waiters, &l->tenant->new_block_bytes);
     if (r == 0)
         fill_clients(l);
     return r;
+}
+
+void survey_fail(struct survey_tenant *tenant, int error, const char *why)
+{
+    tenant->error = error;
+    (void)snprintf(tenant->why, sizeof(tenant->why), "%.*s", (int)sizeof(tenant->why) - 1, why);
 }
 
 static int survey_tenant(struct survey_tenant *tenant, struct peer *peer, enum survey_depth depth)
@@ -277,18 +337,18 @@ static int survey_tenant(struct survey_tenant *tenant, struct peer *peer, enum s
     l.live_in_held = malloc(CLIENT_IDS * sizeof(*l.live_in_held));
     if (!l.live_in_held)
         return peer_fail(peer, -ENOMEM, "out of memory");
-    int r = take_tenant(&l, depth);
+    int r = look_control(peer, tenant->name, &l.control_fd, &l.heap_id);
+    if (r == 0)
+        r = look_read(&l, depth);
     close_fd(&l.control_fd);
     free(l.live_in_held);
     if (r == 0 || r == -ENOMEM || peer->is_broken)
         return r;
-    tenant->error = r;
-    (void)snprintf(tenant->why, sizeof(tenant->why), "%.*s", (int)sizeof(tenant->why) - 1,
-                   peer->why);
+    survey_fail(tenant, r, peer->why);
     return 0;
 }
 
-static struct survey_tenant *new_tenant(struct survey *survey, const char *name)
+struct survey_tenant *survey_add(struct survey *survey, const char *name)
 {
     struct survey_tenant *more =
         reallocarray(survey->tenants, survey->n_tenants + 1, sizeof(*more));
@@ -304,16 +364,16 @@ static struct survey_tenant *new_tenant(struct survey *survey, const char *name)
 
 static int add_tenant(struct survey *survey, struct peer *peer, const char *name)
 {
-    struct survey_tenant *t = new_tenant(survey, name);
+    struct survey_tenant *t = survey_add(survey, name);
 
     return t ? survey_tenant(t, peer, survey->depth) : peer_fail(peer, -ENOMEM, "out of memory");
 }
 
 /* Groups have limits and no heap: a matter of the brief picture. */
-static int add_group(struct survey *survey, struct peer *peer, const struct msg_tenant *what)
+int survey_add_group(struct survey *survey, struct peer *peer, const struct msg_tenant *what)
 {
     bool is_wanted = survey->depth == SURVEY_BRIEF;
-    struct survey_tenant *t = is_wanted ? new_tenant(survey, what->name) : NULL;
+    struct survey_tenant *t = is_wanted ? survey_add(survey, what->name) : NULL;
 
     if (is_wanted && !t)
         return peer_fail(peer, -ENOMEM, "out of memory");
@@ -328,7 +388,7 @@ static int add_group(struct survey *survey, struct peer *peer, const struct msg_
     return 0;
 }
 
-static int add_tenants(struct survey *survey, struct peer *peer)
+int look_tenants(struct peer *peer, look_told_fn fn, void *ctx)
 {
     struct msg_request req = {.op = MSG_TENANTS};
     struct msg_reply reply;
@@ -338,15 +398,20 @@ static int add_tenants(struct survey *survey, struct peer *peer)
         r = peer_call(peer, &req, &reply, NULL);
         if (r < 0 || reply.tenants.n == 0)
             return r;
-        for (uint32_t i = 0; r == 0 && i < reply.tenants.n; i++) {
-            const struct msg_tenant *what = &reply.tenants.all[i];
-            r = what->is_group ? add_group(survey, peer, what)
-                               : add_tenant(survey, peer, what->name);
-        }
+        for (uint32_t i = 0; r == 0 && i < reply.tenants.n; i++)
+            r = fn(ctx, peer, &reply.tenants.all[i]);
         memcpy(req.tenants.after, reply.tenants.all[reply.tenants.n - 1].name,
                sizeof(req.tenants.after));
     } while (r == 0 && reply.tenants.more);
     return r;
+}
+
+static int add_told(void *ctx, struct peer *peer, const struct msg_tenant *what)
+{
+    struct survey *survey = ctx;
+
+    return what->is_group ? survey_add_group(survey, peer, what)
+                          : add_tenant(survey, peer, what->name);
 }
 
 int survey_take(struct survey *ret_survey, struct peer *peer, const char *only,
@@ -361,7 +426,7 @@ int survey_take(struct survey *ret_survey, struct peer *peer, const char *only,
         return r;
     ret_survey->capacity_bytes = reply.status.capacity_bytes;
     if (!only)
-        return add_tenants(ret_survey, peer);
+        return look_tenants(peer, add_told, ret_survey);
     if (strlen(only) >= TENANT_NAME_BYTES)
         return peer_fail(peer, -ENOENT, "there is no tenant \"%s\"", only);
     return add_tenant(ret_survey, peer, only);
@@ -372,6 +437,7 @@ void survey_deinit(struct survey *survey)
     for (size_t i = 0; i < survey->n_tenants; i++) {
         census_deinit(&survey->tenants[i].census);
         free(survey->tenants[i].clients);
+        free(survey->tenants[i].focus_blocks);
     }
     free(survey->tenants);
 }

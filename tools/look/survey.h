@@ -36,6 +36,7 @@ struct survey_tenant {
     uint64_t new_block_bytes;                     /* a new segment could hold a block of so many */
     uint32_t n_waiters;
     struct census census;
+    uint64_t *focus_blocks; /* by class, then large ones; NULL: see survey_focus() */
     size_t n_clients;
     struct survey_client *clients; /* by id */
 };
@@ -47,6 +48,7 @@ enum survey_depth { SURVEY_BLOCKS, SURVEY_BRIEF, SURVEY_CLIENTS };
 struct survey {
     uint64_t capacity_bytes;
     enum survey_depth depth;
+    bool is_stale; /* the daemon does not answer: what is new since is not here */
     size_t n_tenants;
     struct survey_tenant *tenants; /* by name */
 };
@@ -55,6 +57,17 @@ struct survey {
 int survey_take(struct survey *ret_survey, struct peer *peer, const char *only,
                 enum survey_depth depth);
 void survey_deinit(struct survey *survey);
+
+/* What stays open between looks, so that the next asks the daemon only for what is new, once in a
+ * while, and goes on while it does not answer. */
+struct survey_cache;
+struct survey_cache *survey_cache_new(void); /* NULL: out of memory */
+void survey_cache_free(struct survey_cache *cache);
+/* survey_take() of all tenants, out of a cache. Reconnects a broken peer to where it was. */
+int survey_again(struct survey *ret_survey, struct peer *peer, struct survey_cache *cache,
+                 enum survey_depth depth);
+/* From the next look on, this client's live blocks by class are counted, too; id 0: nobody's. */
+void survey_focus(struct survey_cache *cache, const char *tenant, tag_t id);
 
 uint64_t survey_published_bytes(const struct survey_tenant *tenant);
 /* Granted, and in no live block. */
