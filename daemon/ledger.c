@@ -12,10 +12,10 @@
  * could not be had back from a client that sleeps (it may map the segment for ever), so it is never
  * lent: what of a min is not used is held back from all others,
  *
- *     held = max(min - total - haunted, sum of the children's held),
+ *     held = max(min - total - haunted, sum of the children's held), at most max - total,
  *
  * where haunted is what it had, has given up, and somebody may still have mapped (orphaned): that
- * is not free for others, and may not be promised a second time.
+ * is not free for others, and may not be promised a second time. Beyond max nobody could have it.
  *
  * INVARIANTS
  *   1. total of a budget = its own charge + its children's totals, haunted in the same way;
@@ -24,8 +24,9 @@
  *   3. A charge leaves total + below <= max on the whole path up, and charged + held <= capacity.
  *      By induction: what is charged comes out of the own held first, and of what nobody holds
  *      then. Only limits that change at run time, and what an earlier daemon has charged, can break
- *      this. Then nothing is taken by force, and what is left is for those who were promised it and
- *      come first, each up to its promise: or what is held for all of them would be nobody's.
+ *      this. Then nothing is taken by force, and what is left, at a wall or of the capacity, is for
+ *      those who were promised it and come first, each up to its promise: or what is held for all of
+ *      them would be nobody's.
  *   4. orphaned: bytes of dropped heaps that somebody may still have mapped. They are nobody's, and
  *      not free.
  *
@@ -87,9 +88,16 @@ void ledger_deinit(struct ledger *ledger)
 
 /* ---- promises ---- */
 
+/* With so much used by it and all below it, and so much held below it. */
+static uint64_t held_with(const struct budget *b, uint64_t total_bytes, uint64_t below_bytes)
+{
+    uint64_t missing_bytes = minus(b->limits.min_bytes, total_bytes + b->haunted_bytes);
+    return MIN(MAX(missing_bytes, below_bytes), minus(b->limits.max_bytes, total_bytes));
+}
+
 static uint64_t held_of(const struct budget *b)
 {
-    return MAX(minus(b->limits.min_bytes, b->total_bytes + b->haunted_bytes), b->below_bytes);
+    return held_with(b, b->total_bytes, b->below_bytes);
 }
 
 static uint64_t *sum_held(struct budget *b)
@@ -182,10 +190,12 @@ void budget_move(struct budget *budget, struct budget *parent)
 
 uint64_t budget_left(const struct budget *budget)
 {
-    uint64_t left_bytes = UINT64_MAX, beside_bytes = budget->below_bytes;
+    uint64_t left_bytes = UINT64_MAX, beside_bytes = budget->below_bytes, own_bytes = 0;
     for (const struct budget *b = budget; b; b = b->parent) {
-        left_bytes =
-            MIN(left_bytes, minus(minus(b->limits.max_bytes, b->total_bytes), beside_bytes));
+        uint64_t wall_bytes = minus(b->limits.max_bytes, b->total_bytes);
+        uint64_t promised_bytes = MIN(own_bytes, wall_bytes);
+        left_bytes = MIN(left_bytes, MAX(minus(wall_bytes, beside_bytes), promised_bytes));
+        own_bytes = minus(b->held_bytes, beside_bytes); /* held for it, here or above */
         beside_bytes += held_beside(b);
     }
     return left_bytes;
@@ -268,9 +278,8 @@ uint64_t budget_spare(const struct budget *budget, const struct budget *other)
     if (is_above(budget, other))
         return UINT64_MAX;
     for (const struct budget *b = budget; b && !is_above(b, other); b = b->parent)
-        more_bytes = MAX(minus(b->limits.min_bytes, b->total_bytes - back_bytes + b->haunted_bytes),
-                         b->below_bytes + more_bytes) -
-                     b->held_bytes;
+        more_bytes =
+            held_with(b, b->total_bytes - back_bytes, b->below_bytes + more_bytes) - b->held_bytes;
     return back_bytes - more_bytes;
 }
 

@@ -22,7 +22,8 @@
  * level that comes and goes with each request of another's.
  *
  * DEAF is who was told, and has given nothing for DEAF_NS. What it uses is not counted on (share.c),
- * until it gives again; so others wait for it no longer than that.
+ * until it gives again, however long nobody wants anything of it meanwhile; so others wait for it no
+ * longer than that, once.
  *
  * COST. A look at each open tenant, and at the groups above it.
  */
@@ -145,12 +146,15 @@ static void note_giving(struct tenant *t, const struct excess *e)
 {
     struct pressure *p = &t->pressure;
     uint64_t granted_bytes = t->control->header.granted_bytes, now_ns = t->core->now_ns;
-    bool was_told = p->level >= PRESSURE_SHARE;
-    if (!was_told || e->level < PRESSURE_SHARE || granted_bytes < p->least_bytes) {
+    bool is_told = p->level >= PRESSURE_SHARE && e->level >= PRESSURE_SHARE;
+    bool gives = granted_bytes < p->least_bytes;
+    if (gives)
+        p->is_deaf = false;
+    if (gives || (!is_told && !p->is_deaf))
         p->gave_ns = now_ns;
+    if (gives || !is_told)
         p->least_bytes = granted_bytes;
-    }
-    p->is_deaf = now_ns >= p->gave_ns + DEAF_NS;
+    p->is_deaf |= now_ns >= p->gave_ns + DEAF_NS;
 }
 
 static void tell(struct tenant *t, const struct excess *e)

@@ -240,6 +240,41 @@ static void test_limits_change_and_nothing_is_taken(void **state)
     ledger_deinit(&ledger);
 }
 
+/* A wall that was moved into what is promised below it. */
+static void test_a_wall_keeps_nothing_that_nobody_may_have(void **state)
+{
+    (void)state;
+    struct ledger ledger;
+    struct budget group, a, b, other;
+    ledger_init(&ledger, 300);
+    begin(&group, &ledger, NULL, 0, 200);
+    begin(&a, &ledger, &group, 60, 200);
+    begin(&b, &ledger, &group, 60, 200);
+    begin(&other, &ledger, NULL, 0, 300);
+    assert_int_equal(budget_charge(&b, 50), 0);
+    budget_set(&group, &(struct limits){.max_bytes = 100});
+    assert_int_equal(group.held_bytes, 50); /* of 70 that are promised */
+    assert_int_equal(budget_capacity_left(&other), 200);
+    /* Who comes first gets what is left, up to its promise. */
+    assert_int_equal(budget_left(&a), 50);
+    assert_int_equal(budget_left(&b), 10);
+    assert_int_equal(budget_spare(&b, &other), 0); /* it would all be held */
+    assert_int_equal(budget_charge(&a, 50), 0);
+    assert_int_equal(group.held_bytes, 0);
+    assert_int_equal(budget_left(&b), 0);
+    assert_int_equal(budget_charge(&other, 200), 0);
+    ledger_assert_valid(&ledger);
+    budget_refund(&a, 50);
+    assert_int_equal(group.held_bytes, 50);
+    budget_refund(&b, 50);
+    budget_refund(&other, 200);
+    budget_deinit(&a);
+    budget_deinit(&b);
+    budget_deinit(&group);
+    budget_deinit(&other);
+    ledger_deinit(&ledger);
+}
+
 static void test_what_others_may_have_is_what_was_not_promised(void **state)
 {
     (void)state;
@@ -423,6 +458,7 @@ int main(void)
         cmocka_unit_test(test_what_haunts_a_promise_is_not_promised_again),
         cmocka_unit_test(test_a_groups_limits_hold_for_all_in_it),
         cmocka_unit_test(test_limits_change_and_nothing_is_taken),
+        cmocka_unit_test(test_a_wall_keeps_nothing_that_nobody_may_have),
         cmocka_unit_test(test_what_others_may_have_is_what_was_not_promised),
         cmocka_unit_test(test_a_budget_moves_with_what_is_held_below_it),
         cmocka_unit_test(test_trees_grant_what_breaks_no_promise_and_nothing_else),

@@ -343,6 +343,44 @@ static void who_has_long_been_deaf_is_told_all_the_same(void **state)
     expect_told_of_share_after(SECOND);
 }
 
+static void want_for(struct fake *f, uint64_t ns)
+{
+    struct block b;
+
+    for (unsigned i = 0; i < 50; i++) {
+        assert_int_equal(grow_run(f, 512, &b), -ENOMEM);
+        live(ns / 50);
+    }
+}
+
+/* Others would wait for it once more each time. */
+static void who_is_deaf_stays_so_until_it_gives(void **state)
+{
+    (void)state;
+    struct fake f, other;
+    struct block first;
+    start_core(MIB(32));
+    struct tenant *t = add("a", (struct limits){.max_bytes = MIB(32)});
+    add("b", (struct limits){.max_bytes = MIB(32)});
+    attach_to(&f, "a");
+    attach_to(&other, "b");
+    assert_int_equal(grow_run(&f, 16, &first), 0);
+    take_all(&f);
+    assert_false(t->pressure.is_deaf);
+    want_for(&other, SECOND / 2);
+    assert_true(t->pressure.is_deaf);
+    live(10 * SECOND); /* nobody wants anything */
+    want_for(&other, SECOND / 100);
+    assert_true(t->pressure.is_deaf);
+    give(&f, first);
+    live(SECOND / 100);
+    want_for(&other, SECOND / 100);
+    assert_false(t->pressure.is_deaf);
+    kill_it(&f);
+    kill_it(&other);
+    finish();
+}
+
 #define CROWD  16u
 #define BLOCKS 240u /* of 1 MiB */
 
@@ -513,6 +551,7 @@ int main(void)
         cmocka_unit_test(who_is_above_a_max_that_fell_with_the_capacity_is_told),
         cmocka_unit_test(who_is_a_little_above_its_max_and_far_above_its_share_gives_its_share),
         cmocka_unit_test(who_has_long_been_deaf_is_told_all_the_same),
+        cmocka_unit_test(who_is_deaf_stays_so_until_it_gives),
         cmocka_unit_test(a_large_cache_that_turns_over_does_not_keep_what_another_is_short_of),
         cmocka_unit_test(who_has_let_go_is_not_rung_for_ever),
         cmocka_unit_test(who_has_nothing_to_give_is_not_kept_awake),
