@@ -152,21 +152,24 @@ static void give_run(struct tenant *t, struct back *back)
     run->n_units = 0;
 }
 
-/* Nothing, if somebody has changed the entry. */
+/* What entries say may overlap: the books are asked again, when those before are in them. Nothing,
+ * if somebody has changed the entry. */
 static void give_back(struct tenant *t, struct back *back, const struct soft_block *b)
 {
     struct soft_block *run = &back->run;
-    if (!seg_cas_entry(b->seg, b->unit, b->entry, unit_entry_plain(U_FREE, 0)))
+    bool goes_on = run->n_units > 0 && run->seg == b->seg && run->owner == b->owner &&
+                   run->unit + run->n_units == b->unit;
+    if (!goes_on)
+        give_run(t, back);
+    if (!tenant_all_owned(t, b->seg, b->unit, b->n_units, b->owner) ||
+        !seg_cas_entry(b->seg, b->unit, b->entry, unit_entry_plain(U_FREE, 0)))
         return;
     back->bytes += b->n_units * UNIT_BYTES;
     back->had_orphans |= b->owner == OWNER_ORPHAN;
-    if (run->n_units > 0 && run->seg == b->seg && run->owner == b->owner &&
-        run->unit + run->n_units == b->unit) {
+    if (goes_on)
         run->n_units += b->n_units;
-        return;
-    }
-    give_run(t, back);
-    *run = *b;
+    else
+        *run = *b;
 }
 
 static uint64_t give_end(struct tenant *t, struct back *back)
