@@ -5,6 +5,7 @@
 #include "tests/system/harness.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
 
 #define MIB    (1u << 20)
@@ -244,6 +245,56 @@ static void a_process_has_760_pins(void **state)
     for (unsigned i = 0; i < 760; i++)
         acre_unpin(heap, acre_pointer(heap, (name & UINT32_MAX) << 13));
     assert_true(is_there(name, 1));
+}
+
+/* Threads that pin one block, that try the name of what lay there before, and whose block is another,
+ * in the few lines that are free: no pin is another's to drop, and none is left. */
+struct pinner {
+    acre_soft name;
+    bool is_gone;
+    _Atomic unsigned n_wrong;
+};
+
+static void *pins_and_unpins(void *arg)
+{
+    struct pinner *p = arg;
+    for (unsigned i = 0; i < 300000; i++) {
+        char *block = acre_pin(heap, p->name);
+        p->n_wrong += p->is_gone ? block || errno != ESTALE : !block;
+        acre_unpin(heap, block);
+    }
+    return NULL;
+}
+
+static void the_pins_of_threads_are_their_own(void **state)
+{
+    (void)state;
+    pthread_t threads[6];
+    struct pinner gone = {soft_put(1, ACRE_SOFT), true, 0}, same = {0}, other = {0};
+    acre_free(heap, acre_pin(heap, gone.name));
+    for (unsigned i = 0; i < 100 && (same.name ^ gone.name) & UINT32_MAX; i++) {
+        assert_int_equal(acre_trim(heap), 0);
+        same.name = soft_put(1, SOFT);
+    }
+    assert_int_equal(same.name & UINT32_MAX, gone.name & UINT32_MAX);
+    other.name = soft_put(1, SOFT);
+    struct pinner *const what[] = {&gone, &same, &other, &gone, &same, &same};
+    seen.n = 0;
+    acre_set_misuse_handler(note, NULL);
+    for (unsigned i = 0; i < 760; i++)
+        assert_non_null(acre_pin(heap, i % 76 ? other.name : same.name));
+    for (unsigned i = 0; i < 10; i++)
+        acre_unpin(heap, acre_pointer(heap, (same.name & UINT32_MAX) << 13));
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, pins_and_unpins, what[i]), 0);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    acre_set_misuse_handler(NULL, NULL);
+    assert_int_equal(seen.n, 0);
+    assert_int_equal(gone.n_wrong + same.n_wrong + other.n_wrong, 0);
+    for (unsigned i = 0; i < 10; i++)
+        assert_non_null(acre_pin(heap, same.name));
+    assert_null(acre_pin(heap, same.name));
 }
 
 /* ---- several processes ---- */
@@ -553,6 +604,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(small_ones_go_in_thousands, up, down),
         cmocka_unit_test_setup_teardown(what_makes_no_sense_is_refused, up, down),
         cmocka_unit_test_setup_teardown(a_process_has_760_pins, up, down),
+        cmocka_unit_test_setup_teardown(the_pins_of_threads_are_their_own, up, down),
         cmocka_unit_test_setup_teardown(who_has_it_pinned_outlives_its_owner, up, down),
         cmocka_unit_test_setup_teardown(who_has_it_pinned_keeps_it_when_another_frees_it, up, down),
         cmocka_unit_test_setup_teardown(the_pins_of_the_dead_do_not_count, up, down),
