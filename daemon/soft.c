@@ -33,6 +33,7 @@
 #include "daemon/soft.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "daemon/memory.h"
@@ -62,6 +63,7 @@ static int compare(const void *a, const void *b)
 void soft_deinit(struct soft *soft)
 {
     free(soft->pins);
+    free(soft->swept);
     *soft = (struct soft){0};
 }
 
@@ -90,7 +92,8 @@ static int read_lines(struct soft *soft, const struct client *c)
     return 0;
 }
 
-void soft_look(struct tenant *t)
+/* Of blocks whose mark was set, or whose tag was 0, before: who has them pinned? */
+static void look(struct tenant *t)
 {
     struct soft *soft = &t->soft;
     soft->n_pins = 0;
@@ -107,7 +110,7 @@ void soft_look(struct tenant *t)
         qsort(soft->pins, soft->n_pins, sizeof(*soft->pins), compare);
 }
 
-bool soft_is_pinned(const struct tenant *t, const struct seg *seg, uint32_t unit)
+static bool is_pinned(const struct tenant *t, const struct seg *seg, uint32_t unit)
 {
     const struct soft *soft = &t->soft;
     uint32_t key = seg->slot * SLOT_UNITS + unit;
@@ -193,9 +196,9 @@ static void collect(struct tenant *t, const struct soft_block *blocks, uint32_t 
     struct back back = {0};
     if (n == 0)
         return;
-    soft_look(t);
+    look(t);
     for (uint32_t i = 0; i < n; i++)
-        if (!soft_is_pinned(t, blocks[i].seg, blocks[i].unit))
+        if (!is_pinned(t, blocks[i].seg, blocks[i].unit))
             give_back(t, &back, &blocks[i]);
     (void)give_end(t, &back);
 }
@@ -213,7 +216,8 @@ void soft_collect(struct tenant *t, struct seg *seg)
     free(blocks);
 }
 
-uint32_t soft_collect_at(struct tenant *t, const uint64_t *offs, uint32_t n_offs)
+/* Returns how many such there were at these foreign offsets. */
+static uint32_t collect_at(struct tenant *t, const uint64_t *offs, uint32_t n_offs)
 {
     struct soft_block *blocks = t->soft.is_used && n_offs > 0 ? reserve(n_offs) : NULL;
     uint32_t n = 0, unit;
@@ -227,11 +231,37 @@ uint32_t soft_collect_at(struct tenant *t, const uint64_t *offs, uint32_t n_offs
     return n;
 }
 
+/* Without memory for them they are found when somebody needs memory. */
+void soft_swept(struct tenant *t, const uint64_t *offs, uint32_t n_offs)
+{
+    struct soft *soft = &t->soft;
+    uint64_t *swept = soft->is_used && n_offs > 0 ? malloc(n_offs * sizeof(*offs)) : NULL;
+    if (swept)
+        memcpy(swept, offs, n_offs * sizeof(*offs));
+    free(soft->swept);
+    soft->swept = swept;
+    soft->n_swept = swept ? n_offs : 0;
+}
+
+bool soft_collect_swept(struct tenant *t)
+{
+    struct soft *soft = &t->soft;
+    uint32_t n = MIN(soft->n_swept, TAKEN_MAX);
+    if (n > 0)
+        (void)collect_at(t, soft->swept + soft->n_swept - n, n);
+    soft->n_swept -= n;
+    if (soft->n_swept > 0)
+        return false;
+    free(soft->swept);
+    soft->swept = NULL;
+    return true;
+}
+
 void soft_request(struct core *core, struct session *s, const struct msg_request *req)
 {
     struct tenant *t = s->client->tenant;
     soft_pins(s->client, true);
-    uint32_t n = soft_collect_at(t, req->soft.offs, req->soft.n);
+    uint32_t n = collect_at(t, req->soft.offs, req->soft.n);
     session_ok(core, s);
     if (n > 0)
         memory_wake(t);
@@ -271,7 +301,7 @@ static void walk_seg(struct tenant *t, struct seg *seg, soft_fn fn, struct take 
     for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
         uint64_t entry = __atomic_load_n(&entries[u], __ATOMIC_RELAXED);
         uint32_t n = unit_entry_large_units(entry);
-        if (!unit_entry_is_soft(entry) || !seg_contains(seg, u, n) || soft_is_pinned(t, seg, u))
+        if (!unit_entry_is_soft(entry) || !seg_contains(seg, u, n) || is_pinned(t, seg, u))
             continue;
         fn(take, t, seg, u, n);
         u += n - 1;
@@ -330,10 +360,10 @@ static void mark_old(struct take *take, struct tenant *t, struct seg *seg, uint3
 static uint64_t take_marked(struct tenant *t, struct take *take)
 {
     struct back back = {0};
-    soft_look(t);
+    look(t);
     for (uint32_t i = 0; i < take->n; i++) {
         const struct soft_block *b = &take->blocks[i];
-        if (soft_is_pinned(t, b->seg, b->unit))
+        if (is_pinned(t, b->seg, b->unit))
             (void)seg_cas_entry(b->seg, b->unit, b->entry, b->entry & ~LARGE_TAKING);
         else
             give_back(t, &back, b);
@@ -346,7 +376,7 @@ static bool begin(struct tenant *t, struct take *ret)
 {
     *ret = (struct take){.blocks = t->soft.is_used ? reserve(TAKEN_MAX) : NULL};
     if (ret->blocks)
-        soft_look(t);
+        look(t);
     return ret->blocks != NULL;
 }
 
@@ -377,7 +407,7 @@ static int age_of(struct tenant *t, struct seg *seg)
     for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
         if (tenant_owner(t, seg, u) == OWNER_NONE)
             continue;
-        if (!find(t, seg, u, &b) || soft_is_pinned(t, seg, u))
+        if (!find(t, seg, u, &b) || is_pinned(t, seg, u))
             return -1;
         ages += (uint64_t)b.n_units * age_class(t, seg, u);
         n_units += b.n_units;
@@ -433,9 +463,8 @@ static uint64_t cost_of(struct tenant *t, struct seg *seg, uint32_t unit, uint32
     *ret_n = 1;
     if (find(t, seg, unit, &b)) {
         *ret_n = b.n_units;
-        return soft_is_pinned(t, seg, unit)
-                   ? UINT64_MAX
-                   : (uint64_t)b.n_units * (AGES - age_class(t, seg, unit));
+        return is_pinned(t, seg, unit) ? UINT64_MAX
+                                       : (uint64_t)b.n_units * (AGES - age_class(t, seg, unit));
     }
     if (!buddy_next_free_run(seg->buddy, unit, &free_at, &n_free) || free_at > unit)
         return UINT64_MAX;

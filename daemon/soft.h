@@ -19,7 +19,9 @@ struct soft {
     uint32_t n_pinning; /* clients that may pin */
     uint32_t *pins;     /* units, ascending */
     uint32_t n_pins;
-    bool is_blind; /* they could not be read: all may be pinned */
+    bool is_blind;   /* they could not be read: all may be pinned */
+    uint64_t *swept; /* offsets of blocks that may be freed, or NULL */
+    uint32_t n_swept;
 };
 
 void soft_deinit(struct soft *soft);
@@ -29,15 +31,11 @@ void soft_pins(struct client *client, bool pins);
 /* MSG_SOFT */
 void soft_request(struct core *core, struct session *s, const struct msg_request *req);
 
-/* Of blocks whose tag was 0 before: who has them pinned? Then for each. */
-void soft_look(struct tenant *tenant);
-bool soft_is_pinned(const struct tenant *tenant, const struct seg *seg, uint32_t unit);
-
-/* Frees those of the segment, or at these foreign offsets, whose tag is 0, if nobody has them
- * pinned. */
+/* Frees those of the segment whose tag is 0, if nobody has them pinned. */
 void soft_collect(struct tenant *tenant, struct seg *seg);
-/* Returns how many such there were. */
-uint32_t soft_collect_at(struct tenant *tenant, const uint64_t *offs, uint32_t n_offs);
+/* The same of those at the offsets that a sweep has found: some at a time. True: all are done. */
+void soft_swept(struct tenant *tenant, const uint64_t *offs, uint32_t n_offs);
+bool soft_collect_swept(struct tenant *tenant);
 
 /* Takes blocks of so many bytes, and some more, that nobody has pinned, the least recently used
  * first. Returns what it has taken: 0 if there are none. */

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 #define MIB    (1u << 20)
 #define ALL    (64u * MIB)
@@ -397,6 +398,77 @@ static void the_pins_of_the_dead_do_not_count(void **state)
     assert_false(is_there(s->name, BLOCK));
 }
 
+#define MANY 20000u
+
+struct many {
+    struct shared shared;
+    acre_soft names[MANY];
+};
+
+/* Blocks of the heap's, and at the end one of its own. */
+static bool makes_many(void *arg)
+{
+    struct many *m = arg;
+    struct acre_heap *own;
+    CHECK(acre_open(&own, the_daemon.socket, "big") == 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        char *block = acre_allocx(own, 8192, 0, i < MANY - 1 ? SOFT : ACRE_SOFT);
+        CHECK(block && (m->names[i] = acre_soft_of(own, block)));
+        acre_unpin(own, block);
+    }
+    atomic_store(&m->shared.step, 1);
+    wait_for(&m->shared, 100);
+    return true;
+}
+
+/* Freed just when their maker is being buried, and pinned since shortly before. */
+static void free_while_buried(struct acre_heap *big, const struct many *m, unsigned wait)
+{
+    char *blocks[15], *last = acre_pin(big, m->names[MANY - 1]);
+    assert_non_null(last);
+    while (acre_adopt(big, last) != -EINVAL)
+        ;
+    for (volatile unsigned i = 0; i < wait; i = i + 1)
+        ;
+    for (unsigned i = 0; i < 15; i++) {
+        acre_soft name = m->names[MANY - 2 - i];
+        blocks[i] = acre_pin(big, name);
+        assert_true(blocks[i] && acre_pin(big, name));
+        acre_free(big, blocks[i]);
+    }
+    while (tenant_stats(&the_daemon, "big").n_clients > 1)
+        usleep(1000);
+    for (unsigned i = 0; i < 15; i++) {
+        assert_true(acre_soft_of(big, blocks[i]) == m->names[MANY - 2 - i]);
+        acre_unpin(big, blocks[i]);
+    }
+    acre_unpin(big, last);
+}
+
+static void what_is_freed_while_its_maker_is_buried_stays_for_who_has_it_pinned(void **state)
+{
+    (void)state;
+    struct many *m =
+        mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(m != MAP_FAILED);
+    for (unsigned i = 0; i < 30; i++) {
+        struct acre_heap *big = heap_open(&the_daemon, "big");
+        atomic_store(&m->shared.step, 0);
+        pid_t pid = child_start(makes_many, m);
+        wait_for(&m->shared, 1);
+        assert_non_null(acre_pin(big, m->names[0]));
+        (void)kill(pid, SIGKILL);
+        free_while_buried(big, m, i * 30000);
+        assert_int_equal(child_signal(pid), SIGKILL);
+        for (unsigned k = 0; k < MANY; k++) {
+            char *block = acre_pin(big, m->names[k]);
+            acre_free(big, block);
+        }
+        acre_close(big);
+        expect_settled(&the_daemon, "big", 0, 0);
+    }
+}
+
 static bool is_a_child(void *arg)
 {
     struct shared *s = arg;
@@ -607,6 +679,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_pins_of_threads_are_their_own, up, down),
         cmocka_unit_test_setup_teardown(who_has_it_pinned_outlives_its_owner, up, down),
         cmocka_unit_test_setup_teardown(who_has_it_pinned_keeps_it_when_another_frees_it, up, down),
+        cmocka_unit_test_setup_teardown(
+            what_is_freed_while_its_maker_is_buried_stays_for_who_has_it_pinned, up, down),
         cmocka_unit_test_setup_teardown(the_pins_of_the_dead_do_not_count, up, down),
         cmocka_unit_test_setup_teardown(a_forked_child_has_no_pins, up, down),
         cmocka_unit_test_setup_teardown(pins_outlive_the_daemon, up, down),
