@@ -3811,6 +3811,62 @@ static void test_soft_blocks_that_overlap_come_back_once(void **state)
     finish();
 }
 
+/* Fills the heap with soft blocks of a unit each, of the heap's. */
+static void fill_with_soft(struct fake *f)
+{
+    struct block x;
+    uint64_t max = w.tenant->budget.limits.max_bytes / UNIT_BYTES;
+    while (granted() < max - max / 16) {
+        assert_int_equal(grow_as(f, 256, true, 0, 0, &x), 0);
+        for (uint32_t u = 0; u < x.n_units; u++)
+            cut_soft(f, (struct block){x.seg, x.unit + u, 1}, TAG_HEAP);
+    }
+    while (grow_as(f, 256, true, 0, 0, &x) == 0 && granted() < max - max / 64)
+        ;
+}
+
+/* Each turn is bounded by steps (search.c). Returns their number until the answer. */
+static unsigned turns_until_granted(struct fake *f, uint32_t n_units)
+{
+    struct msg_request req = {.op = MSG_GROW, .serial = 1000 + n_units};
+    unsigned n_turns = 0;
+    req.grow.n_units = n_units;
+    req.grow.exact = true;
+    dispatch_request(&w.core, &f->session, &req, 0, -1, w.now_ns);
+    for (; f->session.wait == WAIT_MEMORY && n_turns < 10000; n_turns++) {
+        run_jobs();
+        pass(1 + MIN(core_deadline(&w.core) - w.now_ns, SECOND));
+    }
+    assert_int_equal(f->reply.error, 0);
+    return n_turns;
+}
+
+static void test_soft_blocks_are_taken_in_turns(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    start(GIB(2), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    assert_int_equal(tell_freed(&a, (struct block){0}, 0, 0), 0);
+    fill_with_soft(&a);
+    assert_true(turns_until_granted(&b, 30000) > 1); /* of small blocks that lie side by side */
+    while (grow_as(&b, 1, true, 0, 0, NULL) == 0 && granted() < 258000)
+        ;
+    unsigned n_turns = 0;
+    for (uint32_t n = 300; n < 400; n++) /* of the oldest ones */
+        n_turns += turns_until_granted(&b, n);
+    assert_in_range(n_turns, 2, 100); /* not all are counted anew each time */
+    core_assert_valid(&w.core);
+    kill_it(&a);
+    for (unsigned i = 0; i < 100; i++)
+        pass(0);
+    assert_true(turns_until_granted(&b, 30000) > 1); /* of orphans */
+    core_assert_valid(&w.core);
+    kill_it(&b);
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -3920,6 +3976,7 @@ int main(void)
         cmocka_unit_test(test_a_tenants_heaps_leave_so_many_segments_and_no_more),
         cmocka_unit_test(test_large_runs_lie_side_by_side),
         cmocka_unit_test(test_soft_blocks_that_overlap_come_back_once),
+        cmocka_unit_test(test_soft_blocks_are_taken_in_turns),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
         cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),
