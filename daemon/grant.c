@@ -280,7 +280,7 @@ static int free_large_at(struct tenant *t, struct seg *seg, uint32_t unit)
         !seg_cas_entry(seg, unit, entry, unit_entry_plain(U_FREE, 0)))
         return -EINVAL;
     if (owner == OWNER_ORPHAN)
-        orphan_forget_large(t, seg, unit);
+        orphan_forget(t, seg, unit);
     tenant_take_back(t, seg, unit, n, owner);
     return 0;
 }

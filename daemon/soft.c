@@ -165,7 +165,6 @@ static bool is_freed(const struct soft_block *b)
 struct back {
     struct soft_block run; /* its entries are free; n_units 0: none */
     uint64_t bytes;
-    bool had_orphans;
 };
 
 static void give_run(struct tenant *t, struct back *back)
@@ -189,7 +188,8 @@ static void give_back(struct tenant *t, struct back *back, const struct soft_blo
         !seg_cas_entry(b->seg, b->unit, b->entry, unit_entry_plain(U_FREE, 0)))
         return;
     back->bytes += b->n_units * UNIT_BYTES;
-    back->had_orphans |= b->owner == OWNER_ORPHAN;
+    if (b->owner == OWNER_ORPHAN)
+        orphan_forget(t, b->seg, b->unit);
     if (goes_on)
         run->n_units += b->n_units;
     else
@@ -199,8 +199,6 @@ static void give_back(struct tenant *t, struct back *back, const struct soft_blo
 static uint64_t give_end(struct tenant *t, struct back *back)
 {
     give_run(t, back);
-    if (back->had_orphans)
-        orphans_forget_taken(t);
     return back->bytes;
 }
 
