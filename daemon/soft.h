@@ -61,6 +61,7 @@ struct soft {
     uint32_t *pins;      /* units */
     uint64_t *is_pinned; /* a bit for each unit of the heap; NULL before the first pin */
     uint32_t n_pins, room;
+    uint64_t looked_ns;
     bool is_blind;   /* they could not be read: all may be pinned */
     uint64_t *swept; /* offsets of blocks that may be freed, or NULL */
     uint32_t n_swept;
