@@ -134,6 +134,16 @@ static bool line_drop_one(const struct acre_heap *heap, uint32_t unit)
     return line != NULL;
 }
 
+/* One that was claimed for unit: another thread may have dropped just that for its own, and a third
+ * have it now. */
+static void line_undo(const struct acre_heap *heap, uint32_t *line, uint32_t unit)
+{
+    uint32_t is = unit;
+
+    if (!__atomic_compare_exchange_n(line, &is, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        (void)line_drop_one(heap, unit);
+}
+
 static int no_line(void)
 {
     return fail(EAGAIN, "this process has %u soft blocks pinned already", PINS);
@@ -275,7 +285,7 @@ static int pin(struct acre_heap *heap, acre_soft soft)
         used_now(soft_at(heap, unit));
         return 0;
     }
-    line_drop(line);
+    line_undo(heap, line, unit);
     return gone(soft);
 }
 

@@ -19,6 +19,7 @@
 #include "daemon/access.h"
 #include "daemon/capacity.h"
 #include "daemon/ledger.h"
+#include "daemon/soft.h"
 #include "daemon/user.h"
 #include "proto/msg.h"
 #include "shm/base.h"
@@ -89,7 +90,7 @@ struct session {
     int request_fd;      /* WAIT_NAME: came with it */
     uint32_t n_released; /* of its runs */
     int release_error;
-    uint64_t grow_round;    /* and the search that it waits for, 0 none yet */
+    struct rounds rounds;
     struct attach *attach;  /* WAIT_ATTACH */
     struct client *client;  /* attached */
     struct tenant *looking; /* or looks at */

@@ -171,7 +171,7 @@ static void do_memory(struct core *core, struct session *s, const struct msg_req
 {
     switch (req->op) {
     case MSG_GROW:
-        s->grow_round = 0;
+        s->rounds = (struct rounds){0};
         memory_grow(core, s, req);
         break;
     case MSG_RELEASE:

@@ -199,32 +199,63 @@ static int make_new(struct tenant *t, uint32_t n, unsigned align, bool is_soft)
     return t->n_depositing > 0 ? -EINPROGRESS : t->deposit_error; /* no memory for a job */
 }
 
-/* Out of its own soft memory. */
-static bool hold_soft(struct tenant *t, struct want *want, struct grant *ret)
+static bool is_free(const struct seg *seg)
+{
+    return seg_n_free(seg) == seg_usable(seg);
+}
+
+/* Makes free segments out of soft ones, until another of n_units could come instead (room.c). */
+static int free_segments(struct tenant *t, uint64_t n_units, struct rounds *rounds)
+{
+    int r = rounds->no_segments ? -ENOENT : 0;
+    while (r == 0 && budget_left(&t->budget) + yield_bytes(t, is_free) < n_units * UNIT_BYTES)
+        r = soft_take_segment(t);
+    rounds->no_segments |= r == -ENOENT;
+    return r == -EINPROGRESS ? r : -ENOMEM;
+}
+
+/* Out of its own soft memory: what is the oldest, if little is wanted; then what lies side by side;
+ * then whole segments, in whose place one of n_units may come. -ENOMEM: nothing fits yet. */
+static int hold_soft(struct tenant *t, struct want *want, uint64_t n_units, struct rounds *rounds,
+                     struct grant *ret)
 {
     uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
     unsigned align = want->exact ? want->align_order : want->order_min;
-    return (soft_take(t, n * UNIT_BYTES) > 0 && hold_existing(t, want, ret)) ||
-           (soft_take_piece(t, n + (1ull << align) - 1) > 0 && hold_existing(t, want, ret));
+    uint64_t bytes = 0;
+    int r = n > GROW_UNITS_MAX ? 0 : soft_take(t, n * UNIT_BYTES, rounds, &bytes);
+    if (bytes > 0 && hold_existing(t, want, ret))
+        return 0;
+    if (r == 0)
+        r = soft_take_piece(t, n + (1ull << align) - 1, rounds, &bytes);
+    if (bytes > 0 && hold_existing(t, want, ret))
+        return 0;
+    return r < 0 ? r : free_segments(t, n_units, rounds);
 }
 
 /* Of a segment that make_new() could not make. 0: it is not needed. -EINPROGRESS: room is on its
  * way. */
 static int make_room(struct tenant *t, const struct client *c, struct want *want, uint64_t n_units,
-                     int error, struct grant *ret)
+                     int error, struct rounds *rounds, struct grant *ret)
 {
     bool is_own = error == -EDQUOT || budget_left(&t->budget) < n_units * UNIT_BYTES;
+    int r = -ENOMEM;
     t->room.is_shared_out = error == -EDQUOT;
     if (error != -ENOMEM && error != -ENOSPC && error != -EDQUOT)
         return error;
     if (error != -EDQUOT && yield_room(t, n_units))
         return -EINPROGRESS;
-    if (is_own && hold_soft(t, want, ret))
-        return 0;
+    if (is_own)
+        r = hold_soft(t, want, n_units, rounds, ret);
+    if (r != -ENOMEM)
+        return r;
     if (room_wanted(c, n_units))
         return -EINPROGRESS;
-    if (!is_own && hold_soft(t, want, ret))
-        return 0;
+    if (!is_own)
+        r = hold_soft(t, want, n_units, rounds, ret);
+    if (r != -ENOMEM)
+        return r;
+    if (!is_own && room_wanted(c, n_units)) /* segments are free now, perhaps */
+        return -EINPROGRESS;
     return error == -EDQUOT ? -ENOMEM : error;
 }
 
@@ -249,7 +280,7 @@ static int free_large_at(struct tenant *t, struct seg *seg, uint32_t unit)
         !seg_cas_entry(seg, unit, entry, unit_entry_plain(U_FREE, 0)))
         return -EINVAL;
     if (owner == OWNER_ORPHAN)
-        orphan_forget_large(t, seg, unit);
+        orphan_forget(t, seg, unit);
     tenant_take_back(t, seg, unit, n, owner);
     return 0;
 }
@@ -273,11 +304,11 @@ void grant_free_swept(struct tenant *t, uint64_t off)
 
 /* Out of what nobody uses: until the want is met, or the round is over. */
 static int hold_searched(struct tenant *t, const struct client *c, struct want *want,
-                         uint64_t *round, struct grant *ret)
+                         struct rounds *rounds, struct grant *ret)
 {
-    if (*round == 0)
-        *round = search_begin(t);
-    while (t->search.n_rounds < *round) {
+    if (rounds->search == 0)
+        rounds->search = search_begin(t);
+    while (t->search.n_rounds < rounds->search) {
         uint64_t granted_units = t->granted_units;
         if (!search_step(t, c))
             return -EINPROGRESS;
@@ -288,12 +319,12 @@ static int hold_searched(struct tenant *t, const struct client *c, struct want *
 }
 
 /* Nothing that is free will do. */
-static int hold_new(struct tenant *t, const struct client *c, struct want *want, uint64_t *round,
-                    struct grant *ret)
+static int hold_new(struct tenant *t, const struct client *c, struct want *want,
+                    struct rounds *rounds, struct grant *ret)
 {
     int searched = -ENOMEM;
     if (budget_high_left(&t->budget) < want->n_units * UNIT_BYTES) /* first its own */
-        searched = hold_searched(t, c, want, round, ret);
+        searched = hold_searched(t, c, want, rounds, ret);
     if (searched != -ENOMEM)
         return searched;
     uint32_t n = want->exact ? want->n_units : 1u << want->order_min;
@@ -303,15 +334,15 @@ static int hold_new(struct tenant *t, const struct client *c, struct want *want,
     if (r != -EINPROGRESS && hold_existing(t, want, ret))
         return 0;
     if (r != -EINPROGRESS)
-        r = make_room(t, c, want, segments_units_for(n, align), r, ret);
+        r = make_room(t, c, want, segments_units_for(n, align), r, rounds, ret);
     if (r == 0 || r == -EINPROGRESS)
         return r;
-    searched = hold_searched(t, c, want, round, ret);
+    searched = hold_searched(t, c, want, rounds, ret);
     return searched == 0 || searched == -EINPROGRESS || r == -ENOSPC ? searched : r;
 }
 
-int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req, uint64_t *round,
-               struct grant *ret)
+int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req,
+               struct rounds *rounds, struct grant *ret)
 {
     struct want want = {0};
     int r = make_want(t, c, req, &want);
@@ -323,7 +354,7 @@ int grant_grow(struct tenant *t, struct client *c, const struct msg_request *req
         return 0;
     }
     if (!hold_existing(t, &want, ret) && !hold_retiring(t, &want, ret)) {
-        r = hold_new(t, c, &want, round, ret);
+        r = hold_new(t, c, &want, rounds, ret);
         if (r < 0)
             return r;
     }

@@ -17,9 +17,9 @@ struct grant {
 
 /* 0; -EINVAL nonsense; -ENOMEM neither max nor capacity, nor what others do not use, leave it;
  * -EINPROGRESS: what others do not use is still looked for, or on its way. Others of the system.
- * *round: 0 at the first try, kept for the next ones. */
+ * *rounds: {0} at the first try, kept for the next ones. */
 int grant_grow(struct tenant *tenant, struct client *client, const struct msg_request *req,
-               uint64_t *round, struct grant *ret_grant);
+               struct rounds *rounds, struct grant *ret_grant);
 /* Of how many units, aligned, a segment must have room for that. False: none can. */
 bool grant_needs(uint32_t n_units, uint32_t align_order, bool exact, uint32_t *ret_n,
                  unsigned *ret_align_order);

@@ -226,7 +226,7 @@ void memory_grow(struct core *core, struct session *s, const struct msg_request 
         return;
     }
     uint64_t charged_bytes = t->budget.charged_bytes;
-    int r = grant_grow(t, s->client, req, &s->grow_round, &g);
+    int r = grant_grow(t, s->client, req, &s->rounds, &g);
     if (t->budget.charged_bytes > charged_bytes)
         ticket_overtaken(t, (uint32_t)((t->budget.charged_bytes - charged_bytes) / UNIT_BYTES));
     if (r == 0) {

@@ -21,11 +21,24 @@ static struct orphan_list *list_of(struct tenant *tenant, unsigned geo)
     return &tenant->orphans.list[geo == 0 ? ORPHANS_LARGE : geo_infos[geo].class_idx];
 }
 
+/* A seg's word for the orphan that begins at a unit: its list, and where there. */
+#define PLACE_SHIFT 26u
+static_assert(HEAP_UNITS <= 1u << PLACE_SHIFT && ORPHANS_LARGE < 1u << (32 - PLACE_SHIFT),
+              "one word");
+
+static void note_place(struct tenant *tenant, const struct orphan_list *list, uint32_t i)
+{
+    uint32_t list_idx = (uint32_t)(list - tenant->orphans.list);
+    tenant->segs[list->at[i].slot]->orphans[list->at[i].unit] = list_idx << PLACE_SHIFT | i;
+}
+
 static void remove_at(struct tenant *tenant, struct orphan_list *list, uint32_t i)
 {
     acre_assert(i < list->n && tenant->orphans.n > 0);
     seg_set_head(tenant->segs[list->at[i].slot], list->at[i].unit, false);
     list->at[i] = list->at[--list->n];
+    if (i < list->n)
+        note_place(tenant, list, i);
     tenant->orphans.n--;
 }
 
@@ -34,6 +47,11 @@ static void remove_at(struct tenant *tenant, struct orphan_list *list, uint32_t 
 static bool add(struct tenant *tenant, const struct orphan *o)
 {
     struct orphan_list *list = list_of(tenant, o->geo);
+    struct seg *seg = tenant->segs[o->slot];
+    if (!seg->orphans)
+        seg->orphans = calloc(seg->shape.n_table, sizeof(*seg->orphans));
+    if (!seg->orphans)
+        return false;
     if (list->n == list->room) {
         uint32_t room = list->room == 0 ? 16 : 2 * list->room;
         struct orphan *at = reallocarray(list->at, room, sizeof(*at));
@@ -43,9 +61,22 @@ static bool add(struct tenant *tenant, const struct orphan *o)
         list->room = room;
     }
     list->at[list->n++] = *o;
-    seg_set_head(tenant->segs[o->slot], o->unit, true);
+    note_place(tenant, list, list->n - 1);
+    seg_set_head(seg, o->unit, true);
     tenant->orphans.n++;
     return true;
+}
+
+/* The list with the orphan that begins there, or NULL. */
+static struct orphan_list *find(struct tenant *tenant, const struct seg *seg, uint32_t unit,
+                                uint32_t *ret_i)
+{
+    uint32_t place = seg->orphans ? seg->orphans[unit] : 0;
+    struct orphan_list *list = &tenant->orphans.list[place >> PLACE_SHIFT];
+    *ret_i = place & ((1u << PLACE_SHIFT) - 1);
+    return *ret_i < list->n && list->at[*ret_i].slot == seg->slot && list->at[*ret_i].unit == unit
+               ? list
+               : NULL;
 }
 
 static void mark(struct tenant *tenant, struct seg *seg, uint32_t unit, uint32_t n_units,
@@ -155,41 +186,17 @@ bool orphan_is_run(const struct tenant *tenant, const struct seg *seg, uint32_t 
     return is_last && seg_is_headed(seg, unit, n);
 }
 
-static void forget_taken(struct tenant *tenant, struct orphan_list *list)
+bool orphan_is_large(struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n)
 {
-    for (uint32_t i = list->n; i-- > 0;) {
-        const struct orphan *o = &list->at[i];
-        if (tenant_owner(tenant, tenant->segs[o->slot], o->unit) != OWNER_ORPHAN)
-            remove_at(tenant, list, i);
-    }
+    uint32_t i;
+    const struct orphan_list *list = find(tenant, seg, unit, &i);
+    return list == &tenant->orphans.list[ORPHANS_LARGE] && list->at[i].n_units == n;
 }
 
-void orphans_forget_taken(struct tenant *tenant)
+void orphan_forget(struct tenant *tenant, const struct seg *seg, uint32_t unit)
 {
-    for (size_t i = 0; i < ARRAY_LEN(tenant->orphans.list); i++)
-        forget_taken(tenant, &tenant->orphans.list[i]);
-}
-
-static const struct orphan *find_large(const struct tenant *tenant, const struct seg *seg,
-                                       uint32_t unit)
-{
-    const struct orphan_list *list = &tenant->orphans.list[ORPHANS_LARGE];
-    for (uint32_t i = 0; i < list->n; i++)
-        if (list->at[i].slot == seg->slot && list->at[i].unit == unit)
-            return &list->at[i];
-    return NULL;
-}
-
-bool orphan_is_large(const struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n)
-{
-    const struct orphan *o = find_large(tenant, seg, unit);
-    return o && o->n_units == n;
-}
-
-void orphan_forget_large(struct tenant *tenant, const struct seg *seg, uint32_t unit)
-{
-    struct orphan_list *list = &tenant->orphans.list[ORPHANS_LARGE];
-    const struct orphan *o = find_large(tenant, seg, unit);
-    acre_assert(o != NULL);
-    remove_at(tenant, list, (uint32_t)(o - list->at));
+    uint32_t i;
+    struct orphan_list *list = find(tenant, seg, unit, &i);
+    if (list)
+        remove_at(tenant, list, i);
 }

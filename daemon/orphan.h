@@ -63,11 +63,9 @@ uint32_t orphans_collect(struct tenant *tenant, struct orphan_place *place, bool
 /* Is [unit, unit + n), all of which is the daemon's, one orphan? Several side by side have one
  * owner in the books, too. */
 bool orphan_is_run(const struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n);
-/* Drops from the lists what is not the daemon's any more, according to the books. */
-void orphans_forget_taken(struct tenant *tenant);
 /* Is there a large orphan of exactly this run? */
-bool orphan_is_large(const struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n);
-/* It was freed by a client: forgets it. */
-void orphan_forget_large(struct tenant *tenant, const struct seg *seg, uint32_t unit);
+bool orphan_is_large(struct tenant *tenant, const struct seg *seg, uint32_t unit, uint32_t n);
+/* The one that begins there was freed, or taken: it is no more. */
+void orphan_forget(struct tenant *tenant, const struct seg *seg, uint32_t unit);
 
 #endif

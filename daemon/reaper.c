@@ -312,8 +312,9 @@ void reaper_forget_attach(struct attach *a)
 
 /* ---- after the sweep ---- */
 
-/* If a slab or large block with somebody's blocks in it begins at unit: keeps it for them. Returns
- * its units, else 0. */
+/* If a slab or large block with somebody's blocks in it begins at unit: keeps it for them. A soft
+ * block whose tag is 0 may be pinned: soft.c has looked at it before, or will. Returns its units,
+ * else 0. */
 static uint32_t keep_for_others(struct client *c, struct seg *seg, uint32_t unit, uint32_t *steps)
 {
     struct tenant *t = c->tenant;
@@ -334,8 +335,7 @@ static uint32_t keep_for_others(struct client *c, struct seg *seg, uint32_t unit
     if (!seg_contains(seg, unit, n) || !tenant_all_owned(t, seg, unit, n, c->id))
         return 0;
     if (state == U_LARGE)
-        n_live = seg_large_tag(seg, unit, entry) != TAG_FREE ||
-                 (unit_entry_is_soft(entry) && soft_is_pinned(t, seg, unit));
+        n_live = seg_large_tag(seg, unit, entry) != TAG_FREE || unit_entry_is_soft(entry);
     else if (seg_read_tags(seg, unit, geo, t->core->tags, &n_live) < 0)
         n_live = 1; /* unreadable: nothing of others may be lost */
     if (n_live == 0)
@@ -404,9 +404,8 @@ static void pump_burial(struct tenant *t)
 {
     struct client *c;
     uint32_t steps = 0;
-    if (!t->is_burying)
+    if (!t->is_burying || !soft_collect_swept(t))
         return;
-    soft_look(t);
     while ((c = TAILQ_FIRST(&t->dying)) && c->state == CLIENT_SWEEPING) {
         reap_units(c, &steps);
         if (c->n_holdings > 0 || steps >= BURIAL_STEPS)
@@ -450,11 +449,11 @@ static void sweep_done(struct tenant *t, const struct sweep_found *found)
 {
     for (uint32_t i = 0; i < found->n; i++)
         grant_free_swept(t, found->large_offs[i]);
-    (void)soft_collect_at(t, found->large_offs, found->n);
     if (found->error < 0) {
         sweep_again(t);
         return;
     }
+    soft_swept(t, found->large_offs, found->n);
     publishers_go_on(t, false);
     t->is_burying = true;
     pump_burial(t);

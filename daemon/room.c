@@ -207,9 +207,14 @@ static void choose_own(struct tenant *t, uint64_t over_bytes)
     uint64_t going;
     while (over_bytes > (going = yield_bytes(t, is_going))) {
         best = yield_find(t, is_itself, retire_may, over_bytes - going, &owner);
-        if (best)
+        if (best) {
             retire_begin(owner, best);
-        else if (yield_bytes(t, is_late) > 0 || !soft_take_segment(t))
+            continue;
+        }
+        int r = yield_bytes(t, is_late) > 0 ? -ENOENT : soft_take_segment(t);
+        if (r == -EINPROGRESS)
+            room_look_at(t->core, t->core->now_ns);
+        if (r < 0)
             return;
     }
 }

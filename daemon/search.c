@@ -113,18 +113,28 @@ uint64_t search_begin(const struct tenant *t)
     return t->search.n_rounds + (is_on ? 2 : 1);
 }
 
+bool search_has_steps(struct tenant *t)
+{
+    struct search *s = &t->search;
+    if (s->turn_ns != t->core->now_ns)
+        s->steps_left = TURN_STEPS;
+    s->turn_ns = t->core->now_ns;
+    s->is_hungry |= s->steps_left <= 0;
+    return s->steps_left > 0;
+}
+
+void search_spend(struct tenant *t, uint64_t n_steps)
+{
+    t->search.steps_left -= (int64_t)n_steps;
+}
+
 bool search_step(struct tenant *t, const struct client *asking)
 {
     struct search *s = &t->search;
     if (t->is_sweeping)
         return false; /* its end wakes who waits */
-    if (s->turn_ns != t->core->now_ns)
-        s->steps_left = TURN_STEPS;
-    s->turn_ns = t->core->now_ns;
-    if (s->steps_left <= 0) {
-        s->is_hungry = true;
+    if (!search_has_steps(t))
         return false;
-    }
     if (s->orphan.list < ARRAY_LEN(t->orphans.list)) {
         s->steps_left -= ORPHAN_STEPS * (int64_t)orphans_collect(t, &s->orphan, true, ORPHANS_MAX);
         return true;

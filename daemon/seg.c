@@ -26,9 +26,9 @@
 
 #include "shm/sizeclass.h"
 
-#define BITS_WORD(u) ((u) >> 6)
-#define BITS_MASK(u) (1ull << ((u)&63u))
-#define HUGE_WORDS 4u /* of bits, for the 256 units of a huge page */
+#define BITS_WORD(u)      ((u) >> 6)
+#define BITS_MASK(u)      (1ull << ((u)&63u))
+#define HUGE_WORDS        4u /* of bits, for the 256 units of a huge page */
 /* A larger run, aligned to itself, would leave as much again that is of no use. */
 #define ALIGNED_UNITS_MAX 512u
 
@@ -145,6 +145,7 @@ void seg_free(struct seg *seg, int *ret_fd)
         *ret_fd = seg->fd;
     else
         close_fd(&seg->fd);
+    free(seg->orphans);
     free(seg->dirty); /* and the others with it */
     free(seg);
 }

@@ -25,6 +25,7 @@ struct seg {
     uint64_t *warm;       /* free, with all its pages */
     uint64_t *busy;       /* its pages are being made just now */
     uint64_t *heads;      /* an orphan begins there; orphan.c */
+    uint32_t *orphans;    /* and where it stands in the lists; NULL before the first */
     uint32_t n_dirty, n_warm;
     bool is_kept;     /* for the next daemon, and in the books: deposit.c */
     bool is_known;    /* by a client: something was granted here once, or it was mapped */

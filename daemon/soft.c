@@ -17,32 +17,44 @@
  * of that age. It is a hint: who forges it keeps or loses memory of its own tenant only.
  *
  * WHOSE. A tenant's request that finds no room takes soft memory of its own tenant: before others
- * are asked if it is at its max or beyond its share, else after (grant.c). At least a PARTth of
- * all that there is at a time: each look costs two walks over the heap's entries. If what came
- * back then is in pieces too small, the run is taken whose blocks are the least and the oldest.
- * Who has more than its limits, or than its share while others have less, loses whole segments
- * (room.c).
+ * are asked if it is at its max or beyond its share, else after (grant.c). Little is taken from the
+ * oldest. A large run is taken where the blocks side by side are the least and the oldest; if there
+ * is no such place whole segments go, in whose place another one may come. Who has more than its
+ * limits, or than its share while others have less, loses whole segments (room.c).
+ *
+ * TURNS. A heap may have millions of blocks: all is done in steps, as many a turn as the search has
+ * (search.h). What is under way is the heap's, not a request's: whoever comes next goes on with it.
+ * So the ages are counted once for a PARTth of all blocks to be taken, and a request waits for the
+ * end of the first round that began after it came.
  *
  * INVARIANTS. Only this file makes entries TAKING, and none is when it returns. A soft block is
  * freed only after a look at all lines that came after its mark, or its 0.
  *
- * COST. A take: two walks over entries (1 GiB: 131,072 words), a pread of 3 KB for each client that
- * pins, twice; then what TAKEN_MAX blocks cost to be given back, about 1 ms. Nothing where nobody
- * has ever pinned.
+ * COST. 1 GiB, 131,072 entries: 1 ms to count, or to find a place in. A look: a pread of 3 KB for
+ * each client that pins, 0.5 us, or 3 if there are thousands; one look a turn. To give TAKEN_MAX
+ * blocks back: about 1 ms. Nothing where nobody has ever pinned.
  */
 #include "daemon/soft.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "daemon/memory.h"
+#include "daemon/search.h"
 #include "daemon/session.h"
 #include "daemon/tenant.h"
 
 #define TAKEN_MAX 8192u /* blocks at a time */
 #define PART      16u
 #define AGE_SUBS  16u
+#define LOOK_NS   20000000ull
 #define AGES      (29u * AGE_SUBS)
+
+/* What things cost, in steps of the search: 30 ns. */
+#define WALK_UNITS  8u  /* entries walked over: one step */
+#define LINES_STEPS 64u /* the lines of a client */
+#define TAKE_STEPS  4u  /* a block */
 
 struct soft_block {
     struct seg *seg;
@@ -53,15 +65,12 @@ struct soft_block {
 
 /* ---- lines ---- */
 
-static int compare(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
 void soft_deinit(struct soft *soft)
 {
     free(soft->pins);
+    free(soft->is_pinned);
+    free(soft->swept);
+    free(soft->take.bytes);
     *soft = (struct soft){0};
 }
 
@@ -75,26 +84,45 @@ void soft_pins(struct client *c, bool pins)
     c->tenant->soft.is_used |= pins;
 }
 
+static int make_room(struct soft *soft)
+{
+    if (!soft->is_pinned)
+        soft->is_pinned = calloc(HEAP_UNITS / 64, sizeof(*soft->is_pinned));
+    if (soft->room - soft->n_pins < PINS) {
+        uint32_t room = 2 * soft->room + PINS;
+        uint32_t *more = reallocarray(soft->pins, room, sizeof(*more));
+        if (!more)
+            return -ENOMEM;
+        soft->pins = more;
+        soft->room = room;
+    }
+    return soft->is_pinned ? 0 : -ENOMEM;
+}
+
 static int read_lines(struct soft *soft, const struct client *c)
 {
     uint32_t lines[PINS] = {0}; /* and so they stay if the client has made the page short */
     if (pread(c->life_fd, lines, sizeof(lines), offsetof(struct life_page, pins)) < 0)
         return -errno;
-    uint32_t *more = reallocarray(soft->pins, soft->n_pins + PINS, sizeof(*more));
-    if (!more)
-        return -ENOMEM;
-    soft->pins = more;
-    for (uint32_t i = 0; i < PINS; i++)
-        if (lines[i] != 0)
-            soft->pins[soft->n_pins++] = lines[i];
-    return 0;
+    int r = make_room(soft);
+    for (uint32_t i = 0; r == 0 && i < PINS; i++) {
+        if (lines[i] == 0 || lines[i] >= HEAP_UNITS)
+            continue;
+        soft->pins[soft->n_pins++] = lines[i];
+        soft->is_pinned[lines[i] / 64] |= 1ull << lines[i] % 64;
+    }
+    return r;
 }
 
-void soft_look(struct tenant *t)
+/* Of blocks whose mark was set, or whose tag was 0, before: who has them pinned? */
+static void look(struct tenant *t)
 {
     struct soft *soft = &t->soft;
+    for (uint32_t i = 0; i < soft->n_pins; i++)
+        soft->is_pinned[soft->pins[i] / 64] = 0;
     soft->n_pins = 0;
     soft->is_blind = false;
+    soft->looked_ns = t->core->now_ns;
     if (soft->n_pinning == 0)
         return;
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
@@ -103,16 +131,21 @@ void soft_look(struct tenant *t)
         if (c && c->pins && c->state == CLIENT_LIVES)
             soft->is_blind = read_lines(soft, c) < 0;
     }
-    if (soft->n_pins > 1)
-        qsort(soft->pins, soft->n_pins, sizeof(*soft->pins), compare);
+    search_spend(t, (uint64_t)soft->n_pinning * LINES_STEPS + soft->n_pins / 4);
 }
 
-bool soft_is_pinned(const struct tenant *t, const struct seg *seg, uint32_t unit)
+/* To choose by: else old blocks that are pinned would be chosen again and again. */
+static void look_for_choice(struct tenant *t)
+{
+    if (t->core->now_ns >= t->soft.looked_ns + LOOK_NS)
+        look(t);
+}
+
+static bool is_pinned(const struct tenant *t, const struct seg *seg, uint32_t unit)
 {
     const struct soft *soft = &t->soft;
     uint32_t key = seg->slot * SLOT_UNITS + unit;
-    return soft->is_blind || (soft->n_pins > 0 && bsearch(&key, soft->pins, soft->n_pins,
-                                                          sizeof(key), compare) != NULL);
+    return soft->is_blind || (soft->n_pins > 0 && (soft->is_pinned[key / 64] >> key % 64 & 1) != 0);
 }
 
 /* ---- blocks ---- */
@@ -141,7 +174,6 @@ static bool is_freed(const struct soft_block *b)
 struct back {
     struct soft_block run; /* its entries are free; n_units 0: none */
     uint64_t bytes;
-    bool had_orphans;
 };
 
 static void give_run(struct tenant *t, struct back *back)
@@ -152,28 +184,30 @@ static void give_run(struct tenant *t, struct back *back)
     run->n_units = 0;
 }
 
-/* Nothing, if somebody has changed the entry. */
+/* What entries say may overlap: the books are asked again, when those before are in them. Nothing,
+ * if somebody has changed the entry. */
 static void give_back(struct tenant *t, struct back *back, const struct soft_block *b)
 {
     struct soft_block *run = &back->run;
-    if (!seg_cas_entry(b->seg, b->unit, b->entry, unit_entry_plain(U_FREE, 0)))
+    bool goes_on = run->n_units > 0 && run->seg == b->seg && run->owner == b->owner &&
+                   run->unit + run->n_units == b->unit;
+    if (!goes_on)
+        give_run(t, back);
+    if (!tenant_all_owned(t, b->seg, b->unit, b->n_units, b->owner) ||
+        !seg_cas_entry(b->seg, b->unit, b->entry, unit_entry_plain(U_FREE, 0)))
         return;
     back->bytes += b->n_units * UNIT_BYTES;
-    back->had_orphans |= b->owner == OWNER_ORPHAN;
-    if (run->n_units > 0 && run->seg == b->seg && run->owner == b->owner &&
-        run->unit + run->n_units == b->unit) {
+    if (b->owner == OWNER_ORPHAN)
+        orphan_forget(t, b->seg, b->unit);
+    if (goes_on)
         run->n_units += b->n_units;
-        return;
-    }
-    give_run(t, back);
-    *run = *b;
+    else
+        *run = *b;
 }
 
 static uint64_t give_end(struct tenant *t, struct back *back)
 {
     give_run(t, back);
-    if (back->had_orphans)
-        orphans_forget_taken(t);
     return back->bytes;
 }
 
@@ -190,9 +224,9 @@ static void collect(struct tenant *t, const struct soft_block *blocks, uint32_t 
     struct back back = {0};
     if (n == 0)
         return;
-    soft_look(t);
+    look(t);
     for (uint32_t i = 0; i < n; i++)
-        if (!soft_is_pinned(t, blocks[i].seg, blocks[i].unit))
+        if (!is_pinned(t, blocks[i].seg, blocks[i].unit))
             give_back(t, &back, &blocks[i]);
     (void)give_end(t, &back);
 }
@@ -210,7 +244,8 @@ void soft_collect(struct tenant *t, struct seg *seg)
     free(blocks);
 }
 
-uint32_t soft_collect_at(struct tenant *t, const uint64_t *offs, uint32_t n_offs)
+/* Returns how many such there were at these foreign offsets. */
+static uint32_t collect_at(struct tenant *t, const uint64_t *offs, uint32_t n_offs)
 {
     struct soft_block *blocks = t->soft.is_used && n_offs > 0 ? reserve(n_offs) : NULL;
     uint32_t n = 0, unit;
@@ -224,11 +259,37 @@ uint32_t soft_collect_at(struct tenant *t, const uint64_t *offs, uint32_t n_offs
     return n;
 }
 
+/* Without memory for them they are found when somebody needs memory. */
+void soft_swept(struct tenant *t, const uint64_t *offs, uint32_t n_offs)
+{
+    struct soft *soft = &t->soft;
+    uint64_t *swept = soft->is_used && n_offs > 0 ? malloc(n_offs * sizeof(*offs)) : NULL;
+    if (swept)
+        memcpy(swept, offs, n_offs * sizeof(*offs));
+    free(soft->swept);
+    soft->swept = swept;
+    soft->n_swept = swept ? n_offs : 0;
+}
+
+bool soft_collect_swept(struct tenant *t)
+{
+    struct soft *soft = &t->soft;
+    uint32_t n = MIN(soft->n_swept, TAKEN_MAX);
+    if (n > 0)
+        (void)collect_at(t, soft->swept + soft->n_swept - n, n);
+    soft->n_swept -= n;
+    if (soft->n_swept > 0)
+        return false;
+    free(soft->swept);
+    soft->swept = NULL;
+    return true;
+}
+
 void soft_request(struct core *core, struct session *s, const struct msg_request *req)
 {
     struct tenant *t = s->client->tenant;
     soft_pins(s->client, true);
-    uint32_t n = soft_collect_at(t, req->soft.offs, req->soft.n);
+    uint32_t n = collect_at(t, req->soft.offs, req->soft.n);
     session_ok(core, s);
     if (n > 0)
         memory_wake(t);
@@ -236,13 +297,17 @@ void soft_request(struct core *core, struct session *s, const struct msg_request
 
 /* ---- least recently used ---- */
 
-/* How long ago, in classes of a 16th. */
-static uint32_t age_class(const struct tenant *t, const struct seg *seg, uint32_t unit)
+static uint32_t now_ms(const struct tenant *t)
+{
+    return (uint32_t)(t->core->now_ns / 1000000);
+}
+
+/* How long before that time, in classes of a 16th. */
+static uint32_t age_class(const struct seg *seg, uint32_t unit, uint32_t since_ms)
 {
     const struct soft_unit *soft = segment_soft(seg->base, &seg->shape) + unit;
-    uint32_t now_ms = (uint32_t)(t->core->now_ns / 1000000);
-    uint32_t age_ms = now_ms - __atomic_load_n(&soft->used_ms, __ATOMIC_RELAXED);
-    if (age_ms >= 1u << 31) /* our clock is a little behind */
+    uint32_t age_ms = since_ms - __atomic_load_n(&soft->used_ms, __ATOMIC_RELAXED);
+    if (age_ms >= 1u << 31) /* after it */
         age_ms = 0;
     if (age_ms < AGE_SUBS)
         return age_ms;
@@ -250,47 +315,98 @@ static uint32_t age_class(const struct tenant *t, const struct seg *seg, uint32_
     return (shift << 4) + (age_ms >> shift);
 }
 
-struct take {
-    struct soft_block *blocks; /* those to be taken */
+/* Those to be taken. */
+struct taken {
+    struct soft_block *blocks;
     uint32_t n;
-    uint64_t all_bytes, bytes[AGES];
-    uint32_t oldest;     /* ages above this are taken as a whole */
-    uint64_t rest_bytes; /* of this one */
 };
 
-typedef void (*soft_fn)(struct take *take, struct tenant *t, struct seg *seg, uint32_t unit,
-                        uint32_t n_units);
-
-/* What the entries say: the books are asked only of what is to be taken. */
-static void walk_seg(struct tenant *t, struct seg *seg, soft_fn fn, struct take *take)
+/* The units of the block there, if its entry says that it is one: the books are asked only of what
+ * is to be taken. Else 0. In line: loops over millions call it. */
+static inline uint32_t units_of(const struct seg *seg, uint32_t unit)
 {
     const uint64_t *entries = segment_entries(seg->base, &seg->shape);
-    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
-        uint64_t entry = __atomic_load_n(&entries[u], __ATOMIC_RELAXED);
-        uint32_t n = unit_entry_large_units(entry);
-        if (!unit_entry_is_soft(entry) || !seg_contains(seg, u, n) || soft_is_pinned(t, seg, u))
-            continue;
-        fn(take, t, seg, u, n);
-        u += n - 1;
+    uint64_t entry = __atomic_load_n(&entries[unit], __ATOMIC_RELAXED);
+    uint32_t n = unit_entry_large_units(entry);
+    return unit_entry_is_soft(entry) && seg_contains(seg, unit, n) ? n : 0;
+}
+
+static void mark(struct taken *taken, struct tenant *t, struct seg *seg, uint32_t unit)
+{
+    struct soft_block *b = &taken->blocks[taken->n];
+    acre_assert(taken->n < TAKEN_MAX);
+    if (!find(t, seg, unit, b) || (!(b->entry & LARGE_TAKING) &&
+                                   !seg_cas_entry(seg, unit, b->entry, b->entry | LARGE_TAKING)))
+        return;
+    b->entry |= LARGE_TAKING;
+    taken->n++;
+}
+
+/* Those from unit on that are so old or older. Returns where it has stopped. */
+static uint32_t mark_from(struct taken *taken, struct tenant *t, struct seg *seg, uint32_t unit,
+                          uint32_t end)
+{
+    uint32_t n;
+    for (; unit < end && taken->n < TAKEN_MAX; unit += MAX(n, 1u))
+        if ((n = units_of(seg, unit)) > 0 && !is_pinned(t, seg, unit))
+            mark(taken, t, seg, unit);
+    return MIN(unit, end);
+}
+
+/* Some are pinned by now, perhaps. Returns the bytes of the others. */
+static uint64_t take_marked(struct tenant *t, const struct taken *taken)
+{
+    struct back back = {0};
+    if (taken->n == 0)
+        return 0;
+    look(t);
+    search_spend(t, (uint64_t)taken->n * TAKE_STEPS);
+    for (uint32_t i = 0; i < taken->n; i++) {
+        const struct soft_block *b = &taken->blocks[i];
+        if (is_pinned(t, b->seg, b->unit))
+            (void)seg_cas_entry(b->seg, b->unit, b->entry, b->entry & ~LARGE_TAKING);
+        else
+            give_back(t, &back, b);
     }
+    return give_end(t, &back);
 }
 
-static void walk(struct tenant *t, soft_fn fn, struct take *take)
+static bool begin_take(struct tenant *t)
 {
-    for (uint32_t slot = 0; slot < t->n_slots; slot++)
-        if (t->segs[slot])
-            walk_seg(t, t->segs[slot], fn, take);
+    struct soft_take *take = &t->soft.take;
+    if (!take->bytes && !(take->bytes = calloc(AGES, sizeof(*take->bytes))))
+        return false;
+    memset(take->bytes, 0, AGES * sizeof(*take->bytes));
+    look_for_choice(t);
+    take->is_on = true;
+    take->is_counted = false;
+    take->slot = take->unit = 0;
+    take->all_bytes = 0;
+    take->since_ms = now_ms(t);
+    return true;
 }
 
-static void count(struct take *take, struct tenant *t, struct seg *seg, uint32_t unit,
-                  uint32_t n_units)
+static void end_take(struct soft_take *take)
 {
-    uint64_t bytes = n_units * UNIT_BYTES;
-    take->all_bytes += bytes;
-    take->bytes[age_class(t, seg, unit)] += bytes;
+    take->is_on = false;
+    take->n_rounds++;
 }
 
-static void choose_age(struct take *take, uint64_t need_bytes)
+static void count_seg(struct tenant *t, struct seg *seg)
+{
+    struct soft_take *take = &t->soft.take;
+    uint32_t n, n_seen = 0;
+    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u += MAX(n, 1u), n_seen++) {
+        n = units_of(seg, u);
+        if (n == 0 || is_pinned(t, seg, u))
+            continue;
+        take->all_bytes += n * UNIT_BYTES;
+        take->bytes[age_class(seg, u, take->since_ms)] += n * UNIT_BYTES;
+    }
+    search_spend(t, n_seen / WALK_UNITS);
+}
+
+static void choose_age(struct soft_take *take, uint64_t need_bytes)
 {
     uint32_t age = AGES - 1;
     while (age > 0 && take->bytes[age] < need_bytes)
@@ -299,68 +415,91 @@ static void choose_age(struct take *take, uint64_t need_bytes)
     take->rest_bytes = need_bytes;
 }
 
-static void mark(struct take *take, struct tenant *t, struct seg *seg, uint32_t unit,
-                 uint32_t n_units)
+static bool is_old(struct soft_take *take, const struct seg *seg, uint32_t unit, uint32_t n_units)
 {
-    struct soft_block *b = &take->blocks[take->n];
-    (void)n_units;
-    if (take->n == TAKEN_MAX || !find(t, seg, unit, b) ||
-        (!(b->entry & LARGE_TAKING) &&
-         !seg_cas_entry(seg, unit, b->entry, b->entry | LARGE_TAKING)))
-        return;
-    b->entry |= LARGE_TAKING;
-    take->n++;
-}
-
-static void mark_old(struct take *take, struct tenant *t, struct seg *seg, uint32_t unit,
-                     uint32_t n_units)
-{
-    uint32_t age = age_class(t, seg, unit);
+    uint32_t age = age_class(seg, unit, take->since_ms);
     if (age < take->oldest || (age == take->oldest && take->rest_bytes == 0))
-        return;
+        return false;
     if (age == take->oldest)
         take->rest_bytes -= MIN(take->rest_bytes, n_units * UNIT_BYTES);
-    mark(take, t, seg, unit, n_units);
+    return true;
 }
 
-/* Some are pinned by now, perhaps. Returns the bytes of the others. */
-static uint64_t take_marked(struct tenant *t, struct take *take)
+/* In one segment, from where it goes on. False: it has not come to the end. */
+static bool mark_old(struct tenant *t, struct seg *seg, struct taken *taken)
 {
-    struct back back = {0};
-    soft_look(t);
-    for (uint32_t i = 0; i < take->n; i++) {
-        const struct soft_block *b = &take->blocks[i];
-        if (soft_is_pinned(t, b->seg, b->unit))
-            (void)seg_cas_entry(b->seg, b->unit, b->entry, b->entry & ~LARGE_TAKING);
-        else
-            give_back(t, &back, b);
+    struct soft_take *take = &t->soft.take;
+    uint32_t u = MAX(take->unit, seg->shape.n_meta), n, n_seen = 0;
+    for (; u < seg->shape.n_table && taken->n < TAKEN_MAX; u += MAX(n, 1u), n_seen++)
+        if ((n = units_of(seg, u)) > 0 && !is_pinned(t, seg, u) && is_old(take, seg, u, n))
+            mark(taken, t, seg, u);
+    search_spend(t, n_seen / WALK_UNITS);
+    take->unit = u;
+    return u >= seg->shape.n_table;
+}
+
+/* Some of those that are old enough. */
+static uint64_t take_old(struct tenant *t)
+{
+    struct soft_take *take = &t->soft.take;
+    struct taken taken = {.blocks = reserve(TAKEN_MAX)};
+    while (taken.blocks && take->slot < t->n_slots && search_has_steps(t)) {
+        if (t->segs[take->slot] && !mark_old(t, t->segs[take->slot], &taken))
+            break;
+        take->slot++;
+        take->unit = 0;
     }
-    return give_end(t, &back);
-}
-
-/* Pins of long ago: else old blocks that are pinned would be chosen again and again. */
-static bool begin(struct tenant *t, struct take *ret)
-{
-    *ret = (struct take){.blocks = t->soft.is_used ? reserve(TAKEN_MAX) : NULL};
-    if (ret->blocks)
-        soft_look(t);
-    return ret->blocks != NULL;
-}
-
-uint64_t soft_take(struct tenant *t, uint64_t need_bytes)
-{
-    struct take take;
-    uint64_t bytes = 0;
-    if (!begin(t, &take))
-        return 0;
-    walk(t, count, &take);
-    if (take.all_bytes > 0) {
-        choose_age(&take, MIN(MAX(need_bytes, take.all_bytes / PART), take.all_bytes));
-        walk(t, mark_old, &take);
-        bytes = take_marked(t, &take);
-    }
-    free(take.blocks);
+    uint64_t bytes = take_marked(t, &taken);
+    if (!taken.blocks || take->slot >= t->n_slots)
+        end_take(take);
+    free(taken.blocks);
     return bytes;
+}
+
+/* A segment is counted, or a part is taken. */
+static uint64_t step_take(struct tenant *t, uint64_t need_bytes)
+{
+    struct soft_take *take = &t->soft.take;
+    if (!take->is_on && !begin_take(t)) {
+        take->n_rounds++;
+        return 0;
+    }
+    if (take->is_counted)
+        return take_old(t);
+    if (take->slot < t->n_slots) {
+        if (t->segs[take->slot])
+            count_seg(t, t->segs[take->slot]);
+        take->slot++;
+        return 0;
+    }
+    take->is_counted = true;
+    take->slot = 0;
+    if (take->all_bytes == 0)
+        end_take(take);
+    else
+        choose_age(take, MIN(MAX(need_bytes, take->all_bytes / PART), take->all_bytes));
+    return 0;
+}
+
+static uint64_t round_begin(uint64_t n_rounds, bool is_on)
+{
+    return n_rounds + (is_on ? 2 : 1);
+}
+
+int soft_take(struct tenant *t, uint64_t need_bytes, struct rounds *rounds, uint64_t *ret_bytes)
+{
+    struct soft_take *take = &t->soft.take;
+    *ret_bytes = 0;
+    if (!t->soft.is_used)
+        return 0;
+    if (rounds->take == 0)
+        rounds->take = round_begin(take->n_rounds, take->is_on);
+    while (*ret_bytes < need_bytes && take->n_rounds < rounds->take) {
+        if (!search_has_steps(t))
+            return -EINPROGRESS;
+        *ret_bytes += step_take(t, need_bytes - *ret_bytes);
+    }
+    return 0;
 }
 
 /* ---- a whole segment ---- */
@@ -368,72 +507,91 @@ uint64_t soft_take(struct tenant *t, uint64_t need_bytes)
 /* Its age, on average, if there is nothing in it but soft blocks that may be taken; else -1. */
 static int age_of(struct tenant *t, struct seg *seg)
 {
-    struct soft_block b;
     uint64_t ages = 0;
-    uint32_t n_units = 0;
-    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u++) {
-        if (tenant_owner(t, seg, u) == OWNER_NONE)
+    uint32_t n_units = 0, n;
+    search_spend(t, seg->shape.n_table / WALK_UNITS);
+    for (uint32_t u = seg->shape.n_meta; u < seg->shape.n_table; u += MAX(n, 1u)) {
+        n = units_of(seg, u);
+        if (n == 0)
             continue;
-        if (!find(t, seg, u, &b) || soft_is_pinned(t, seg, u))
+        if (is_pinned(t, seg, u))
             return -1;
-        ages += (uint64_t)b.n_units * age_class(t, seg, u);
-        n_units += b.n_units;
-        u += b.n_units - 1;
+        ages += (uint64_t)n * age_class(seg, u, now_ms(t));
+        n_units += n;
     }
-    return n_units == 0 ? -1 : (int)(ages / n_units);
+    return n_units == 0 || n_units != seg_usable(seg) - seg_n_free(seg) ? -1
+                                                                        : (int)(ages / n_units);
 }
 
-static struct seg *find_oldest(struct tenant *t)
+static void step_segments(struct tenant *t)
 {
-    struct seg *best = NULL;
-    int best_age = -1;
-    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
-        struct seg *seg = t->segs[slot];
-        int age = seg && seg->is_kept && !seg->is_retiring ? age_of(t, seg) : -1;
-        if (age > best_age) {
-            best = seg;
-            best_age = age;
-        }
+    struct soft_segments *s = &t->soft.segments;
+    struct seg *seg = t->segs[s->slot];
+    int age = seg && seg->is_kept && !seg->is_retiring ? age_of(t, seg) : -1;
+    if (age > s->best_age) {
+        s->best_slot = s->slot;
+        s->best_age = age;
     }
-    return best;
+    s->slot++;
 }
 
-bool soft_take_segment(struct tenant *t)
+/* -EINPROGRESS: not yet; -ENOENT: there is none. */
+static int find_oldest(struct tenant *t)
 {
-    struct take take;
-    if (!begin(t, &take))
-        return false;
-    struct seg *seg = find_oldest(t);
-    if (seg)
-        walk_seg(t, seg, mark, &take);
-    if (take.n > 0)
-        (void)take_marked(t, &take);
-    free(take.blocks);
-    return seg && seg_n_free(seg) == seg_usable(seg);
+    struct soft_segments *s = &t->soft.segments;
+    if (s->is_found)
+        return 0;
+    if (s->slot == 0) {
+        look_for_choice(t);
+        s->best_age = -1;
+    }
+    for (; s->slot < t->n_slots; step_segments(t))
+        if (!search_has_steps(t))
+            return -EINPROGRESS;
+    s->slot = 0;
+    s->is_found = s->best_age >= 0;
+    return s->is_found ? 0 : -ENOENT;
+}
+
+/* 0: nothing there can be taken any more. */
+static uint64_t take_some_of(struct tenant *t, struct seg *seg)
+{
+    struct taken taken = {.blocks = reserve(TAKEN_MAX)};
+    if (taken.blocks)
+        (void)mark_from(&taken, t, seg, seg->shape.n_meta, seg->shape.n_table);
+    uint64_t bytes = take_marked(t, &taken);
+    search_spend(t, seg->shape.n_table / WALK_UNITS);
+    free(taken.blocks);
+    return bytes;
+}
+
+int soft_take_segment(struct tenant *t)
+{
+    struct soft_segments *s = &t->soft.segments;
+    int r = t->soft.is_used ? find_oldest(t) : -ENOENT;
+    while (r == 0) {
+        struct seg *seg = t->segs[s->best_slot];
+        if (!search_has_steps(t))
+            return -EINPROGRESS;
+        uint64_t bytes = seg ? take_some_of(t, seg) : 0;
+        s->is_found = bytes > 0 && seg_n_free(seg) < seg_usable(seg);
+        if (bytes > 0 && !s->is_found)
+            return 0;
+        r = s->is_found ? 0 : find_oldest(t);
+    }
+    return r;
 }
 
 /* ---- in one piece ---- */
 
-/* Units of a segment that are free, or of soft blocks that may be taken: what it costs to have
- * them. */
-struct piece {
-    struct seg *seg;
-    uint32_t unit, n_units; /* n_units 0: none */
-    uint64_t cost;
-};
-
 /* The free units from unit on, or the block there, up to *ret_n. UINT64_MAX: it is neither. */
 static uint64_t cost_of(struct tenant *t, struct seg *seg, uint32_t unit, uint32_t *ret_n)
 {
-    struct soft_block b;
-    uint32_t free_at, n_free;
-    *ret_n = 1;
-    if (find(t, seg, unit, &b)) {
-        *ret_n = b.n_units;
-        return soft_is_pinned(t, seg, unit)
-                   ? UINT64_MAX
-                   : (uint64_t)b.n_units * (AGES - age_class(t, seg, unit));
-    }
+    uint32_t free_at, n_free, n = units_of(seg, unit);
+    *ret_n = MAX(n, 1u);
+    if (n > 0)
+        return is_pinned(t, seg, unit) ? UINT64_MAX
+                                       : (uint64_t)n * (AGES - age_class(seg, unit, now_ms(t)));
     if (!buddy_next_free_run(seg->buddy, unit, &free_at, &n_free) || free_at > unit)
         return UINT64_MAX;
     *ret_n = n_free;
@@ -441,10 +599,11 @@ static uint64_t cost_of(struct tenant *t, struct seg *seg, uint32_t unit, uint32
 }
 
 /* Two ends that move through the segment; what leaves at the low one is looked at again. */
-static void find_piece(struct tenant *t, struct seg *seg, uint32_t n_units, struct piece *best)
+static void find_piece(struct tenant *t, struct seg *seg, uint32_t n_units, struct soft_piece *best)
 {
     uint32_t low = seg->shape.n_meta, high = low, n;
     uint64_t cost = 0, more;
+    search_spend(t, 2 * seg->shape.n_table / WALK_UNITS);
     while (high < seg->shape.n_units) {
         more = cost_of(t, seg, high, &n);
         high += n;
@@ -456,7 +615,7 @@ static void find_piece(struct tenant *t, struct seg *seg, uint32_t n_units, stru
         }
         while (high - low >= n_units) {
             if (best->n_units == 0 || cost < best->cost)
-                *best = (struct piece){seg, low, high - low, cost};
+                *best = (struct soft_piece){seg->slot, low, high - low, cost};
             uint64_t less = cost_of(t, seg, low, &n);
             if (less == UINT64_MAX || high - low < n) /* changed meanwhile */
                 return;
@@ -466,26 +625,61 @@ static void find_piece(struct tenant *t, struct seg *seg, uint32_t n_units, stru
     }
 }
 
-uint64_t soft_take_piece(struct tenant *t, uint64_t n_units)
+static bool may_have_piece(const struct seg *seg)
 {
-    struct take take;
-    struct piece best = {0};
-    struct soft_block b;
+    return seg && seg->buddy && seg->is_kept && !seg->is_retiring;
+}
+
+/* Some of what is left of it. */
+static uint64_t take_piece(struct tenant *t)
+{
+    struct soft_pieces *p = &t->soft.pieces;
+    struct soft_piece *best = &p->best;
+    struct seg *seg = best->n_units > 0 ? t->segs[best->slot] : NULL;
+    struct taken taken = {.blocks = may_have_piece(seg) ? reserve(TAKEN_MAX) : NULL};
     uint64_t bytes = 0;
-    if (n_units > SLOT_UNITS || !begin(t, &take))
-        return 0;
-    for (uint32_t slot = 0; slot < t->n_slots; slot++) {
-        struct seg *seg = t->segs[slot];
-        if (seg && seg->buddy && seg->is_kept && !seg->is_retiring)
-            find_piece(t, seg, (uint32_t)n_units, &best);
+    uint32_t end = best->unit + best->n_units, at = end;
+    if (taken.blocks && end <= seg->shape.n_table) {
+        at = mark_from(&taken, t, seg, best->unit, end);
+        bytes = take_marked(t, &taken);
     }
-    for (uint32_t u = best.unit; u < best.unit + best.n_units; u++)
-        if (find(t, best.seg, u, &b)) {
-            u += b.n_units - 1;
-            mark(&take, t, best.seg, b.unit, b.n_units);
-        }
-    if (take.n > 0)
-        bytes = take_marked(t, &take);
-    free(take.blocks);
+    free(taken.blocks);
+    best->unit = at;
+    best->n_units = end - at;
+    p->is_on = best->n_units > 0;
+    p->n_rounds += !p->is_on;
     return bytes;
+}
+
+/* A segment is looked at, or a part of the best piece is taken. */
+static uint64_t step_pieces(struct tenant *t, uint32_t n_units)
+{
+    struct soft_pieces *p = &t->soft.pieces;
+    if (!p->is_on) {
+        *p = (struct soft_pieces){.is_on = true, .n_rounds = p->n_rounds, .n_units = n_units};
+        look_for_choice(t);
+        return 0;
+    }
+    if (p->is_found)
+        return take_piece(t);
+    if (p->slot < t->n_slots && may_have_piece(t->segs[p->slot]))
+        find_piece(t, t->segs[p->slot], p->n_units, &p->best);
+    p->is_found = ++p->slot >= t->n_slots;
+    return 0;
+}
+
+int soft_take_piece(struct tenant *t, uint64_t n_units, struct rounds *rounds, uint64_t *ret_bytes)
+{
+    struct soft_pieces *p = &t->soft.pieces;
+    *ret_bytes = 0;
+    if (n_units > SLOT_UNITS || !t->soft.is_used)
+        return 0;
+    if (rounds->piece == 0)
+        rounds->piece = round_begin(p->n_rounds, p->is_on);
+    while (p->n_rounds < rounds->piece) {
+        if (!search_has_steps(t))
+            return -EINPROGRESS;
+        *ret_bytes += step_pieces(t, (uint32_t)n_units);
+    }
+    return 0;
 }

@@ -85,7 +85,7 @@ static void enter_line(struct ticket *tk, bool first)
 {
     struct tickets *q = queue_of(tk);
     tk->state = TICKET_WAITS;
-    tk->round = 0;
+    tk->rounds = (struct rounds){0};
     if (first)
         TAILQ_INSERT_HEAD(&q->line, tk, in_line);
     else
@@ -198,7 +198,7 @@ static bool try_ticket(struct ticket *tk)
     struct grant g = {0};
     struct tenant *t = tk->client->tenant;
     struct msg_request req = grow_request(tk);
-    int r = grant_grow(t, tk->client, &req, &tk->round, &g);
+    int r = grant_grow(t, tk->client, &req, &tk->rounds, &g);
     t->tickets.is_coming = r == -EINPROGRESS;
     if (r == 0) {
         serve(tk, &g);
@@ -540,7 +540,7 @@ void ticket_tick(struct tenant *t)
         q->look_wait_ns = MIN(2 * q->look_wait_ns, LOOK_NS_MAX);
         forget_stale(t);
         if (!TAILQ_EMPTY(&q->line))
-            TAILQ_FIRST(&q->line)->round = 0;
+            TAILQ_FIRST(&q->line)->rounds = (struct rounds){0};
     }
     memory_wake(t); /* who waits for what was under way for a ticket, too */
 }

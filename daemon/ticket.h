@@ -5,6 +5,7 @@
 
 #include <sys/queue.h>
 
+#include "daemon/soft.h"
 #include "proto/msg.h"
 #include "shm/base.h"
 
@@ -31,7 +32,7 @@ struct ticket {
     bool is_slab;       /* TICKET_SERVED, and: */
     struct msg_run run; /* its grant */
     int error;          /* TICKET_FAILED */
-    uint64_t round;     /* of the search for it, 0 none yet */
+    struct rounds rounds;
     uint64_t since_ns, deadline_ns, asked_ns;
 };
 

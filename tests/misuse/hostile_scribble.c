@@ -44,7 +44,7 @@ static uint32_t any_token(struct hostile *h)
 
 static uint64_t any_entry(struct hostile *h, const struct segment_shape *s)
 {
-    switch (hostile_below(h, 6)) {
+    switch (hostile_below(h, 8)) {
     case 0:
         return rnd(&h->rng);
     case 1:
@@ -53,6 +53,10 @@ static uint64_t any_entry(struct hostile *h, const struct segment_shape *s)
     case 2:
         return unit_entry_large((uint32_t)hostile_below(h, 4), (tag_t)hostile_below(h, IDS));
     case 3:
+    case 4:
+        return unit_entry_large((uint32_t)hostile_below(h, 9), (tag_t)hostile_below(h, IDS)) |
+               LARGE_SOFT | (hostile_below(h, 2) ? LARGE_TAKING : 0);
+    case 5:
         return unit_entry_plain((enum unit_state)hostile_below(h, 9), any_token(h));
     default:
         return unit_entry_slab(hostile_below(h, 2) ? U_PARKED : U_SLAB,
@@ -120,6 +124,9 @@ void scribble_header(struct hostile *h)
 void scribble_life(struct hostile *h)
 {
     unsigned char *page = (unsigned char *)h->page;
+    for (unsigned i = 0; page && i < 100; i++)
+        h->page->pins[hostile_below(h, PINS)] =
+            (uint32_t)(h->offs[hostile_below(h, HOSTILE_GRANTS)] >> UNIT_SHIFT);
     for (unsigned i = 0; page && i < 32; i++)
         page[hostile_below(h, hostile_below(h, 2) ? 64 : sizeof(*h->page))] =
             (unsigned char)hostile_below(h, 256);

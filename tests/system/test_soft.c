@@ -5,7 +5,9 @@
 #include "tests/system/harness.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdatomic.h>
+#include <sys/mman.h>
 
 #define MIB    (1u << 20)
 #define ALL    (64u * MIB)
@@ -246,6 +248,56 @@ static void a_process_has_760_pins(void **state)
     assert_true(is_there(name, 1));
 }
 
+/* Threads that pin one block, that try the name of what lay there before, and whose block is another,
+ * in the few lines that are free: no pin is another's to drop, and none is left. */
+struct pinner {
+    acre_soft name;
+    bool is_gone;
+    _Atomic unsigned n_wrong;
+};
+
+static void *pins_and_unpins(void *arg)
+{
+    struct pinner *p = arg;
+    for (unsigned i = 0; i < 300000; i++) {
+        char *block = acre_pin(heap, p->name);
+        p->n_wrong += p->is_gone ? block || errno != ESTALE : !block;
+        acre_unpin(heap, block);
+    }
+    return NULL;
+}
+
+static void the_pins_of_threads_are_their_own(void **state)
+{
+    (void)state;
+    pthread_t threads[6];
+    struct pinner gone = {soft_put(1, ACRE_SOFT), true, 0}, same = {0}, other = {0};
+    acre_free(heap, acre_pin(heap, gone.name));
+    for (unsigned i = 0; i < 100 && (same.name ^ gone.name) & UINT32_MAX; i++) {
+        assert_int_equal(acre_trim(heap), 0);
+        same.name = soft_put(1, SOFT);
+    }
+    assert_int_equal(same.name & UINT32_MAX, gone.name & UINT32_MAX);
+    other.name = soft_put(1, SOFT);
+    struct pinner *const what[] = {&gone, &same, &other, &gone, &same, &same};
+    seen.n = 0;
+    acre_set_misuse_handler(note, NULL);
+    for (unsigned i = 0; i < 760; i++)
+        assert_non_null(acre_pin(heap, i % 76 ? other.name : same.name));
+    for (unsigned i = 0; i < 10; i++)
+        acre_unpin(heap, acre_pointer(heap, (same.name & UINT32_MAX) << 13));
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, pins_and_unpins, what[i]), 0);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    acre_set_misuse_handler(NULL, NULL);
+    assert_int_equal(seen.n, 0);
+    assert_int_equal(gone.n_wrong + same.n_wrong + other.n_wrong, 0);
+    for (unsigned i = 0; i < 10; i++)
+        assert_non_null(acre_pin(heap, same.name));
+    assert_null(acre_pin(heap, same.name));
+}
+
 /* ---- several processes ---- */
 
 struct shared {
@@ -344,6 +396,77 @@ static void the_pins_of_the_dead_do_not_count(void **state)
     expect_settled(&the_daemon, "a", BLOCK, 1);
     fill_up(0);
     assert_false(is_there(s->name, BLOCK));
+}
+
+#define MANY 20000u
+
+struct many {
+    struct shared shared;
+    acre_soft names[MANY];
+};
+
+/* Blocks of the heap's, and at the end one of its own. */
+static bool makes_many(void *arg)
+{
+    struct many *m = arg;
+    struct acre_heap *own;
+    CHECK(acre_open(&own, the_daemon.socket, "big") == 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        char *block = acre_allocx(own, 8192, 0, i < MANY - 1 ? SOFT : ACRE_SOFT);
+        CHECK(block && (m->names[i] = acre_soft_of(own, block)));
+        acre_unpin(own, block);
+    }
+    atomic_store(&m->shared.step, 1);
+    wait_for(&m->shared, 100);
+    return true;
+}
+
+/* Freed just when their maker is being buried, and pinned since shortly before. */
+static void free_while_buried(struct acre_heap *big, const struct many *m, unsigned wait)
+{
+    char *blocks[15], *last = acre_pin(big, m->names[MANY - 1]);
+    assert_non_null(last);
+    while (acre_adopt(big, last) != -EINVAL)
+        ;
+    for (volatile unsigned i = 0; i < wait; i = i + 1)
+        ;
+    for (unsigned i = 0; i < 15; i++) {
+        acre_soft name = m->names[MANY - 2 - i];
+        blocks[i] = acre_pin(big, name);
+        assert_true(blocks[i] && acre_pin(big, name));
+        acre_free(big, blocks[i]);
+    }
+    while (tenant_stats(&the_daemon, "big").n_clients > 1)
+        usleep(1000);
+    for (unsigned i = 0; i < 15; i++) {
+        assert_true(acre_soft_of(big, blocks[i]) == m->names[MANY - 2 - i]);
+        acre_unpin(big, blocks[i]);
+    }
+    acre_unpin(big, last);
+}
+
+static void what_is_freed_while_its_maker_is_buried_stays_for_who_has_it_pinned(void **state)
+{
+    (void)state;
+    struct many *m =
+        mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(m != MAP_FAILED);
+    for (unsigned i = 0; i < 30; i++) {
+        struct acre_heap *big = heap_open(&the_daemon, "big");
+        atomic_store(&m->shared.step, 0);
+        pid_t pid = child_start(makes_many, m);
+        wait_for(&m->shared, 1);
+        assert_non_null(acre_pin(big, m->names[0]));
+        (void)kill(pid, SIGKILL);
+        free_while_buried(big, m, i * 30000);
+        assert_int_equal(child_signal(pid), SIGKILL);
+        for (unsigned k = 0; k < MANY; k++) {
+            char *block = acre_pin(big, m->names[k]);
+            acre_free(big, block);
+        }
+        acre_close(big);
+        expect_settled(&the_daemon, "big", 0, 0);
+    }
 }
 
 static bool is_a_child(void *arg)
@@ -553,8 +676,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(small_ones_go_in_thousands, up, down),
         cmocka_unit_test_setup_teardown(what_makes_no_sense_is_refused, up, down),
         cmocka_unit_test_setup_teardown(a_process_has_760_pins, up, down),
+        cmocka_unit_test_setup_teardown(the_pins_of_threads_are_their_own, up, down),
         cmocka_unit_test_setup_teardown(who_has_it_pinned_outlives_its_owner, up, down),
         cmocka_unit_test_setup_teardown(who_has_it_pinned_keeps_it_when_another_frees_it, up, down),
+        cmocka_unit_test_setup_teardown(
+            what_is_freed_while_its_maker_is_buried_stays_for_who_has_it_pinned, up, down),
         cmocka_unit_test_setup_teardown(the_pins_of_the_dead_do_not_count, up, down),
         cmocka_unit_test_setup_teardown(a_forked_child_has_no_pins, up, down),
         cmocka_unit_test_setup_teardown(pins_outlive_the_daemon, up, down),

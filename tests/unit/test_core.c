@@ -3444,6 +3444,14 @@ static void test_a_thousand_lives_leave_nothing_behind(void **state)
 
 /* ---- hostile memory ---- */
 
+static int tell_freed(struct fake *f, struct block b, uint32_t n, uint32_t step)
+{
+    struct msg_request req = {.op = MSG_SOFT, .soft.n = n};
+    for (uint32_t i = 0; i < n; i++)
+        req.soft.offs[i] = seg_off(b.seg, b.unit + i * step);
+    return ask(f, req);
+}
+
 static void scribble(struct seg *seg, unsigned percent)
 {
     uint64_t *entries = segment_entries(seg->base, &seg->shape);
@@ -3455,6 +3463,10 @@ static void scribble(struct seg *seg, unsigned percent)
                                      rand() % 3 ? 0 : (unsigned)rand() % 70, (uint32_t)rand());
         if (rand() % 4 == 0)
             entries[u] = unit_entry_large((uint32_t)rand() % 600, (tag_t)(rand() % 6));
+        if (rand() % 4 == 0)
+            entries[u] = unit_entry_large(1 + (uint32_t)rand() % 9, (tag_t)(rand() % 6)) |
+                         LARGE_SOFT | (rand() % 2 ? LARGE_TAKING : 0);
+        segment_soft(seg->base, &seg->shape)[u].used_ms = (uint32_t)rand();
         tags[u] = (tag_t)(rand() % 6);
         if (u >= seg->shape.n_meta)
             memset(seg->base + ((uint64_t)u << UNIT_SHIFT), rand() % 4, 64);
@@ -3485,6 +3497,10 @@ static void test_garbage_in_the_segments_harms_no_books(void **state)
                           (unsigned)rand() % (N_CLASSES + 1), NULL);
             scribble_all();
             (void)ask(a, fl);
+            for (int i = 0; i < 20; i++)
+                a->page->pins[rand() % (int)PINS] = (uint32_t)rand() % 4096;
+            (void)tell_freed(a, (struct block){w.tenant->segs[0], (uint32_t)rand() % 2000, 0},
+                             (uint32_t)rand() % (MSG_SOFT_MAX + 1), (uint32_t)rand() % 4);
             (void)root_do(a, ROOT_SET, "r", 0, (uint64_t)rand() % MIB(16));
             if (rand() % 8 == 0)
                 (void)ask(a, (struct msg_request){.op = MSG_PUBLISH_ALL});
@@ -3763,6 +3779,94 @@ static void test_large_runs_lie_side_by_side(void **state)
     seg_free(seg, NULL);
 }
 
+/* ---- soft blocks ---- */
+
+static void cut_soft(const struct fake *f, struct block b, tag_t tag)
+{
+    fake_cut_large(f, b, tag);
+    segment_entries(b.seg->base, &b.seg->shape)[b.unit] |= LARGE_SOFT;
+}
+
+/* Two entries that claim the same units: who lies so loses them once. */
+static void test_soft_blocks_that_overlap_come_back_once(void **state)
+{
+    (void)state;
+    struct fake a;
+    struct block x;
+    start(MIB(64), BIG_BYTES);
+    attach(&a);
+    for (uint32_t n_claimed = 1; n_claimed < 20; n_claimed++) {
+        assert_int_equal(grow_as(&a, 20, true, 0, 0, &x), 0);
+        for (uint32_t u = 0; u < 20; u++)
+            cut_soft(&a, (struct block){x.seg, x.unit + 19 - u, 1}, TAG_FREE);
+        for (uint32_t u = 0; u < 20; u++)
+            segment_entries(x.seg->base, &x.seg->shape)[x.unit + u] =
+                unit_entry_large(MIN(n_claimed, 20 - u), a.id) | LARGE_SOFT;
+        assert_int_equal(tell_freed(&a, x, 20, 1), 0);
+        assert_int_equal(granted(), 0);
+        core_assert_valid(&w.core);
+    }
+    kill_it(&a);
+    assert_int_equal(granted(), 0);
+    finish();
+}
+
+/* Fills the heap with soft blocks of a unit each, of the heap's. */
+static void fill_with_soft(struct fake *f)
+{
+    struct block x;
+    uint64_t max = w.tenant->budget.limits.max_bytes / UNIT_BYTES;
+    while (granted() < max - max / 16) {
+        assert_int_equal(grow_as(f, 256, true, 0, 0, &x), 0);
+        for (uint32_t u = 0; u < x.n_units; u++)
+            cut_soft(f, (struct block){x.seg, x.unit + u, 1}, TAG_HEAP);
+    }
+    while (grow_as(f, 256, true, 0, 0, &x) == 0 && granted() < max - max / 64)
+        ;
+}
+
+/* Each turn is bounded by steps (search.c). Returns their number until the answer. */
+static unsigned turns_until_granted(struct fake *f, uint32_t n_units)
+{
+    struct msg_request req = {.op = MSG_GROW, .serial = 1000 + n_units};
+    unsigned n_turns = 0;
+    req.grow.n_units = n_units;
+    req.grow.exact = true;
+    dispatch_request(&w.core, &f->session, &req, 0, -1, w.now_ns);
+    for (; f->session.wait == WAIT_MEMORY && n_turns < 10000; n_turns++) {
+        run_jobs();
+        pass(1 + MIN(core_deadline(&w.core) - w.now_ns, SECOND));
+    }
+    assert_int_equal(f->reply.error, 0);
+    return n_turns;
+}
+
+static void test_soft_blocks_are_taken_in_turns(void **state)
+{
+    (void)state;
+    struct fake a, b;
+    start(GIB(2), BIG_BYTES);
+    attach(&a);
+    attach(&b);
+    assert_int_equal(tell_freed(&a, (struct block){0}, 0, 0), 0);
+    fill_with_soft(&a);
+    assert_true(turns_until_granted(&b, 30000) > 1); /* of small blocks that lie side by side */
+    while (grow_as(&b, 1, true, 0, 0, NULL) == 0 && granted() < 258000)
+        ;
+    unsigned n_turns = 0;
+    for (uint32_t n = 300; n < 400; n++) /* of the oldest ones */
+        n_turns += turns_until_granted(&b, n);
+    assert_in_range(n_turns, 2, 100); /* not all are counted anew each time */
+    core_assert_valid(&w.core);
+    kill_it(&a);
+    for (unsigned i = 0; i < 100; i++)
+        pass(0);
+    assert_true(turns_until_granted(&b, 30000) > 1); /* of orphans */
+    core_assert_valid(&w.core);
+    kill_it(&b);
+    finish();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -3871,6 +3975,8 @@ int main(void)
         cmocka_unit_test(test_a_heap_that_is_dropped_while_it_retires_leaves_nothing_behind),
         cmocka_unit_test(test_a_tenants_heaps_leave_so_many_segments_and_no_more),
         cmocka_unit_test(test_large_runs_lie_side_by_side),
+        cmocka_unit_test(test_soft_blocks_that_overlap_come_back_once),
+        cmocka_unit_test(test_soft_blocks_are_taken_in_turns),
         cmocka_unit_test(test_a_heap_without_clients_can_be_dropped),
         cmocka_unit_test(test_a_thousand_lives_leave_nothing_behind),
         cmocka_unit_test(test_garbage_in_the_segments_harms_no_books),
